@@ -1,0 +1,212 @@
+"""The vectors that a reader must read, and what it must find in them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from writer import BITS, encode, kind_of, negative_zero, nibbles
+
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "dense": ("dense", {}),
+    "csr": ("csr", {"index": 8, "of": "nonzeros"}),
+    "csr_zeros": ("csr", {"index": 8, "of": "zeros"}),
+    "bitmap": ("bitmap", {"order": "rows"}),
+    "bitmap_lanes": ("bitmap", {"order": "lanes"}),
+    "huffman": ("huffman", {"max_length": 12}),
+}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """What a reader must find: bits, element type, zero rule."""
+
+    bits: np.ndarray
+    dtype: str
+    zero: str = "value"
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    section: str
+    data: bytes
+    tensors: dict[str, Tensor]
+    model: bool = False
+
+
+def sample(shape: tuple[int, ...], dtype: str, percent: int = 40, seed: int = 1) -> np.ndarray:
+    """Bits with about ``percent`` stored elements of few different values, from a fixed linear congruence."""
+    state, out = seed, []
+    for _ in range(int(np.prod(shape, dtype=np.int64))):
+        state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
+        there, low, high = state >> 33 & 127, state >> 40 & 31, state >> 50 & 3
+        value = (0x3E + high << 8 | low << 3) << (BITS[dtype] - 16) if BITS[dtype] > 8 else 0x30 + low
+        if kind_of(dtype) != "unsigned" and state >> 60 & 1:
+            value ^= 1 << (BITS[dtype] - 1)
+        if dtype == "BOOL":
+            value = 1
+        out.append(value if there * 100 < percent * 128 else 0)
+    return np.array(out, f"<u{BITS[dtype] // 8}").reshape(shape)
+
+
+def frame_case(name: str, section: str, bits: np.ndarray, dtype: str, variant: str, **options: Any) -> Case:
+    layout, params = VARIANTS[variant]
+    params = {**params, **options.pop("params", {})}
+    draft = encode(bits, dtype, layout, params=params, **options)
+    zero = options.get("zero", "value")
+    expected = bits.copy()
+    if zero == "value" and negative_zero(dtype):
+        expected[(expected == negative_zero(dtype)) & ~np.asarray(options.get("keep", False))] = 0
+    return Case(name, section, draft.build(), {"": Tensor(expected, dtype, zero)})
+
+
+def shapes() -> Iterator[Case]:
+    """Every layout x every kind of shape, over changing element types."""
+    dtypes = ["F32", "BF16", "I8", "F64", "U16", "F16", "I32"]
+    # name, shape, segment, row_dims (None: the default), percent stored
+    kinds: list[tuple[str, tuple[int, ...], tuple[int, int] | None, int | None, int]] = [
+        ("scalar", (), None, None, 100),
+        ("empty", (0, 5), None, None, 40),
+        ("one", (1,), None, None, 100),
+        ("one_zero", (1, 1), None, None, 0),
+        ("odd_tail", (5, 13), (2, 13), None, 40),
+        ("pieces", (3, 29), (1, 8), None, 40),
+        ("vector", (37,), (1, 16), None, 40),
+        ("tall", (135, 3), (70, 3), None, 30),
+        ("all_zero", (4, 9), (2, 9), None, 0),
+        ("none_zero", (4, 9), (3, 9), None, 100),
+        ("convolution", (6, 2, 3, 3), (4, 18), None, 40),
+        ("leading_one", (1, 7, 5), (3, 5), None, 40),
+        ("row_dims", (4, 3, 5), (5, 5), 2, 40),
+        ("column", (11,), (4, 1), 1, 40),
+    ]
+    for number, variant in enumerate(VARIANTS):
+        for step, (kind, shape, segment, row_dims, percent) in enumerate(kinds):
+            dtype = dtypes[(number + step) % len(dtypes)]
+            bits = sample(shape, dtype, percent, seed=number * 100 + step)
+            yield frame_case(f"{variant}_{kind}", "5", bits, dtype, variant, segment=segment, row_dims=row_dims)
+
+
+def types() -> Iterator[Case]:
+    """Every element type, raw and coded."""
+    for number, dtype in enumerate(BITS):
+        bits = sample((3, 11), dtype, 50, seed=1000 + number)
+        yield frame_case(f"type_{dtype}", "2", bits, dtype, "bitmap", segment=(2, 11))
+        yield frame_case(f"type_coded_{dtype}", "6.2", bits, dtype, "huffman", segment=(2, 11))
+
+
+def special_bits() -> Iterator[Case]:
+    """NaN payloads, infinities, denormals and -0.0 under both rules."""
+    # bits of the mantissa: NaNs with the lowest and all payload bits, then both infinities.
+    mantissa = {"F64": 52, "F32": 23, "F16": 10, "BF16": 7, "F8_E4M3": 3, "F8_E5M2": 2}
+    for dtype, size in mantissa.items():
+        sign = 1 << (BITS[dtype] - 1)
+        top = sign - (1 << size)  # all exponent bits
+        row = [0, sign, 1, sign | 1, top, sign | top, top | 1, sign - 1, 2 * sign - 1, top | 1 << (size - 1), sign, 0]
+        bits = np.array([row, row[::-1]], f"<u{BITS[dtype] // 8}")
+        for zero in ("value", "bits"):
+            for variant in ("dense", "bitmap", "huffman"):
+                yield frame_case(f"{variant}_special_{dtype}_{zero}", "7", bits, dtype, variant, zero=zero)
+    bits = sample((3, 6), "F32", 40, seed=7)
+    keep = sample((3, 6), "U8", 50, seed=8) != 0
+    for variant in VARIANTS:
+        yield frame_case(f"{variant}_kept_zeros", "7", bits, "F32", variant, keep=keep)
+    bits[bits == 0] = 1 << 31
+    for zero in ("value", "bits"):
+        yield frame_case(f"bitmap_kept_negative_zeros_{zero}", "7", bits, "F32", "bitmap", keep=keep, zero=zero)
+
+
+def csr() -> Iterator[Case]:
+    wide = sample((2, 300), "U8", 30, seed=21)
+    full = sample((2, 300), "U8", 90, seed=22)
+    yield frame_case("csr_index_16", "5.2", wide, "U8", "csr", params={"index": 16})
+    yield frame_case("csr_zeros_index_16", "5.2", full, "U8", "csr_zeros", params={"index": 16})
+    # The index follows the w of the header, also where a clipped piece is narrow.
+    yield frame_case("csr_index_16_pieces", "5.2", wide, "U8", "csr", params={"index": 16}, segment=(1, 290))
+    yield frame_case("csr_index_wider", "5.2", full[:, :9], "U8", "csr", params={"index": 32})
+    last = np.zeros((1, 70000), np.uint8)
+    last[0, [0, 255, 256, 65535, 65536, 69999]] = 9
+    yield frame_case("csr_index_32", "5.2", last, "U8", "csr", params={"index": 32})
+    edge = np.zeros((2, 256), np.uint8)
+    edge[:, [0, 255]] = 5
+    yield frame_case("csr_index_8_widest", "5.2", edge, "U8", "csr")
+
+
+def codings() -> Iterator[Case]:
+    """The entropy stage on the streams of other layouts."""
+    streams = {"dense": ["values"], "csr": ["rows", "columns", "values"], "bitmap": ["mask", "values"]}
+    for number, (variant, (layout, _)) in enumerate(VARIANTS.items()):
+        if layout == "huffman":
+            continue
+        bits = sample((7, 13), "BF16", 40, seed=300 + number)
+        for coding in ("huffman", "zstd"):
+            every = dict.fromkeys(streams[layout], coding)
+            yield frame_case(f"{variant}_{coding}", "6", bits, "BF16", variant, segment=(3, 13), codings=every)
+        empty = np.zeros((4, 5), "<u2")
+        empty[2:] = bits[:2, :5] | 0x100
+        for coding in ("huffman", "zstd"):
+            every = dict.fromkeys(streams[layout], coding)
+            name = f"{variant}_{coding}_part_without_items"
+            yield frame_case(name, "6", empty, "BF16", variant, segment=(2, 5), codings=every)
+            nothing = np.zeros((0, 3), "<u2")
+            yield frame_case(f"{variant}_{coding}_empty", "6", nothing, "BF16", variant, codings=every)
+    bits = sample((6, 9), "F32", 40, seed=400)
+    mixed = {"rows": "huffman", "columns": "zstd", "values": "none"}
+    yield frame_case("csr_mixed", "6", bits, "F32", "csr", segment=(4, 9), codings=mixed)
+    yield frame_case("bitmap_mixed", "6", bits, "F32", "bitmap", segment=(4, 9), codings={"mask": "huffman"})
+    # A compressed block, made once by zstd 1.5.7 at level 19 from the bytes of this tensor.
+    bits = np.array([[i * i % 7 for i in range(64)]] * 4, np.uint8)
+    draft = encode(bits, "U8", "dense", codings={"values": "zstd"})
+    draft.parts[0][0] = bytes.fromhex(COMPRESSED)
+    yield Case("dense_zstd_compressed_block", "6.1", draft.build(), {"": Tensor(bits, "U8")})
+
+
+COMPRESSED = "28b52ffd600000a5000038000104020204010300353014ea1052609dc508"
+
+
+def codes() -> Iterator[Case]:
+    """Codes at the edges of section 6.3, and gaps at the edges of 5.4."""
+    line = np.zeros((1, 40), "<u4")
+    line[0, 3::5] = 0x3F800000
+    yield frame_case("huffman_single_symbol", "6.3", line, "F32", "huffman")
+    signs = line.copy()
+    signs[0, 8::10] |= 0x80000000
+    yield frame_case("huffman_single_symbol_signs", "6.3", signs, "F32", "huffman")
+    split = sample((5, 9), "F32", 60, seed=500)
+    for name, low, zeros in [("low", 19, 0), ("zeros", 0, 19), ("low_and_zeros", 5, 17), ("low_but_one_bit", 30, 0)]:
+        given = {"values": {"low": low, "zeros": zeros}}
+        yield frame_case(f"huffman_split_{name}", "6.3", split, "F32", "huffman", segment=(2, 9), codes=given)
+    integers = sample((5, 9), "I32", 60, seed=501)
+    yield frame_case(
+        "huffman_split_signed", "6.3", integers, "I32", "huffman", codes={"values": {"low": 5, "zeros": 19}}
+    )
+    deep = np.array([[min(number, 15) for number in range(40)]], np.uint8)
+    ladder = {"low": 0, "zeros": 0, "first": 0, "lengths": nibbles([*range(1, 16), 15])}
+    coded = {"values": "huffman"}
+    yield frame_case("dense_code_words_of_15_bits", "6.3", deep, "U8", "dense", codings=coded, codes={"values": ladder})
+    every = np.arange(256, dtype=np.uint8).reshape(4, 64)
+    yield frame_case("dense_code_of_256_symbols", "6.3", every, "U8", "dense", codings=coded)
+    raw = {"low": 7, "zeros": 0, "first": 0, "lengths": nibbles([1, 1])}
+    yield frame_case("dense_code_of_one_bit", "6.3", every[:1], "U8", "dense", codings=coded, codes={"values": raw})
+    wide = np.array([[1 << 63 | 1, 3, 1 << 62 | 5, 1 << 61, (1 << 55) - 1]], "<u8")
+    for dtype, low in (("F64", 55), ("U64", 56), ("I64", 56)):
+        fields = {"values": {"low": low, "zeros": 0}}
+        name = f"dense_raw_field_of_56_bits_{dtype}"
+        yield frame_case(name, "6.4", wide, dtype, "dense", codings=coded, zero="bits", codes=fields)
+    for gap in (0, 1, 254, 255, 256, 509, 510, 511, 1023):
+        far = np.zeros((1, 1030), np.uint8)
+        far[0, [gap, gap + 2]] = 7
+        yield frame_case(f"huffman_gap_{gap}", "5.4", far, "U8", "huffman")
+    far = np.zeros((2, 300), np.uint8)
+    far[1, 299] = 1
+    yield frame_case("huffman_last_position", "5.4", far, "U8", "huffman", segment=(2, 300))
+    for longest in (8, 15):
+        yield frame_case(
+            f"huffman_max_length_{longest}", "5.4", split, "F32", "huffman", params={"max_length": longest}
+        )
+
+
+def decode_cases() -> Iterator[Case]:
+    for group in (shapes, types, special_bits, csr, codings, codes):
+        yield from group()

@@ -1,0 +1,300 @@
+"""A plain reader of format.md: slow, short, and independent of the library.
+
+It follows the page section by section (1 to 4 in head.py), so that either can be read beside the other.
+``read_frame`` reads one frame, ``read_file`` one model file. What the page says to refuse raises SpecError, with the
+page's class of error as ``reason``.
+"""
+
+import base64
+import binascii
+import json
+import math
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+import zstandard
+from head import (
+    DTYPES,
+    LIMITS,
+    MAGIC,
+    Head,
+    Part,
+    SpecError,
+    crc32c,
+    fields,
+    integer,
+    integers,
+    need,
+    read_head,
+    refuse,
+)
+from head import unpack as unpack_msgpack
+
+__all__ = ["SpecError", "read_file", "read_frame"]
+
+# Section 8.3: the keys of the index and of an entry, in order.
+INDEX = ("version", "tensors", "header_crc")
+ENTRY = ("dtype", "shape", "layout", "nbytes", "nnz", "crcs")
+# Section 8.2: how every index of version 0 begins.
+START = "g6d2ZXJzaW9uAKd0ZW5zb3Jz"
+# Section 8.1: bits of the types that safetensors has beside those of section 2.
+OTHER_BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "C64": 64}
+
+
+# Section 6 -----------------------------------------------------------------------------------------------------------
+
+
+def bits_of(data: bytes) -> Iterator[int]:
+    """The bits of bytes, from bit 0 of each upwards."""
+    return (byte >> bit & 1 for byte in data for bit in range(8))
+
+
+def coded_items(part: Part, data: bytes, count: int, exact: bool) -> list[int]:
+    """Section 6.4."""
+    code, where = part.stream.code, f"part of stream {part.stream.name}"
+    assert code is not None
+    need(len(data) >= 16, f"{where}: shorter than its header")
+    n, *sizes = struct.unpack_from("<IIII", data)
+    need(n == count if exact else n <= count, f"{where}: {n} items, expected {count}")
+    sign = int(part.stream.kind == "float")
+    width = code.low + sign
+    raw_size = -(-n * width // 8)
+    last = len(data) - 16 - sum(sizes) - raw_size
+    need(last >= 0, f"{where}: lanes and raw fields do not fit")
+    at, symbols = 16, [0] * n
+    for lane, size in enumerate([*sizes, last]):
+        bits = bits_of(data[at : at + size])
+        used = 0
+        for item in range(lane, n, 4):
+            word = length = 0
+            while (length, word) not in code.words:
+                bit = next(bits, None)
+                need(bit is not None and length < LIMITS["length"], f"{where}: no code word")
+                word, length = word << 1 | int(bit or 0), length + 1
+            symbols[item] = code.words[length, word]
+            used += length
+        need(size == -(-used // 8) and not any(bits), f"{where}: lane {lane} does not end with its last item")
+        at += size
+    packed = np.unpackbits(np.frombuffer(data[at:], np.uint8), bitorder="little")
+    need(not packed[n * width :].any(), f"{where}: padding")
+    # One column of bits after the other, lowest first; the widest field (F64) has 64.
+    raws = np.zeros(n, np.uint64)
+    for number, column in enumerate(packed[: n * width].reshape(n, width).T):
+        raws |= column.astype(np.uint64) << np.uint64(number)
+    items, top = [], part.stream.bits - 1
+    for symbol, field in zip(symbols, raws.tolist(), strict=True):
+        raw, negative = field & (1 << code.low) - 1, field >> code.low
+        key = (code.first + symbol) << (code.low + code.zeros) | raw << code.zeros
+        items.append(key ^ 1 << top if part.stream.kind == "signed" else key | negative << top)
+    return items
+
+
+def part_items(part: Part, count: int, exact: bool = True) -> np.ndarray:
+    """The items of a part, of which the layout asks for ``count`` (or at most so many)."""
+    data, bits = part.check(), part.stream.bits
+    unsigned = np.dtype(f"<u{bits // 8}")
+    if part.stream.coding == "huffman":
+        return np.array(coded_items(part, data, count, exact), unsigned)
+    size = count * bits // 8
+    if part.stream.coding == "zstd":
+        data = unzstd(data, size)
+    need(len(data) == size, f"part of stream {part.stream.name}: {len(data)} bytes, expected {size}")
+    return np.frombuffer(data, unsigned)
+
+
+def unzstd(data: bytes, size: int) -> bytes:
+    """Section 6.1, zstd."""
+    try:
+        about = zstandard.get_frame_parameters(data)
+        need(
+            data[:4] == b"\x28\xb5\x2f\xfd" and about.dict_id == 0 and not about.has_checksum,
+            "zstd: other than allowed",
+        )
+        need(about.content_size == size, f"zstd: content size {about.content_size}, expected {size}")
+        need(about.window_size <= max(size, LIMITS["window"]), f"zstd: a window of {about.window_size} bytes")
+        # zstandard reads no block of an empty frame.
+        need(size > 0 or data[zstandard.frame_header_size(data) :] == b"\x01\0\0", "zstd: more than an empty block")
+        found = zstandard.ZstdDecompressor().decompress(data, max_output_size=size, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        refuse(f"zstd: {error}")
+    return bytes(found)
+
+
+# Section 5 -----------------------------------------------------------------------------------------------------------
+
+
+def decode(head: Head, parts: list[Part], h: int, w: int) -> tuple[np.ndarray, int]:
+    """One segment: its elements' bits in row-major order, and how many are stored."""
+    size, layout, params = h * w, head.info["layout"], head.info["params"]
+    if layout == "dense":
+        return part_items(parts[0], size), head.info["nnz"]
+    positions = {"csr": csr_positions, "bitmap": bitmap_positions, "huffman": huffman_positions}[layout]
+    stored = positions(params, parts, h, w)
+    values = part_items(parts[-1], len(stored))
+    out = np.zeros(size, values.dtype)
+    out[stored] = values
+    return out, len(stored)
+
+
+def csr_positions(params: dict[str, Any], parts: list[Part], h: int, w: int) -> np.ndarray:
+    """Section 5.2."""
+    rows = part_items(parts[0], h + 1).astype(np.int64)
+    need(rows[0] == 0 and bool((np.diff(rows) >= 0).all()), "csr: row pointers decrease")
+    need(rows[-1] <= h * w, "csr: more columns than elements")
+    columns = part_items(parts[1], int(rows[-1])).astype(np.int64)
+    need(bool((columns < w).all()), "csr: column out of range")
+    position = np.repeat(np.arange(h), np.diff(rows)) * w + columns
+    need(bool((np.diff(position) > 0).all()), "csr: columns do not ascend")
+    if params["of"] == "zeros":
+        return np.delete(np.arange(h * w), position)
+    return position
+
+
+def bitmap_positions(params: dict[str, Any], parts: list[Part], h: int, w: int) -> np.ndarray:
+    """Section 5.3; positions in the order of the values."""
+    if params["order"] == "rows":
+        mask = np.unpackbits(part_items(parts[0], -(-h * w // 8)), bitorder="little")
+        need(not mask[h * w :].any(), "bitmap: padding")
+        return np.flatnonzero(mask)
+    groups = -(-h // 64)
+    words = np.unpackbits(part_items(parts[0], groups * w * 8), bitorder="little").reshape(groups, w, 64)
+    group, column, bit = np.nonzero(words)
+    row = group * 64 + bit
+    need(bool((row < h).all()), "bitmap: padding past a clipped group")
+    return np.asarray(row * w + column)
+
+
+def huffman_positions(params: dict[str, Any], parts: list[Part], h: int, w: int) -> np.ndarray:
+    """Section 5.4."""
+    gaps = part_items(parts[0], h * w, exact=False)
+    need(len(gaps) == 0 or gaps[-1] != 255, "huffman: the last gap is 255")
+    position = np.cumsum(np.where(gaps == 255, 255, gaps.astype(np.int64) + 1)) - 1
+    stored = position[gaps != 255]
+    need(len(stored) == 0 or stored[-1] < h * w, "huffman: position out of range")
+    return np.asarray(stored)
+
+
+def read_frame(data: bytes) -> tuple[np.ndarray, dict[str, Any]]:
+    """The tensor that a frame holds, and its header."""
+    head, parts = read_head(data)
+    matrix = np.zeros(head.rows * head.cols, f"<u{DTYPES[head.info['dtype']].itemsize}").reshape(head.rows, head.cols)
+    nnz = 0
+    for number in range(head.segments):
+        row, column, h, w = head.corner(number)
+        elements, stored = decode(head, [stream[number] for stream in parts], h, w)
+        matrix[row : row + h, column : column + w] = elements.reshape(h, w)
+        nnz += stored
+    need(head.info["layout"] == "dense" or nnz == head.info["nnz"], f"{nnz} stored elements are not nnz")
+    return matrix.reshape(head.info["shape"]).view(DTYPES[head.info["dtype"]]), head.info
+
+
+# Section 8 -----------------------------------------------------------------------------------------------------------
+
+
+def natural(digits: str) -> int:
+    need(digits.isdecimal() and len(digits) <= 19, "JSON: an integer is not digits, or too long")
+    return int(digits)
+
+
+def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    need(len({key for key, _ in pairs}) == len(pairs), "JSON: a key occurs twice")
+    return dict(pairs)
+
+
+def read_container(data: bytes) -> tuple[dict[str, tuple[str, list[int], bytes]], dict[str, str]]:
+    """Section 8.1: name -> (dtype, shape, bytes), and the metadata."""
+    need(len(data) >= 8, "file: no header length")
+    length = int.from_bytes(data[:8], "little")
+    need(length <= min(LIMITS["json"], len(data) - 8) and data[8:9] == b"{", "file: no safetensors header")
+    try:
+        header = json.loads(data[8 : 8 + length].decode("utf-8"), object_pairs_hook=object_of, parse_int=natural)
+        json.dumps(header, ensure_ascii=False).encode()  # lone surrogates, which only escapes can spell, fail here
+    except (json.JSONDecodeError, UnicodeError, RecursionError) as error:
+        refuse(f"file: {error}")
+    body = data[8 + length :]
+    metadata = header.pop("__metadata__", {})
+    need(type(metadata) is dict and all(type(value) is str for value in metadata.values()), "file: metadata")
+    tensors, spans = {}, []
+    for name, about in header.items():
+        need(1 <= len(name.encode()) <= LIMITS["name"], "file: a name is empty or too long")
+        need(type(about) is dict and set(about) == {"dtype", "shape", "data_offsets"}, f"file: keys of {name!r}")
+        dtype, shape, offsets = about["dtype"], integers(about["shape"], name), integers(about["data_offsets"], name)
+        need(type(dtype) is str and (dtype in DTYPES or dtype in OTHER_BITS), f"file: dtype of {name!r}")
+        bits = OTHER_BITS[dtype] if dtype in OTHER_BITS else DTYPES[dtype].itemsize * 8
+        need(len(shape) <= LIMITS["rank"], f"file: rank of {name!r}")
+        need(bits * math.prod(size or 1 for size in shape) <= 8 * LIMITS["integer"], f"file: size of {name!r}")
+        bits *= math.prod(shape)
+        need(len(offsets) == 2 and 8 * (offsets[1] - offsets[0]) == bits, f"file: data_offsets of {name!r}")
+        tensors[name] = (dtype, shape, body[slice(*offsets)])
+        spans.append(offsets)
+    edges = [0, *(edge for span in sorted(spans) for edge in span), len(body)]
+    need(all(a == b for a, b in zip(edges[::2], edges[1::2], strict=True)), "file: holes or overlaps")
+    return tensors, metadata
+
+
+def read_index(text: str, header: list[Any], metadata: dict[str, str]) -> dict[str, list[Any]]:
+    """Section 8.3: name -> the values of its entry."""
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        refuse(f"index: {error}")
+    need(base64.b64encode(raw).decode() == text and len(raw) >= 4, "index: base64 is not canonical")
+    need(crc32c(raw[:-4]) == int.from_bytes(raw[-4:], "little"), "index", "checksum")
+    index = unpack_msgpack(raw[:-4])
+    need(type(index) is dict and list(index)[:1] == ["version"], "index: no version")
+    need(integer(index["version"], "version") == 0, f"index version {index['version']}", "version")
+    _, tensors, header_crc = fields(index, INDEX, "index")
+    need(type(tensors) is dict, "index: tensors are no map")
+    entries = {name: fields(entry, ENTRY, f"index of {name!r}") for name, entry in tensors.items()}
+    need(sorted(entries, key=str) == [name for name, _, _ in header], "index: other tensors than the file's")
+    for name, (dtype, shape, layout, nbytes, nnz, crcs) in entries.items():
+        need(type(dtype) is str and (layout is None) == (nnz is None), f"index of {name!r}: types")
+        need(layout is None or type(layout) is str, f"index of {name!r}: layout")
+        count = 1 if layout is not None else -(-integer(nbytes, "nbytes") // 2**20)
+        integers(shape, "shape")
+        need(nnz is None or integer(nnz, "nnz") >= 0, "nnz")
+        need(all(crc < 2**32 for crc in integers(crcs, "crcs")) and len(crcs) == count, f"index of {name!r}: crcs")
+    for name, dtype, shape in header:
+        entry = entries[name]
+        stored = entry[:2] if entry[2] is None else ["U8", [entry[3]]]
+        need(stored == [dtype, shape], f"index of {name!r}: not as in the JSON header")
+    need(crc32c(msgpack.packb([header, dict(sorted(metadata.items()))])) == header_crc, "JSON header", "checksum")
+    return entries
+
+
+def read_file(path: str | Path) -> dict[str, np.ndarray]:
+    """Every tensor of a model file; one of a type NumPy has no name for comes as its bytes."""
+    tensors, metadata = read_container(Path(path).read_bytes())
+    text = metadata.pop("codec", None)
+    if text is None:
+        framed = any(dtype == "U8" and data[:8] == MAGIC for dtype, _, data in tensors.values())
+        need(
+            not framed and not any(value.startswith(START) for value in metadata.values()),
+            "frames but no index: codec convert --reindex makes it",
+        )
+        return {name: plain(*tensor) for name, tensor in tensors.items()}
+    entries = read_index(text, sorted([name, t[0], t[1]] for name, t in tensors.items()), metadata)
+    out = {}
+    for name, (dtype, shape, data) in tensors.items():
+        entry = entries[name]
+        need(entry[3] == len(data), f"index of {name!r}: nbytes")
+        step = 2**20 if entry[2] is None else len(data)
+        found = [crc32c(data[at : at + step]) for at in range(0, len(data), step)]
+        need(found == entry[5], f"tensor {name!r}", "checksum")
+        if entry[2] is None:
+            out[name] = plain(dtype, shape, data)
+            continue
+        out[name], info = read_frame(data)
+        same = [info[key] for key in ("dtype", "shape", "layout", "nnz")] == [*entry[:3], entry[4]]
+        need(same, f"index of {name!r}: not what the frame says")
+    return out
+
+
+def plain(dtype: str, shape: list[int], data: bytes) -> np.ndarray:
+    if dtype in OTHER_BITS:
+        return np.frombuffer(data, np.uint8)
+    return np.frombuffer(data, DTYPES[dtype]).reshape(shape)

@@ -1,0 +1,231 @@
+"""Parts that a reader must refuse: the streams of each layout, and the entropy stage."""
+
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import zstandard
+from reject_head import Bad, base
+from writer import Draft, coded_part, encode, nibbles, zstd_part
+
+
+def with_parts(variant: str, stream: int, part: int, change: Callable[[bytes], bytes], **options: Any) -> bytes:
+    """The base frame with one part changed."""
+    draft = base(variant, **options)
+    draft.parts[stream][part] = change(draft.parts[stream][part])
+    return draft.build()
+
+
+def with_items(variant: str, stream: int, part: int, change: Callable[[np.ndarray], Any], width: int) -> bytes:
+    def edit(data: bytes) -> bytes:
+        items = np.frombuffer(data, f"<u{width}").copy()
+        change(items)
+        return items.tobytes()
+
+    return with_parts(variant, stream, part, edit)
+
+
+def layouts() -> Iterator[Bad]:
+    def shift(first: int, second: int) -> Callable[[Draft], None]:
+        """Move the last two bytes of the values' first part to the second: the sum stays right."""
+
+        def edit(draft: Draft) -> None:
+            values = draft.parts[-1]
+            values[first], moved = values[first][:-2], values[first][-2:]
+            values[second] = moved + values[second]
+
+        return edit
+
+    def moved(variant: str, section: str) -> Bad:
+        draft = base(variant)
+        shift(0, 1)(draft)
+        return Bad(f"{variant}_values_of_the_wrong_part", section, "format", draft.build())
+
+    def miscounted(variant: str, section: str, change: int) -> Bad:
+        draft = base(variant)
+        draft.header["nnz"] += change
+        return Bad(f"{variant}_nnz_{'more' if change > 0 else 'less'}", section, "format", draft.build())
+
+    yield moved("dense", "5.1")
+    for variant, section in [("csr", "5.2"), ("csr_zeros", "5.2"), ("bitmap", "5.3"), ("bitmap_lanes", "5.3")]:
+        yield moved(variant, section)
+        yield miscounted(variant, section, 1)
+        yield miscounted(variant, section, -1)
+        yield Bad(
+            f"{variant}_odd_byte_of_values", section, "format", with_parts(variant, -1, 2, lambda data: data + b"\0")
+        )
+        yield Bad(f"{variant}_values_missing", section, "format", with_parts(variant, -1, 2, lambda data: data[:-2]))
+    yield Bad("dense_value_missing", "5.1", "format", with_parts("dense", 0, 2, lambda data: data[:-2]))
+    yield Bad("dense_value_too_many", "5.1", "format", with_parts("dense", 0, 2, lambda data: data + b"\0\0"))
+    yield miscounted("huffman", "5.4", 1)
+
+    for variant in ("csr", "csr_zeros"):
+
+        def rows(name: str, change: Callable[[np.ndarray], Any], variant: str = variant) -> Bad:
+            return Bad(f"{variant}_{name}", "5.2", "format", with_items(variant, 0, 0, change, 4))
+
+        def columns(name: str, change: Callable[[np.ndarray], Any], variant: str = variant) -> Bad:
+            return Bad(f"{variant}_{name}", "5.2", "format", with_items(variant, 1, 0, change, 1))
+
+        yield rows("rows_not_from_0", lambda items: items.__setitem__(0, 1))
+        yield rows("rows_decrease", lambda items: items.__setitem__(1, items[2] + 1))
+        yield rows("rows_wrap", lambda items: items.__setitem__(1, 2**32 - 1))
+        yield rows("rows_last_too_large", lambda items: items.__setitem__(2, items[2] + 1))
+        yield rows("rows_last_too_small", lambda items: items.__setitem__(2, items[2] - 1))
+        yield rows("rows_last_largest", lambda items: items.__setitem__(2, 2**32 - 1))
+        yield Bad(f"{variant}_rows_missing", "5.2", "format", with_parts(variant, 0, 0, lambda data: data[:-4]))
+        yield Bad(f"{variant}_rows_too_many", "5.2", "format", with_parts(variant, 0, 0, lambda data: data + data[-4:]))
+        yield columns("column_out_of_range", lambda items: items.__setitem__(-1, 13))
+        yield columns("column_largest", lambda items: items.__setitem__(-1, 255))
+        yield columns("column_twice", lambda items: items.__setitem__(1, items[0]))
+        yield columns("columns_unsorted", lambda items: items.__setitem__(slice(0, 2), items[1::-1].copy()))
+
+    yield Bad(
+        "bitmap_padding", "5.3", "format", with_parts("bitmap", 0, 0, lambda data: data[:-1] + bytes([data[-1] | 128]))
+    )
+    extra = with_parts(
+        "bitmap",
+        0,
+        0,
+        lambda data: bytes([next(data[0] | 1 << bit for bit in range(8) if not data[0] >> bit & 1)]) + data[1:],
+    )
+    yield Bad("bitmap_bit_without_value", "5.3", "format", extra)
+    yield Bad("bitmap_mask_too_short", "5.3", "format", with_parts("bitmap", 0, 0, lambda data: data[:-1]))
+    yield Bad("bitmap_mask_too_long", "5.3", "format", with_parts("bitmap", 0, 0, lambda data: data + b"\0"))
+    yield Bad(
+        "bitmap_lanes_padding",
+        "5.3",
+        "format",
+        with_parts("bitmap_lanes", 0, 0, lambda data: bytes([data[0] | 4]) + data[1:]),
+    )
+    yield Bad(
+        "bitmap_lanes_padding_high", "5.3", "format", with_parts("bitmap_lanes", 0, 0, lambda data: data[:-1] + b"\x80")
+    )
+    yield Bad("bitmap_lanes_mask_too_short", "5.3", "format", with_parts("bitmap_lanes", 0, 0, lambda data: data[:-8]))
+
+    # A code of 8 bits for each of 256 gaps, so that any gaps can be written.
+    def gaps(name: str, items: list[int], shape: tuple[int, int] = (1, 300), stored: tuple[int, ...] = (3, 290)) -> Bad:
+        tensor = np.zeros(shape, np.uint8)
+        tensor.flat[list(stored)] = 5
+        flat = {"low": 0, "zeros": 0, "first": 0, "lengths": b"\x88" * 128}
+        draft = encode(tensor, "U8", "huffman", params={"max_length": 12}, codes={"gaps": flat})
+        draft.parts[0] = [coded_part(items, 8, "unsigned", flat)]
+        return Bad(f"huffman_{name}", "5.4", "format", draft.build())
+
+    yield gaps("trailing_gap_255", [3, 255, 31, 255])
+    yield gaps("position_out_of_range", [3, 255, 41])
+    yield gaps("position_far_out_of_range", [3, 255, 255, 255, 0])
+    yield gaps("gap_without_value", [3, 255, 31, 1])
+    yield gaps("value_without_gap", [3])
+    yield gaps("more_gaps_than_elements", [0] * 5, (1, 4), (0, 1, 2, 3))
+
+
+def entropy() -> Iterator[Bad]:
+    coded: dict[str, Any] = {"values": "huffman"}
+
+    def code(name: str, lengths: bytes, **others: int) -> Bad:
+        draft = base(codings=coded)
+        draft.header["streams"][1]["code"].update(lengths=lengths, **others)
+        return Bad(f"code_{name}", "6.3", "format", draft.build())
+
+    yield code("incomplete", nibbles([2, 2, 2]))
+    yield code("incomplete_single", nibbles([1]))
+    yield code("overfull", nibbles([1, 1, 1]))
+    yield code("overfull_then_complete", nibbles([1, 2, 2, 2]))
+    yield code("first_symbol_without_length", nibbles([0, 1, 1]))
+    yield code("last_symbol_without_length", nibbles([1, 1, 0, 0]))
+    yield code("no_lengths", b"")
+    yield code("single_symbol_twice", b"\0\0")
+    yield code("of_258_symbols", nibbles([1, *[0] * 256, 1]))
+    yield code("symbols_outside_keys", nibbles([1, 1]), low=0, zeros=0, first=2**15 - 1)
+    yield code("first_largest", nibbles([1, 1]), first=2**63 - 1)
+    yield code("more_raw_bits_than_key", b"\0", low=16, zeros=0, first=0)
+    yield code("of_no_key_bits", b"\0", low=15, zeros=0, first=0)
+    yield code("low_and_zeros_overflow", b"\0", low=2**62, zeros=2**62, first=0)
+    wide = encode(np.array([[1, 2]], "<u8"), "F64", "dense", codings=coded, codes={"values": {"low": 55}})
+    wide.header["streams"][0]["code"]["low"] = 56
+    yield Bad("code_raw_field_of_57_bits", "6.3", "format", wide.build())
+    # Right in all but that the header says 8: the gaps are 1, with a word of 2 bits.
+    ladder = {"low": 0, "zeros": 0, "first": 0, "lengths": nibbles([*range(1, 10), 9])}
+    spread = np.array([[0, 5] * 9], np.uint8)
+    longer = encode(spread, "U8", "huffman", params={"max_length": 9}, codes={"gaps": ladder})
+    longer.header["params"]["max_length"] = 8
+    yield Bad("code_longer_than_max_length", "5.4", "format", longer.build())
+
+    def part(name: str, change: Callable[[bytes], bytes], which: int = 0) -> Bad:
+        return Bad(f"coded_{name}", "6.4", "format", with_parts("bitmap", 1, which, change, codings=coded))
+
+    def count(change: int) -> Callable[[bytes], bytes]:
+        return lambda data: struct.pack("<I", struct.unpack_from("<I", data)[0] + change) + data[4:]
+
+    def lane(number: int, change: int) -> Callable[[bytes], bytes]:
+        def edit(data: bytes) -> bytes:
+            sizes = list(struct.unpack_from("<IIII", data))
+            sizes[1 + number] = (sizes[1 + number] + change) % 2**32
+            return struct.pack("<IIII", *sizes) + data[16:]
+
+        return edit
+
+    def longer_lane(data: bytes) -> bytes:
+        size = struct.unpack_from("<I", data, 4)[0]
+        return lane(0, 1)(data[: 16 + size] + b"\0" + data[16 + size :])
+
+    yield part("count_more", count(1))
+    yield part("count_less", count(-1))
+    yield part("count_largest", lambda data: b"\xff" * 4 + data[4:])
+    yield part("cut_in_header", lambda data: data[:15])
+    yield part("empty", lambda data: b"")
+    yield part("byte_after", lambda data: data + b"\0")
+    yield part("byte_missing", lambda data: data[:-1])
+    yield part("lane_with_a_byte_too_many", longer_lane)
+    yield part("lane_beyond_part", lane(1, 1 << 20))
+    yield part("lanes_overflow", lane(2, -(1 << 20)))
+    yield part("lane_boundary_moved", lane(0, -1))
+    # Five items with words of 2 bits: lane 0 has 4 bits, the others 2; then 5 raw fields of 3 bits.
+    small = np.array([[0, 8, 16, 24, 1]], np.uint8)
+    given = {"values": {"low": 3, "zeros": 0, "first": 0, "lengths": nibbles([2, 2, 2, 2])}}
+
+    def padding(name: str, byte: int) -> Bad:
+        draft = encode(small, "U8", "dense", codings=coded, codes=given)
+        data = bytearray(draft.parts[0][0])
+        data[byte] |= 128
+        draft.parts[0][0] = bytes(data)
+        return Bad(f"coded_padding_{name}", "6.4", "format", draft.build())
+
+    yield padding("in_lane", 16)
+    yield padding("in_last_lane", 19)
+    yield padding("in_raw_fields", -1)
+    empty = base(codings=coded)
+    nothing = encode(np.zeros((2, 2), np.uint8), "U8", "bitmap", params={"order": "rows"}, codings=coded)
+    nothing.parts[1][0] += b"\0"
+    yield Bad("coded_bytes_without_items", "6.4", "format", nothing.build())
+    empty.parts[1][1] = bytes(16)
+    yield Bad("coded_part_without_its_items", "6.4", "format", empty.build())
+
+    def zstd(name: str, change: Callable[[bytes], bytes]) -> Bad:
+        return Bad(f"zstd_{name}", "6.1", "format", with_parts("bitmap", 1, 0, change, codings={"values": "zstd"}))
+
+    # Single-segment frames: descriptor at byte 4, content size at byte 5, block header at 6, contents from 9.
+    yield zstd("content_size_less", lambda data: data[:5] + bytes([data[5] - 2]) + data[6:])
+    yield zstd("content_size_more", lambda data: data[:5] + bytes([data[5] + 2]) + data[6:])
+    yield zstd("content_size_missing", lambda data: data[:4] + b"\0\0" + data[6:])
+    yield zstd("contents_of_another_size", lambda data: zstd_part(data[9:] + b"\0\0"))
+    yield zstd("byte_after", lambda data: data + b"\0")
+    yield zstd("two_frames", lambda data: zstd_part(data[9:-2]) + zstd_part(data[-2:]))
+    yield zstd("skippable_frame_after", lambda data: data + b"\x50\x2a\x4d\x18\0\0\0\0")
+    yield zstd("skippable_frame_before", lambda data: b"\x50\x2a\x4d\x18\0\0\0\0" + data)
+    yield zstd("dictionary", lambda data: data[:4] + b"\x21\x07" + data[5:])
+    whole = zstandard.ZstdCompressor(write_checksum=True)
+    yield zstd("checksum", lambda data: data[:4] + b"\x24" + data[5:] + whole.compress(data[9:])[-4:])
+    yield zstd("window_too_large", lambda data: data[:4] + b"\x80\x70" + struct.pack("<I", data[5]) + data[6:])
+    yield zstd("cut", lambda data: data[:-1])
+    yield zstd("empty", lambda data: b"")
+    yield zstd("no_zstd", lambda data: data[9:])
+    yield zstd("reserved_block", lambda data: data[:6] + bytes([data[6] | 6]) + data[7:])
+
+
+def part_cases() -> Iterator[Bad]:
+    """Every vector of this file."""
+    for group in (layouts, entropy):
+        yield from group()

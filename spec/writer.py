@@ -1,0 +1,323 @@
+"""A plain writer of format.md: it assembles frames and model files field by field and shares no code with the reader.
+
+A Draft is a frame before it is bytes, so that one field can be made wrong while all others, checksums included, stay
+right. Elements are given as bits: unsigned integers as wide as the element type.
+"""
+
+import base64
+import heapq
+import json
+import struct
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack
+import numpy as np
+
+MAGIC = b"\x89CDCF\r\n\x1a"
+BITS = {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16}
+BITS |= {"F8_E4M3": 8, "F8_E5M2": 8, "I8": 8, "U8": 8, "BOOL": 8}
+
+
+def crc32c(data: bytes) -> int:
+    """Section 1, one bit at a time."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 * (crc & 1))
+    return crc ^ 0xFFFFFFFF
+
+
+def kind_of(dtype: str) -> str:
+    if BITS[dtype] == 8:
+        return "unsigned"
+    return {"F": "float", "B": "float", "I": "signed", "U": "unsigned"}[dtype[0]]
+
+
+def negative_zero(dtype: str) -> int | None:
+    return 1 << (BITS[dtype] - 1) if dtype.startswith(("F", "BF")) else None
+
+
+def bit_string(bits: str) -> bytes:
+    """Bytes filled from bit 0 upwards with the bits of a string, first character first."""
+    return b"".join(int(bits[at : at + 8][::-1], 2).to_bytes(1, "little") for at in range(0, len(bits), 8))
+
+
+def key_of(item: int, bits: int, kind: str) -> int:
+    """Section 6.2."""
+    top = 1 << (bits - 1)
+    return item ^ top if kind == "signed" else item & ~top if kind == "float" else item
+
+
+def code_lengths(counts: Counter[int], longest: int) -> list[int]:
+    """Lengths of a Huffman code for symbols 0 to max; counts are flattened until no word is too long."""
+    while True:
+        heap: list[tuple[int, int, tuple[int, ...]]] = [
+            (count, number, (symbol,)) for number, (symbol, count) in enumerate(sorted(counts.items()))
+        ]
+        heapq.heapify(heap)
+        lengths = Counter[int]()
+        serial = len(heap)
+        while len(heap) > 1:
+            (a, _, left), (b, _, right) = heapq.heappop(heap), heapq.heappop(heap)
+            lengths.update(left + right)
+            heapq.heappush(heap, (a + b, serial, left + right))
+            serial += 1
+        if max(lengths.values(), default=0) <= longest:
+            return [lengths[symbol] for symbol in range(max(counts, default=0) + 1)]
+        counts = Counter({symbol: count // 2 + 1 for symbol, count in counts.items()})
+
+
+def make_code(
+    keys: list[int], bits: int, longest: int, low: int | None = None, zeros: int | None = None
+) -> dict[str, Any]:
+    """Section 6.3, with the recommended choices where none are given."""
+    every = 0
+    for key in keys:
+        every |= key
+    if zeros is None:
+        zeros = (every & -every).bit_length() - 1 if every else 0
+    if low is None:
+        low = 0
+        while keys and (max(keys) >> (low + zeros)) - (min(keys) >> (low + zeros)) > 255:
+            low += 1
+    symbols = [key >> (low + zeros) for key in keys]
+    first = min(symbols, default=0)
+    lengths = code_lengths(Counter(symbol - first for symbol in symbols), longest)
+    assert len(lengths) <= 256
+    return {"low": low, "zeros": zeros, "first": first, "lengths": nibbles(lengths)}
+
+
+def nibbles(lengths: list[int]) -> bytes:
+    padded = [*lengths, 0]
+    return bytes(padded[at] | padded[at + 1] << 4 for at in range(0, len(lengths), 2))
+
+
+def code_words(lengths: bytes) -> dict[int, str]:
+    """Symbol -> its code word as a string, most significant bit first."""
+    by_length = sorted(
+        (nibble, number) for number, nibble in enumerate(n for byte in lengths for n in (byte & 15, byte >> 4))
+    )
+    if lengths == b"\0":
+        return {0: ""}
+    words, word, before = {}, 0, 0
+    for length, symbol in by_length:
+        if length:
+            word <<= length - before
+            words[symbol] = format(word, f"0{length}b")
+            word, before = word + 1, length
+    return words
+
+
+def coded_part(items: list[int], bits: int, kind: str, code: dict[str, Any]) -> bytes:
+    """Section 6.4."""
+    low, zeros, words = code["low"], code["zeros"], code_words(code["lengths"])
+    lanes, raws = ["", "", "", ""], ""
+    for number, item in enumerate(items):
+        key = key_of(item, bits, kind)
+        lanes[number % 4] += words[(key >> (low + zeros)) - code["first"]]
+        raw = key >> zeros & ((1 << low) - 1)
+        width = low
+        if kind == "float":
+            raw, width = raw | item >> (bits - 1) << low, low + 1
+        raws += format(raw, f"0{width}b")[::-1] if width else ""
+    packed = [bit_string(lane) for lane in lanes]
+    return struct.pack("<IIII", len(items), *map(len, packed[:3])) + b"".join(packed) + bit_string(raws)
+
+
+def zstd_part(data: bytes) -> bytes:
+    """One zstd frame of one block by hand (RFC 8878, section 3.1.1): its bytes depend on no release of zstd."""
+    size = struct.pack("<BB", 0x20, len(data)) if len(data) < 256 else struct.pack("<BH", 0x60, len(data) - 256)
+    run = len(data) > 1 and len(set(data)) == 1
+    block = (1 | (2 if run else 0) | len(data) << 3).to_bytes(3, "little") + (data[:1] if run else data)
+    return b"\x28\xb5\x2f\xfd" + size + block
+
+
+# Frames --------------------------------------------------------------------------------------------------------------
+
+Edit = Callable[[bytearray, dict[str, int]], None]
+
+
+@dataclass
+class Draft:
+    """A frame's header and parts (one list per stream), to be changed at will and then built."""
+
+    header: dict[str, Any]
+    parts: list[list[bytes]]
+    lengths: dict[str, int] = field(default_factory=dict)  # stream -> recorded length, where it is not the true one
+
+    def build(
+        self,
+        *,
+        magic: bytes = MAGIC,
+        version: int = 0,
+        raw_header: bytes | None = None,
+        before: Edit | None = None,
+        after: Edit | None = None,
+        tail: int = 64,
+    ) -> bytes:
+        """The frame; ``before`` and ``after`` may change bytes before and after the head's CRC is taken."""
+        for stream, parts in zip(self.header.get("streams", []), self.parts, strict=False):
+            stream["length"] = self.lengths.get(stream["name"], sum(map(len, parts)))
+        header = msgpack.packb(self.header) if raw_header is None else raw_header
+        count = sum(map(len, self.parts))
+        table = -(-(28 + len(header)) // 8) * 8
+        start = -(-(table + 12 * count) // 64) * 64
+        body, offsets, crcs = bytearray(), [], []
+        for parts in self.parts:
+            body += bytes(-len(body) % 64)
+            for part in parts:
+                offsets.append(start + len(body))
+                crcs.append(crc32c(part))
+                body += part
+        end = start + len(body)
+        body += bytes(-len(body) % 64 + tail)
+        frame = bytearray(magic + struct.pack("<IIQI", version, len(header), start + len(body), 0) + header)
+        frame += bytes(table - len(frame)) + struct.pack(f"<{count}Q{count}I", *offsets, *crcs)
+        frame += bytes(start - len(frame)) + body
+        marks = {"header": 28, "pad": 28 + len(header), "table": table, "crcs": table + 8 * count, "start": start}
+        marks |= {"table_end": table + 12 * count, "end": end, "length": len(frame)}
+        if before:
+            before(frame, marks)
+        frame[24:28] = struct.pack("<I", crc32c(bytes(frame[:24] + frame[28:start])))
+        if after:
+            after(frame, marks)
+        return bytes(frame)
+
+
+def positions_of(
+    layout: str, params: dict[str, Any], stored: np.ndarray, width: int
+) -> tuple[dict[str, list[int]], np.ndarray]:
+    """Section 5: the position items of one segment, and the order in which its values are stored."""
+    h, w = stored.shape
+    flat = np.flatnonzero(stored)
+    if layout == "csr":
+        listed = stored if params["of"] == "nonzeros" else ~stored
+        columns = [int(column) for row in listed for column in np.flatnonzero(row)]
+        return {"rows": [0, *np.cumsum(listed.sum(axis=1)).tolist()], "columns": columns}, flat
+    if layout == "bitmap" and params["order"] == "rows":
+        return {"mask": list(bit_string("".join("01"[int(bit)] for bit in stored.ravel())))}, flat
+    if layout == "bitmap":
+        words, order = b"", []
+        for top in range(0, h, 64):
+            for column in range(w):
+                rows = [row for row in range(top, min(top + 64, h)) if stored[row, column]]
+                words += sum(1 << (row - top) for row in rows).to_bytes(8, "little")
+                order += [row * w + column for row in rows]
+        return {"mask": list(words)}, np.array(order, np.int64)
+    if layout == "huffman":
+        gaps, last = [], -1
+        for position in flat.tolist():
+            gap, last = position - last - 1, position
+            gaps += [255] * (gap // 255) + [gap % 255]
+        return {"gaps": gaps}, flat
+    return {}, np.arange(h * w)
+
+
+def default_row_dims(shape: tuple[int, ...]) -> int:
+    return 0 if len(shape) < 2 else 2 if len(shape) == 3 and shape[0] == 1 else 1
+
+
+def encode(
+    bits: np.ndarray,
+    dtype: str,
+    layout: str,
+    *,
+    params: dict[str, Any] | None = None,
+    segment: tuple[int, int] | None = None,
+    row_dims: int | None = None,
+    zero: str = "value",
+    keep: np.ndarray | None = None,
+    codings: dict[str, str] | None = None,
+    codes: dict[str, dict[str, Any]] | None = None,
+) -> Draft:
+    """A right frame for a tensor given as bits; ``codes`` are arguments of make_code, or whole codes, by stream."""
+    params, codings, codes = dict(params or {}), codings or {}, codes or {}
+    bits = bits.copy()
+    stored = np.asarray(bits != 0)
+    if zero == "value" and negative_zero(dtype):
+        stored = stored & (bits != negative_zero(dtype))
+    if keep is not None:
+        stored = stored | keep
+    negative = ~stored & (bits != 0)
+    bits[negative] = 0
+    row_dims = default_row_dims(bits.shape) if row_dims is None else row_dims
+    rows = int(np.prod(bits.shape[:row_dims], dtype=np.int64))
+    cols = int(np.prod(bits.shape[row_dims:], dtype=np.int64))
+    h, w = segment or ((rows, cols) if rows * cols else (0, 0))
+    matrix, stored = bits.reshape(rows, cols), stored.reshape(rows, cols)
+    names = {"dense": [], "csr": ["rows", "columns"], "bitmap": ["mask"], "huffman": ["gaps"]}[layout]
+    items: dict[str, list[list[int]]] = {name: [] for name in [*names, "values"]}
+    for top in range(0, rows, h or 1):
+        for left in range(0, cols, w or 1):
+            piece, there = matrix[top : top + h, left : left + w], stored[top : top + h, left : left + w]
+            if piece.size:
+                found, order = positions_of(layout, params, there, w)
+                for name in names:
+                    items[name].append(found[name])
+                items["values"].append(piece.ravel()[order].tolist())
+    streams, parts = [], []
+    for name, segments in items.items():
+        width = {"rows": 32, "columns": params.get("index"), "values": BITS[dtype]}.get(name) or 8
+        kind = kind_of(dtype) if name == "values" else "unsigned"
+        stream: dict[str, Any] = {"name": name, "length": 0, "coding": codings.get(name, "none")}
+        if layout == "huffman":
+            stream["coding"] = "huffman"
+        if stream["coding"] == "huffman":
+            keys = [key_of(item, width, kind) for segment_items in segments for item in segment_items]
+            given = codes.get(name, {})
+            stream["code"] = (
+                given if "lengths" in given else make_code(keys, width, params.get("max_length", 12), **given)
+            )
+            parts.append([coded_part(one, width, kind, stream["code"]) for one in segments])
+        else:
+            plain = [np.array(one, f"<u{width // 8}").tobytes() for one in segments]
+            parts.append([zstd_part(one) for one in plain] if stream["coding"] == "zstd" else plain)
+        streams.append(stream)
+    header = {"dtype": dtype, "shape": list(bits.shape), "row_dims": row_dims, "segment": [h, w], "layout": layout}
+    header |= {"params": dict(sorted(params.items())), "values": {"coding": "raw"}, "zero": zero}
+    header |= {"nnz": int(stored.sum()), "negative_zeros": int(negative.sum()), "streams": streams}
+    return Draft(header, parts)
+
+
+# Model files ---------------------------------------------------------------------------------------------------------
+
+
+def model_file(
+    tensors: dict[str, tuple[str, list[int], bytes, Draft | None]],
+    metadata: dict[str, str],
+    *,
+    index: Callable[[dict[str, Any]], None] | None = None,
+    text: Callable[[str], str] | None = None,
+    header: Callable[[str], str] | None = None,
+) -> bytes:
+    """Section 8: name -> (dtype, shape, bytes, Draft of a frame); the hooks change the index, its base64, the JSON."""
+    order = sorted(tensors, key=lambda name: (tensors[name][3] is None, -BITS[tensors[name][0]]))
+    listing: dict[str, Any] = {}
+    entries, at = {}, 0
+    for name in order:
+        dtype, shape, data, draft = tensors[name]
+        listing[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + len(data)]}
+        at += len(data)
+        if draft:
+            about = draft.header
+            entry = [about["dtype"], about["shape"], about["layout"], len(data), about["nnz"], [crc32c(data)]]
+        else:
+            crcs = [crc32c(data[begin : begin + 2**20]) for begin in range(0, len(data), 2**20)]
+            entry = [dtype, shape, None, len(data), None, crcs]
+        entries[name] = dict(zip(("dtype", "shape", "layout", "nbytes", "nnz", "crcs"), entry, strict=True))
+    metadata = dict(sorted({"format": "pt", **metadata}.items()))
+    names = [[name, listing[name]["dtype"], listing[name]["shape"]] for name in sorted(listing)]
+    content = {"version": 0, "tensors": entries, "header_crc": crc32c(msgpack.packb([names, metadata]))}
+    if index:
+        index(content)
+    packed = msgpack.packb(content)
+    encoded = base64.b64encode(packed + struct.pack("<I", crc32c(packed))).decode()
+    metadata = dict(sorted({**metadata, "codec": text(encoded) if text else encoded}.items()))
+    written = json.dumps({"__metadata__": metadata, **listing}, separators=(",", ":"), ensure_ascii=False)
+    raw = (header(written) if header else written).encode()
+    raw += b" " * (-(8 + len(raw)) % 64)
+    return struct.pack("<Q", len(raw)) + raw + b"".join(tensors[name][2] for name in order)
