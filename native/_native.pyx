@@ -1,0 +1,485 @@
+# cython: language_level=3, freethreading_compatible=True, binding=True
+# distutils: language=c++
+"""The border between Python and the kernels: buffers in, results out, no GIL in between, no arithmetic of its own.
+
+Only codec.kernels imports this module; it gives the results below their meaning. A result is
+(status, segment, stream, found, expected), status 0 for success, in the order of `enum class Status` in kernels.hpp.
+"""
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+
+
+cdef extern from "engine.hpp" namespace "codec" nogil:
+    enum class Status(uint32_t):
+        ok
+        bad_table
+        no_memory
+
+    cdef struct Result:
+        Status status
+        uint32_t segment
+        uint32_t stream
+        uint64_t found
+        uint64_t expected
+
+    enum class Kind(uint8_t):
+        pass
+    enum class Layout(uint32_t):
+        pass
+    enum class Type(uint8_t):
+        pass
+    enum class Selection(uint32_t):
+        pass
+
+    cdef struct Params:
+        uint32_t index_bytes
+        bint zeros
+        bint lanes
+
+    cdef struct HuffmanCode:
+        uint32_t width
+        Kind kind
+        uint32_t low
+        uint32_t zeros
+        uint64_t first
+        uint32_t symbols
+        uint8_t lengths[256]
+
+    Status prepare(HuffmanCode&) noexcept
+
+    cdef struct Kernels:
+        const char* name
+        uint32_t (*crc32c)(uint32_t, const uint8_t*, size_t) noexcept nogil
+
+    const Kernels& kernels() noexcept
+    Selection c_select "codec::select"(const char*) noexcept
+    bint c_built "codec::built"(const char*) noexcept
+    bint c_runs_here "codec::runs_here"(const char*) noexcept
+
+    cdef struct CStream "codec::Stream":
+        const uint8_t* base
+        const uint64_t* offsets
+        const uint32_t* checksums
+        const HuffmanCode* code
+
+    cdef struct CView "codec::View":
+        uint64_t rows
+        uint64_t cols
+        uint32_t segment_rows
+        uint32_t segment_cols
+        Layout layout
+        uint32_t width
+        Params params
+        uint32_t streams
+        CStream stream[3]
+        uint8_t* checked
+
+    uint64_t c_segments "codec::segments"(uint64_t, uint64_t, uint32_t, uint32_t) noexcept
+    bint inside(const CStream&, uint64_t, uint64_t) noexcept
+    Result c_check "codec::check"(const CView&, uint64_t, uint64_t, uint32_t) noexcept
+    Result c_decode "codec::decode"(const CView&, uint64_t, uint64_t, uint8_t*, bint, uint64_t*, uint32_t) noexcept
+
+    cdef struct Product:
+        Type value
+        Type acc
+        const void* x
+        void* y
+        uint64_t batch
+        bint transposed
+        bint finite
+        uint64_t limit
+        uint64_t nonzero
+
+    Result c_multiply "codec::multiply"(const CView&, const Product&, uint64_t, uint64_t, uint32_t) noexcept
+    Result c_entries "codec::entries"(const CView&, uint64_t, uint64_t, uint64_t, int64_t*, int64_t*, uint8_t*, uint64_t,
+                                      uint64_t*) noexcept
+
+    cdef struct Part:
+        uint8_t* data
+        uint64_t size
+
+    cdef struct CStreams "codec::Streams":
+        uint64_t segments
+        uint32_t streams
+        Part* part
+        uint64_t stored
+        uint64_t dropped_negatives
+
+    cdef struct Geometry:
+        uint64_t rows
+        uint64_t cols
+        uint32_t segment_rows
+        uint32_t segment_cols
+        uint32_t width
+        uint64_t nonzero
+        uint64_t negative
+
+    cdef struct Measures:
+        uint64_t* rows
+        uint64_t* cols
+        uint64_t* gaps
+        uint64_t* mask_bytes
+        uint64_t* lane_bytes
+        uint64_t* keys
+        uint64_t or_of_keys
+        uint64_t stored
+        uint64_t dropped_negatives
+
+    Status c_measure "codec::measure"(const Geometry&, Kind, const uint8_t*, const uint8_t*, Measures&) noexcept
+    CStreams* new_streams(uint64_t, uint32_t) noexcept
+    void free_streams(CStreams*) noexcept
+    bint c_set_part "codec::set_part"(Part&, const uint8_t*, uint64_t) noexcept
+    Status c_encode "codec::encode"(const Geometry&, Layout, const Params&, const uint8_t*, const uint8_t*, CStreams*, uint32_t) noexcept
+    Status c_encode_csr "codec::encode_csr"(const Geometry&, Layout, const Params&, const int64_t*, const int64_t*, const uint8_t*,
+                                            CStreams*, uint32_t) noexcept
+    Result c_transcode "codec::transcode"(const CView&, uint64_t, uint64_t, uint64_t, Layout, const Params&, CStreams*,
+                                          uint32_t) noexcept
+    Result c_measure_view "codec::measure"(const CView&, uint64_t, uint64_t, uint64_t, Kind, Measures&) noexcept
+    void c_histogram "codec::histogram"(const CStreams*, uint32_t, uint32_t, Kind, uint64_t*, uint64_t*) noexcept
+    Status code_stream(CStreams*, uint32_t, const HuffmanCode&, uint32_t) noexcept
+    void write_parts(const CStreams*, uint8_t*, const uint64_t*, uint32_t*, uint32_t) noexcept
+
+
+cdef inline const uint8_t* _bytes(const uint8_t[::1] b) noexcept nogil:
+    return &b[0] if b.shape[0] else NULL
+
+
+cdef tuple _result(Result r):
+    return <uint32_t>r.status, r.segment, r.stream, r.found, r.expected
+
+
+cdef Params _params(tuple params):
+    cdef Params p
+    p.index_bytes, p.zeros, p.lanes = params
+    return p
+
+
+def select(name):
+    """Take the instruction set `name` (None: the best here); 0 ok, 1 unknown, 2 not built, 3 not this CPU."""
+    cdef bytes encoded
+    if name is None:
+        return <uint32_t>c_select(NULL)
+    encoded = name.encode()
+    return <uint32_t>c_select(encoded)
+
+
+def kernel():
+    """The name of the instruction set in use."""
+    return kernels().name.decode()
+
+
+def built(bytes name):
+    """Whether the instruction set was compiled in."""
+    return c_built(name)
+
+
+def runs_here(bytes name):
+    """Whether the instruction set was compiled in and this CPU has it."""
+    return c_runs_here(name)
+
+
+def crc32c(const uint8_t[::1] data, uint32_t value):
+    """CRC-32C of data, continued from value."""
+    cdef uint32_t crc
+    with nogil:
+        crc = kernels().crc32c(value, _bytes(data), data.shape[0])
+    return crc
+
+
+cdef class Code:
+    """A prepared Huffman code. Raises ValueError for one that is not complete or does not fit its items."""
+    cdef HuffmanCode* code
+
+    def __cinit__(self, uint32_t width, uint8_t kind, uint32_t low, uint32_t zeros, uint64_t first, const uint8_t[::1] lengths):
+        if not 1 <= lengths.shape[0] <= 256:
+            raise ValueError("a code has 1 to 256 symbols")
+        self.code = <HuffmanCode*>calloc(1, sizeof(HuffmanCode))
+        if self.code == NULL:
+            raise MemoryError
+        self.code.width, self.code.kind = width, <Kind>kind
+        self.code.low, self.code.zeros, self.code.first = low, zeros, first
+        self.code.symbols = <uint32_t>lengths.shape[0]
+        cdef Py_ssize_t i
+        for i in range(lengths.shape[0]):
+            self.code.lengths[i] = lengths[i]
+        if prepare(self.code[0]) != Status.ok:
+            raise ValueError("not a complete code for its items")
+
+    def __dealloc__(self):
+        free(self.code)
+
+
+cdef class View:
+    """The proved spans of one tensor's streams.
+
+    streams: (buffer, offsets, checksums, Code or None) each; offsets are segments + 1 positions in the buffer, which
+    must have 64 readable bytes past the last. checked: a writable byte per segment, or None to check nothing.
+    """
+    cdef CView view
+    cdef uint64_t segments
+    cdef list keep
+
+    def __init__(self, uint64_t rows, uint64_t cols, uint32_t segment_rows, uint32_t segment_cols, uint32_t layout, uint32_t width,
+                 tuple params, list streams, checked):
+        cdef const uint8_t[::1] buffer
+        cdef const uint64_t[::1] offsets
+        cdef const uint32_t[::1] checksums
+        cdef uint8_t[::1] flags
+        cdef Code code
+        cdef uint32_t s
+        self.view.rows, self.view.cols = rows, cols
+        self.view.segment_rows, self.view.segment_cols = segment_rows, segment_cols
+        self.view.layout, self.view.width, self.view.params = <Layout>layout, width, _params(params)
+        self.view.streams = <uint32_t>len(streams)
+        self.segments = c_segments(rows, cols, segment_rows, segment_cols)
+        self.keep = [streams, checked]
+        if len(streams) > 3:
+            raise ValueError("a layout has at most three streams")
+        for s in range(self.view.streams):
+            buffer, offsets, checksums, code = streams[s]
+            if <uint64_t>offsets.shape[0] != self.segments + 1 or <uint64_t>checksums.shape[0] != self.segments:
+                raise ValueError("a stream has one offset and one checksum for each segment, and one offset more")
+            self.view.stream[s].base = _bytes(buffer)
+            self.view.stream[s].offsets = &offsets[0]
+            self.view.stream[s].checksums = &checksums[0] if self.segments else NULL
+            self.view.stream[s].code = code.code if code is not None else NULL
+            if not inside(self.view.stream[s], self.segments, buffer.shape[0]):
+                raise ValueError("a part lies outside its buffer")
+        self.view.checked = NULL
+        if checked is not None and self.segments:
+            flags = checked
+            if <uint64_t>flags.shape[0] != self.segments:
+                raise ValueError("one flag for each segment")
+            self.view.checked = &flags[0]
+
+    def check(self, uint64_t first, uint64_t last, uint32_t threads):
+        """Compare the checksums of segments [first, last)."""
+        cdef Result r
+        self._check_range(first, last)
+        with nogil:
+            r = c_check(self.view, first, last, threads)
+        return _result(r)
+
+    def decode(self, uint64_t first, uint64_t count, uint8_t[::1] out, bint always, uint32_t threads):
+        """Elements [first, first + count) in row-major order, dense, into out; (result, entries in the segments read)."""
+        cdef Result r
+        cdef uint64_t stored = 0
+        cdef uint64_t size = self.view.rows * self.view.cols
+        if first > size or count > size - first or <uint64_t>out.shape[0] != count * self.view.width:
+            raise ValueError("elements out of range, or out of another size")
+        cdef uint8_t* to = &out[0] if out.shape[0] else NULL
+        with nogil:
+            r = c_decode(self.view, first, count, to, always, &stored, threads)
+        return _result(r), stored
+
+    def multiply(self, uint64_t first, uint64_t last, uint8_t value, uint8_t acc, uint32_t acc_width, const uint8_t[::1] x,
+                 uint8_t[::1] y, uint64_t batch, bint transposed, bint finite, uint64_t limit, uint64_t nonzero, uint32_t threads):
+        """y += W x, or W^T x, over segments [first, last).
+
+        x (n rounded up to 64, and 64 more, by batch; zeros past n) and y (m, batch) are in the accumulator's type.
+        """
+        cdef Product w
+        cdef Result r
+        cdef uint64_t n = self.view.rows if transposed else self.view.cols
+        cdef uint64_t m = self.view.cols if transposed else self.view.rows
+        self._check_range(first, last)
+        if <uint64_t>x.shape[0] < ((n + 63) // 64 + 1) * 64 * batch * acc_width or <uint64_t>y.shape[0] != m * batch * acc_width:
+            raise ValueError("x or y of another size")
+        w.value, w.acc, w.batch, w.transposed, w.finite, w.limit, w.nonzero = (
+            <Type>value, <Type>acc, batch, transposed, finite, limit, nonzero)
+        w.x = _bytes(x)
+        w.y = &y[0] if y.shape[0] else NULL
+        with nogil:
+            r = c_multiply(self.view, w, first, last, threads)
+        return _result(r)
+
+    def entries(self, uint64_t first, uint64_t last, uint64_t nonzero, int64_t[::1] starts, int64_t[::1] indices, uint8_t[::1] values,
+                uint64_t count):
+        """The stored entries of segments [first, last) as CSR arrays, behind the `count` there; (result, count after)."""
+        cdef Result r
+        self._check_range(first, last)
+        if <uint64_t>starts.shape[0] != self.view.rows + 1 or values.shape[0] != indices.shape[0] * self.view.width:
+            raise ValueError("arrays of another size")
+        cdef int64_t* columns = &indices[0] if indices.shape[0] else NULL
+        cdef uint8_t* items = &values[0] if values.shape[0] else NULL
+        cdef uint64_t room = <uint64_t>indices.shape[0]
+        if count > room:
+            raise ValueError("more entries than room")
+        with nogil:
+            r = c_entries(self.view, nonzero, first, last, &starts[0], columns, items, room, &count)
+        return _result(r), count
+
+    def measure(self, uint64_t first, uint64_t last, uint64_t nonzero, uint8_t kind, uint64_t[::1] rows, uint64_t[::1] cols,
+                uint64_t[::1] gaps, uint64_t[::1] mask_bytes, uint64_t[::1] lane_bytes, uint64_t[::1] keys):
+        """Adds up what sizes depend on; (result, stored, OR of the values' keys)."""
+        cdef Measures m
+        cdef Result r
+        self._check_range(first, last)
+        _measures(m, self.view.rows, self.view.cols, self.view.width, rows, cols, gaps, mask_bytes, lane_bytes, keys)
+        with nogil:
+            r = c_measure_view(self.view, nonzero, first, last, <Kind>kind, m)
+        return _result(r), m.stored, m.or_of_keys
+
+    cdef _check_range(self, uint64_t first, uint64_t last):
+        if not first <= last <= self.segments:
+            raise ValueError("segments out of range")
+
+
+cdef _measures(Measures& m, uint64_t n_rows, uint64_t n_cols, uint32_t width, uint64_t[::1] rows, uint64_t[::1] cols,
+               uint64_t[::1] gaps, uint64_t[::1] mask_bytes, uint64_t[::1] lane_bytes, uint64_t[::1] keys):
+    if (<uint64_t>rows.shape[0] != n_rows or <uint64_t>cols.shape[0] != n_cols or gaps.shape[0] != 256
+            or mask_bytes.shape[0] != 256 or lane_bytes.shape[0] != 256 or keys.shape[0] != (256 if width == 1 else 65536)):
+        raise ValueError("arrays of another size")
+    m.rows = &rows[0] if n_rows else NULL
+    m.cols = &cols[0] if n_cols else NULL
+    m.gaps, m.mask_bytes, m.lane_bytes, m.keys = &gaps[0], &mask_bytes[0], &lane_bytes[0], &keys[0]
+    m.or_of_keys = m.stored = m.dropped_negatives = 0
+
+
+cdef class Streams:
+    """One tensor's streams while it is being encoded."""
+    cdef CStreams* streams
+    cdef Geometry geometry
+    cdef Layout layout
+    cdef Params params
+
+    def __cinit__(self, uint64_t rows, uint64_t cols, uint32_t segment_rows, uint32_t segment_cols, uint32_t width, uint64_t nonzero,
+                  uint64_t negative, uint32_t layout, tuple params, uint32_t streams):
+        self.geometry.rows, self.geometry.cols = rows, cols
+        self.geometry.segment_rows, self.geometry.segment_cols = segment_rows, segment_cols
+        self.geometry.width, self.geometry.nonzero, self.geometry.negative = width, nonzero, negative
+        self.layout, self.params = <Layout>layout, _params(params)
+        self.streams = new_streams(c_segments(rows, cols, segment_rows, segment_cols), streams)
+        if self.streams == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free_streams(self.streams)
+
+    cdef _done(self, Status status):
+        if status == Status.no_memory:
+            raise MemoryError
+
+    def encode(self, const uint8_t[::1] dense, keep, uint32_t threads):
+        """From dense elements; keep: a byte per element, non-zero where it is stored, or None for the zero rule."""
+        cdef const uint8_t[::1] kept
+        cdef const uint8_t* kept_at = NULL
+        cdef Status status
+        if <uint64_t>dense.shape[0] != self.geometry.rows * self.geometry.cols * self.geometry.width:
+            raise ValueError("dense of another size")
+        if keep is not None:
+            kept = keep
+            if <uint64_t>kept.shape[0] != self.geometry.rows * self.geometry.cols:
+                raise ValueError("keep of another size")
+            kept_at = _bytes(kept)
+        with nogil:
+            status = c_encode(self.geometry, self.layout, self.params, _bytes(dense), kept_at, self.streams, threads)
+        self._done(status)
+
+    def encode_csr(self, const int64_t[::1] starts, const int64_t[::1] indices, const uint8_t[::1] values, uint32_t threads):
+        """From CSR arrays that the caller has proved: starts ascending within indices, indices ascending and in range."""
+        cdef Status status
+        cdef const int64_t* columns = &indices[0] if indices.shape[0] else NULL
+        if <uint64_t>starts.shape[0] != self.geometry.rows + 1 or values.shape[0] != indices.shape[0] * self.geometry.width:
+            raise ValueError("arrays of another size")
+        with nogil:
+            status = c_encode_csr(self.geometry, self.layout, self.params, &starts[0], columns, _bytes(values), self.streams, threads)
+        self._done(status)
+
+    def transcode(self, View source, uint64_t first, uint64_t last, uint32_t threads):
+        """Segments [first, last) from another layout of the same matrix and grid."""
+        cdef Result r
+        source._check_range(first, last)
+        if (source.view.rows != self.geometry.rows or source.view.cols != self.geometry.cols
+                or source.view.segment_rows != self.geometry.segment_rows or source.view.segment_cols != self.geometry.segment_cols
+                or source.view.width != self.geometry.width):
+            raise ValueError("another matrix or grid")
+        with nogil:
+            r = c_transcode(source.view, self.geometry.nonzero, first, last, self.layout, self.params, self.streams, threads)
+        return _result(r)
+
+    def measure(self, const uint8_t[::1] dense, keep, uint8_t kind, uint64_t[::1] rows, uint64_t[::1] cols, uint64_t[::1] gaps,
+                uint64_t[::1] mask_bytes, uint64_t[::1] lane_bytes, uint64_t[::1] keys):
+        """Adds up what sizes depend on, encoding nothing; returns (stored, dropped negatives, OR of the values' keys)."""
+        cdef const uint8_t[::1] kept
+        cdef const uint8_t* kept_at = NULL
+        cdef Measures m
+        cdef Status status
+        if <uint64_t>dense.shape[0] != self.geometry.rows * self.geometry.cols * self.geometry.width:
+            raise ValueError("dense of another size")
+        _measures(m, self.geometry.rows, self.geometry.cols, self.geometry.width, rows, cols, gaps, mask_bytes, lane_bytes, keys)
+        if keep is not None:
+            kept = keep
+            if <uint64_t>kept.shape[0] != self.geometry.rows * self.geometry.cols:
+                raise ValueError("keep of another size")
+            kept_at = _bytes(kept)
+        with nogil:
+            status = c_measure(self.geometry, <Kind>kind, _bytes(dense), kept_at, m)
+        self._done(status)
+        return m.stored, m.dropped_negatives, m.or_of_keys
+
+    @property
+    def stored(self):
+        """Entries stored so far."""
+        return self.streams.stored
+
+    @property
+    def dropped_negatives(self):
+        """Entries equal to -0.0 that were not stored."""
+        return self.streams.dropped_negatives
+
+    cdef Part* _part(self, uint64_t segment, uint32_t stream) except NULL:
+        if segment >= self.streams.segments or stream >= self.streams.streams:
+            raise IndexError("no such part")
+        return &self.streams.part[segment * self.streams.streams + stream]
+
+    def sizes(self, uint32_t stream, uint64_t[::1] out):
+        """Bytes of each part of a stream."""
+        cdef Py_ssize_t i
+        if stream >= self.streams.streams or <uint64_t>out.shape[0] != self.streams.segments:
+            raise ValueError("no such stream, or out of another size")
+        for i in range(out.shape[0]):
+            out[i] = self.streams.part[i * self.streams.streams + stream].size
+
+    def part(self, uint64_t segment, uint32_t stream):
+        """One part's bytes."""
+        cdef Part* part = self._part(segment, stream)
+        return (<char*>part.data)[:part.size] if part.size else b""
+
+    def set_part(self, uint64_t segment, uint32_t stream, const uint8_t[::1] data):
+        """Put other bytes in a part's place."""
+        if not c_set_part(self._part(segment, stream)[0], _bytes(data), data.shape[0]):
+            raise MemoryError
+
+    def histogram(self, uint32_t stream, uint32_t width, uint8_t kind, uint64_t[::1] counts):
+        """Adds a stream's keys to counts (by their top 16 bits; 8 for width 1); returns the OR of all keys."""
+        cdef uint64_t every = 0
+        if stream >= self.streams.streams or width not in (1, 2, 4, 8) or counts.shape[0] != (256 if width == 1 else 65536):
+            raise ValueError("no such stream, width or counts of another size")
+        with nogil:
+            c_histogram(self.streams, stream, width, <Kind>kind, &counts[0], &every)
+        return every
+
+    def code(self, uint32_t stream, Code code, uint32_t threads):
+        """Huffman-code every part of a stream."""
+        cdef Status status
+        if stream >= self.streams.streams:
+            raise ValueError("no such stream")
+        with nogil:
+            status = code_stream(self.streams, stream, code.code[0], threads)
+        self._done(status)
+
+    def write(self, uint8_t[::1] frame, const uint64_t[::1] offsets, uint32_t[::1] checksums, uint32_t threads):
+        """Copies the parts to their offsets (by stream, then segment) and fills in their checksums."""
+        cdef Py_ssize_t i, n = offsets.shape[0]
+        if <uint64_t>n != self.streams.segments * self.streams.streams or checksums.shape[0] != n:
+            raise ValueError("one offset and one checksum for each part")
+        for i in range(n):
+            if (offsets[i] > <uint64_t>frame.shape[0]
+                    or self.streams.part[i % self.streams.segments * self.streams.streams + i // self.streams.segments].size
+                    > <uint64_t>frame.shape[0] - offsets[i]):
+                raise ValueError("a part lies outside the frame")
+        if n == 0:
+            return
+        with nogil:
+            write_parts(self.streams, &frame[0], &offsets[0], &checksums[0], threads)

@@ -1,0 +1,83 @@
+// Which instruction set runs: chosen once, by name or as the first in kSets that this CPU has.
+#include <atomic>
+#include <cstring>
+
+#include "engine.hpp"
+
+namespace codec {
+
+extern const Kernels kScalar;
+#if defined(__x86_64__)
+extern const Kernels kAvx2;
+extern const Kernels kAvx512;
+#endif
+
+namespace {
+
+#if defined(__x86_64__)
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+         __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt") && __builtin_cpu_supports("sse4.2") &&
+         __builtin_cpu_supports("pclmul");
+}
+bool has_avx512() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2") &&
+         __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("vpclmulqdq");
+}
+#endif
+bool always() { return true; }
+
+struct Set {
+  const char* name;
+  const Kernels* kernels;  // null: not built for this architecture
+  bool (*runs_here)();
+};
+
+// Best first.
+const Set kSets[] = {
+#if defined(__x86_64__)
+    {"avx512", &kAvx512, has_avx512},
+    {"avx2", &kAvx2, has_avx2},
+#else
+    {"avx512", nullptr, nullptr},
+    {"avx2", nullptr, nullptr},
+#endif
+    {"scalar", &kScalar, always},
+};
+
+const Set* find(const char* name) {
+  for (const Set& set : kSets)
+    if (strcmp(set.name, name) == 0) return &set;
+  return nullptr;
+}
+
+std::atomic<const Kernels*> chosen{&kScalar};
+
+}  // namespace
+
+const Kernels& kernels() { return *chosen.load(std::memory_order_relaxed); }
+
+bool built(const char* name) {
+  const Set* set = find(name);
+  return set && set->kernels;
+}
+
+bool runs_here(const char* name) {
+  const Set* set = find(name);
+  return set && set->kernels && set->runs_here();
+}
+
+Selection select(const char* name) {
+  for (const Set& set : kSets) {
+    if (name ? strcmp(set.name, name) != 0 : !runs_here(set.name)) continue;
+    if (!set.kernels) return Selection::not_built;
+    if (!set.runs_here()) return Selection::not_this_cpu;
+    chosen.store(set.kernels, std::memory_order_relaxed);
+    return Selection::ok;
+  }
+  return Selection::unknown;
+}
+
+}  // namespace codec

@@ -1,0 +1,150 @@
+// The engine walks the segments of a matrix with the pool: whole operations, for the Cython border.
+#pragma once
+#include "huffman.hpp"
+#include "kernels.hpp"
+
+namespace codec {
+
+// One layout, natively: a reader of panels and a writer from flat mask form.
+struct LayoutKernels {
+  bool flat;  // element order is row-major without regard to rows: a segment may be read as one long row
+  Result (*open)(Reader&);
+  Result (*next)(Reader&, Panel&);
+  Result (*close)(const Reader&);
+  void (*bound)(const Flat&, const Params&, uint64_t* bytes);                      // the most that write() fills
+  void (*write)(const Flat&, const Params&, uint8_t* const* out, uint64_t* bytes);
+};
+
+template <class T>
+using IndexProduct = void (*)(const Panel&, const T*, const T*, size_t, T*, size_t, size_t);
+
+template <class T>
+struct Products {
+  IndexProduct<T> dot_index, axpy_index, dot_dense, axpy_dense;
+};
+
+// One instruction set.
+struct Kernels {
+  const char* name;
+  uint32_t (*crc32c)(uint32_t, const uint8_t*, size_t);
+  LayoutKernels layouts[kLayouts];
+
+  void (*expand_panel)(const Panel&, uint32_t width, bool streaming, uint8_t* out, uint64_t stride, Scratch&);
+  uint64_t (*gather)(const uint8_t*, const uint8_t* keep, uint64_t n, uint32_t width, uint64_t nonzero, uint64_t negative, uint64_t* mask,
+                     uint8_t* values, uint64_t* dropped);
+  void (*pack_flat)(const uint8_t*, const uint64_t* mask, uint64_t n, uint32_t width, uint8_t* to);
+  uint64_t (*append_panel)(const Panel&, uint32_t cols, uint32_t width, uint64_t nonzero, uint64_t* mask, uint8_t* values, uint64_t count,
+                           Scratch&);
+  void (*index_panel)(Panel&, Scratch&);
+  void (*measure)(const Flat&, Kind, uint64_t row, uint64_t col, Measures&);
+
+  void (*key_histogram)(const uint8_t*, uint64_t n, uint32_t width, Kind, uint64_t* histogram, uint64_t* or_of_keys);
+  uint64_t (*huffman_size)(const HuffmanCode&, const uint8_t*, uint64_t n);
+  uint64_t (*huffman_encode)(const HuffmanCode&, const uint8_t*, uint64_t n, uint8_t* out);
+  Result (*huffman_decode)(const HuffmanCode&, const uint8_t* part, uint64_t size, uint64_t limit, uint8_t* out, uint64_t* n);
+
+  Status (*convert_values)(Type from, const uint8_t* values, uint32_t n, Type acc, void* out, uint64_t limit);
+  void (*dot_mask_f32)(const Panel&, const float*, float*);
+  void (*axpy_mask_f32)(const Panel&, const float*, float*);
+  void (*dot_mask_bf16)(const Panel&, const float*, float*);
+  void (*axpy_mask_bf16)(const Panel&, const float*, float*);
+  void (*pack_bf16_dot)(const float*, uint64_t n, float* out);
+  Products<float> f32;
+  Products<double> f64;
+  Products<int64_t> i64;
+  Products<int32_t> i32;
+};
+
+// dispatch.cpp. Which set: the one that CODEC_KERNEL names, else the first of avx512, avx2, scalar that runs here.
+enum class Selection : uint32_t { ok, unknown, not_built, not_this_cpu };
+const Kernels& kernels();
+Selection select(const char* name);  // nullptr: the best
+bool built(const char* name);
+bool runs_here(const char* name);
+
+// One stream of a frame: where its parts lie (proved by the caller to be inside `base`'s buffer, slack included).
+struct Stream {
+  const uint8_t* base;
+  const uint64_t* offsets;    // per segment, from base; one more for the end
+  const uint32_t* checksums;  // per segment
+  const HuffmanCode* code;    // null: the part is the stream itself
+};
+
+struct View {
+  uint64_t rows, cols;
+  uint32_t segment_rows, segment_cols;
+  Layout layout;
+  uint32_t width;
+  Params params;
+  uint32_t streams;
+  Stream stream[kStreams];
+  uint8_t* checked;  // per segment, 1 once its checksums were found right; null: check nothing
+};
+
+// Where a segment lies in the matrix; always contiguous in row-major order.
+struct Place {
+  uint64_t row, col;
+  uint32_t rows, cols;
+};
+uint64_t segments(uint64_t rows, uint64_t cols, uint32_t segment_rows, uint32_t segment_cols);
+Place place(uint64_t rows, uint64_t cols, uint32_t segment_rows, uint32_t segment_cols, uint64_t segment);
+
+// Whether the offsets of every part ascend and leave kSlack readable bytes in a buffer of `size`.
+bool inside(const Stream&, uint64_t segments, uint64_t size);
+
+// Operations on a view. `always`: check every part again, whatever `checked` says.
+Result check(const View&, uint64_t from, uint64_t to, uint32_t threads);
+// `count` elements from `first` on, in row-major order; adds the entries stored in the segments read to *stored.
+Result decode(const View&, uint64_t first, uint64_t count, uint8_t* out, bool always, uint64_t* stored, uint32_t threads);
+
+struct Product {
+  Type value, acc;
+  const void* x;     // (n, batch) in the accumulator's type, padded with zeros: n rounded up to 64, and 64 more
+  void* y;           // (m, batch), zeroed
+  uint64_t batch;
+  bool transposed;   // y = W^T x
+  bool finite;       // no infinity or NaN in x
+  uint64_t limit;    // integers: the largest |weight| that cannot overflow a sum
+  uint64_t nonzero;  // bits that make a weight non-zero under the frame's rule
+};
+// These take segments [first, last), in order and each once; a view may hold no more than those.
+Result multiply(const View&, const Product&, uint64_t first, uint64_t last, uint32_t threads);
+
+// The stored entries as CSR, behind the *count that are there: starts (rows + 1), room for `capacity` indices and values.
+Result entries(const View&, uint64_t nonzero, uint64_t first, uint64_t last, int64_t* starts, int64_t* indices, uint8_t* values,
+               uint64_t capacity, uint64_t* count);
+
+// One tensor's streams while it is being encoded: parts by segment and stream.
+struct Part {
+  uint8_t* data;
+  uint64_t size;
+};
+
+struct Streams {
+  uint64_t segments;
+  uint32_t streams;
+  Part* part;  // [segment * streams + stream]
+  uint64_t stored, dropped_negatives;
+};
+
+struct Geometry {
+  uint64_t rows, cols;
+  uint32_t segment_rows, segment_cols, width;
+  uint64_t nonzero, negative;
+};
+
+Streams* new_streams(uint64_t segments, uint32_t streams);
+void free_streams(Streams*);
+bool set_part(Part&, const uint8_t* data, uint64_t size);
+Status encode(const Geometry&, Layout, const Params&, const uint8_t* dense, const uint8_t* keep, Streams*, uint32_t threads);
+Status encode_csr(const Geometry&, Layout, const Params&, const int64_t* starts, const int64_t* indices, const uint8_t* values, Streams*,
+                  uint32_t threads);
+// From another layout of the same matrix and grid.
+Result transcode(const View&, uint64_t nonzero, uint64_t first, uint64_t last, Layout, const Params&, Streams*, uint32_t threads);
+Result measure(const View&, uint64_t nonzero, uint64_t first, uint64_t last, Kind, Measures&);
+Status measure(const Geometry&, Kind, const uint8_t* dense, const uint8_t* keep, Measures&);
+void histogram(const Streams*, uint32_t stream, uint32_t width, Kind, uint64_t* counts, uint64_t* or_of_keys);
+Status code_stream(Streams*, uint32_t stream, const HuffmanCode&, uint32_t threads);
+void write_parts(const Streams*, uint8_t* base, const uint64_t* offsets, uint32_t* checksums, uint32_t threads);
+
+}  // namespace codec

@@ -1,0 +1,117 @@
+// The contract between the engine (which walks segments) and the instruction sets (which do the work).
+// Each set fills one Kernels table; the scalar table says what every kernel means. Words as in spec/format.md section 1.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace codec {
+
+// What a kernel found. The engine adds segment and stream; Python turns it into one CodecError.
+enum class Status : uint32_t {
+  ok = 0,
+  checksum,         // CRC-32C of a part differs: found, expected
+  too_short,        // a stream ends before its last item: found bytes, expected bytes
+  too_long,         // bytes are left after the last item: found bytes, expected bytes
+  out_of_range,     // a position lies outside its line: found position, expected limit
+  not_ascending,    // positions repeat or go back: found position, expected at least
+  padding,          // a bit outside the matrix or after the last item is set
+  not_canonical,    // the stream says the same in more words than the rule allows
+  bad_table,        // code lengths that do not form a complete code
+  overflow,         // an integer weight too large to multiply exactly
+  no_memory,
+};
+
+struct Result {
+  Status status = Status::ok;
+  uint32_t segment = 0, stream = 0;
+  uint64_t found = 0, expected = 0;
+  bool ok() const { return status == Status::ok; }
+};
+
+// Elements in a panel: the unit that is decoded into cache and used there.
+constexpr uint32_t kPanel = 16384;
+// Reads may run this many bytes past the end of any stream; every buffer we are given or make has them.
+constexpr size_t kSlack = 64;
+
+// Item kinds: what the value bits of an item mean (spec section 6.2).
+enum class Kind : uint8_t { unsigned_, signed_, float_ };
+
+// The element types of products. `acc` is the type that sums are kept in.
+enum class Type : uint8_t { f64, f32, f16, bf16, e4m3, e5m2, i8, u8, i16, u16, i32, u32, i64, u64 };
+
+enum class Form : uint8_t { mask, index, dense };
+
+// One panel in one of the three forms. Lines are rows, or columns where `columns` is set (bitmap order "lanes").
+// All pointers but `values` point into scratch that nobody else can write, so what was checked stays true;
+// `values` may point into the caller's bytes: kernels read count items from it, plus slack, whatever they hold.
+struct Panel {
+  Form form;
+  bool columns;             // lines are columns of the matrix
+  uint32_t row, column;     // of the first element, in the segment
+  uint32_t lines, length;   // lines * length <= kPanel
+  uint32_t count;           // items in values
+  const uint64_t* mask;     // mask: lines * words(length) words, bit j of word i = position 64 i + j; bits past length are 0
+  const uint16_t* index;    // index: count positions, ascending within a line, each < length
+  const uint32_t* starts;   // index: lines + 1 entries, starts[lines] == count
+  const uint8_t* values;    // packed items in walking order (dense: lines * length)
+};
+
+inline uint64_t words(uint64_t length) { return (length + 63) / 64; }
+
+enum class Layout : uint32_t { dense, csr, bitmap, huffman };
+constexpr uint32_t kLayouts = 4;
+constexpr uint32_t kStreams = 3;  // the most streams that a layout has
+
+// A layout's parameters, as its Python file hands them over (spec section 5); each layout reads its own.
+struct Params {
+  uint32_t index_bytes;  // csr: bytes of a column
+  bool zeros;            // csr: the listed positions are those of the zeros
+  bool lanes;            // bitmap: order "lanes"
+};
+
+struct Span {
+  const uint8_t* data;
+  uint64_t size;
+};
+
+// Room for one panel in any form, and for its values in the accumulator's type. One per worker.
+struct Scratch {
+  uint64_t mask[kPanel + 2];    // one word per line at worst (lines of one element), and room to read past
+  uint16_t index[kPanel + 64];
+  uint32_t starts[kPanel + 1];
+  uint64_t values[kPanel + 64];
+};
+
+// One segment being read: its streams after the entropy stage, and how far each has been used.
+struct Reader {
+  uint32_t rows, cols, width;  // width: bytes of a value
+  Params params;
+  Span stream[kStreams];
+  uint32_t row, column;        // where the next panel begins
+  uint64_t at[kStreams];       // the layout's own: items used
+  uint64_t pending;            // the layout's own
+  Scratch* scratch;
+};
+
+// One segment in mask form, flat: element i of the segment is bit i. The waist of encoding.
+struct Flat {
+  uint32_t rows, cols, width;
+  uint64_t count;              // stored entries
+  const uint64_t* mask;        // words(rows * cols), and one to read past; bits past the end are 0
+  const uint8_t* values;       // count items and slack
+  uint8_t* dense;              // room for rows * cols items, for writers that walk in another order
+};
+
+// What a tensor's sizes depend on (stats.inc). The arrays are the caller's, zeroed.
+struct Measures {
+  uint64_t* rows;        // stored entries by row, by column
+  uint64_t* cols;
+  uint64_t* gaps;        // 256: items of layout huffman's stream "gaps"
+  uint64_t* mask_bytes;  // 256: of bitmap's stream "mask", order "rows"
+  uint64_t* lane_bytes;  // 256: the same, order "lanes"
+  uint64_t* keys;        // 65536 (256 for one-byte values): top bits of the values' keys
+  uint64_t or_of_keys;
+  uint64_t stored, dropped_negatives;
+};
+
+}  // namespace codec
