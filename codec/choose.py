@@ -1,0 +1,217 @@
+"""Predicted sizes, and the choice of a layout by them: the same code for ``encode`` and for ``encoded_nbytes``."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from codec import frame
+from codec.dtypes import element_type
+from codec.entropy import check_entropy, choose_code
+from codec.errors import ArgumentError
+from codec.geometry import Grid, check_row_dims, matrix_shape
+from codec.layouts import LAYOUTS, Counts, layout_named
+from codec.source import check_zero
+from codec.stats import TensorStats
+from codec.streams import Target, huffman_bytes
+
+OBJECTIVES = ("disk", "memory", "speed")
+
+# What "auto" weighs for "disk" and "memory": every layout, and the parameters that give another size.
+_CANDIDATES: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    ("dense", {}),
+    ("bitmap", {}),
+    ("csr", {}),
+    ("csr", {"of": "zeros"}),
+    ("huffman", {}),
+)
+# "speed" until a measured planner takes over: below this share of zeros a dense product is as fast (bitmap reads one bit
+# more per weight and expands it), above it order "lanes" streams masks and values in the order in which they are used.
+DENSE_BELOW = 0.3
+
+
+def check_objective(objective: Any) -> str:
+    """``objective`` if it is one; ArgumentError otherwise."""
+    if objective not in OBJECTIVES or not isinstance(objective, str):
+        raise ArgumentError(f"objective={objective!r}; expected one of {', '.join(OBJECTIVES)}")
+    return objective
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a caller asked of ``encode``: layout or "auto", parameters, objective, entropy stage."""
+
+    layout: str
+    params: Mapping[str, Any]
+    objective: str = "disk"
+    entropy: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_objective(self.objective)
+        check_entropy(self.entropy)
+        if self.layout == "auto":
+            if self.params:
+                raise ArgumentError(f'parameter {next(iter(self.params))!r} with layout="auto"; name the layout that it belongs to')
+        elif layout_named(self.layout).entropy_coded and self.entropy not in ("auto", "huffman"):
+            raise ArgumentError(f"entropy={self.entropy!r} does not apply to layout {self.layout}, which is Huffman-coded by itself")
+
+    @property
+    def stage(self) -> str:
+        """The entropy stage that this asks for: "auto" is the smallest for "disk" and none for the other objectives."""
+        return self.entropy if self.entropy != "auto" or self.objective == "disk" else "none"
+
+    @property
+    def needs_stats(self) -> bool:
+        """Whether the choice depends on more than how many entries are stored."""
+        return self.layout == "auto" and self.objective == "disk"
+
+
+def target(
+    wish: Wish, layout: str, params: Mapping[str, Any], *, dtype: Any, shape: tuple[int, ...], row_dims: int, grid: Grid, zero: str
+) -> Target:
+    """A frame to be: ``layout`` with ``params`` completed and checked."""
+    found = layout_named(layout)
+    return Target(element_type(dtype), shape, row_dims, grid, found, found.params(params, grid), zero, wish.stage)
+
+
+def predict(to: Target, counts: Counts, negative_zeros: int, stats: TensorStats | None) -> int:
+    """Bytes of a frame: exact without the entropy stage, within 1 % with Huffman codes, an upper estimate with zstd.
+
+    Without ``stats`` the values of a coded stream count as incompressible.
+    """
+    raw = to.layout.stream_bytes(to.grid, to.element.width, counts, to.params)
+    heads = []
+    for kind, size in zip(to.kinds, raw, strict=True):
+        if size is None:
+            raise ArgumentError(f"the size of stream {kind.name!r} of layout {to.layout.name} needs stats=tensor_stats(a)")
+        head = frame.StreamHead(kind.name, size, "none")
+        if to.entropy in ("huffman", "auto") or to.layout.entropy_coded:
+            if stats is not None:
+                histogram, every = stats.histogram(to.layout.name, kind.name, to.params, to.element)
+            elif kind.name == "gaps" and counts.gaps is not None:
+                histogram, every = counts.gaps, 255
+            else:
+                heads.append(head)
+                continue
+            code = choose_code(histogram, every, kind.width, kind.kind, to.longest)
+            coded = huffman_bytes(histogram, code, to.grid.segments)
+            if coded < size or to.layout.entropy_coded:
+                head = frame.StreamHead(kind.name, max(0, coded - 180), "huffman", code)
+        heads.append(head)
+    return frame.size(
+        to.element, to.shape, to.row_dims, to.grid, to.layout, to.params, to.zero, counts.nnz, negative_zeros, heads
+    )
+
+
+def candidates(wish: Wish, stats: TensorStats, *, most: int) -> list[Target]:
+    """The ``most`` smallest layouts for a tensor by prediction, smallest first; ties go to the first in the list above."""
+    described: dict[str, Any] = {
+        "dtype": stats.dtype, "shape": stats.shape, "row_dims": stats.row_dims, "grid": stats.grid, "zero": stats.zero
+    }  # fmt: skip
+    allowed = [(n, p) for n, p in _CANDIDATES if wish.objective == "disk" or not LAYOUTS[n].entropy_coded]
+    targets = [target(wish, name, params, **described) for name, params in allowed]
+    sizes = [_predicted(t, stats) for t in targets]
+    return [targets[i] for i in sorted(range(len(targets)), key=lambda i: sizes[i])[:most]]
+
+
+def by_counts(wish: Wish, nnz: int, to: Callable[[Wish, str, Mapping[str, Any]], Target]) -> Target:
+    """The smallest layout without an entropy stage: its bytes follow from the number of entries alone."""
+    targets = [to(wish, name, params) for name, params in _CANDIDATES if not LAYOUTS[name].entropy_coded]
+    return min(targets, key=lambda t: predict(t, Counts(nnz), 0, None))
+
+
+def _predicted(to: Target, stats: TensorStats) -> int:
+    if to.layout.name == "csr" and stats.grid.across > 1:
+        to = replace(to, entropy="none")  # statistics do not tell its row pointers apart
+    return predict(to, stats.counts, stats.negative_zeros, stats)
+
+
+def fastest(nnz: int, size: int) -> tuple[str, dict[str, Any]]:
+    """The layout for "speed": dense below 30 % zeros, else bitmap in order "lanes"."""
+    return ("dense", {}) if size == 0 or 1 - nnz / size < DENSE_BELOW else ("bitmap", {"order": "lanes"})
+
+
+def encoded_nbytes(
+    layout: str,
+    shape: tuple[int, ...],
+    dtype: Any,
+    *,
+    sparsity: float | None = None,
+    stats: TensorStats | None = None,
+    entropy: str | None = None,
+    values: str = "raw",
+    zero: str = "value",
+    row_dims: int | None = None,
+    **layout_params: Any,
+) -> int:
+    """Bytes that ``len(dumps(encode(...)))`` will be, without encoding.
+
+    Parameters
+    ----------
+    layout : str
+        A layout's name; parameters of its own follow by keyword, by default as in ``encode``.
+    shape, dtype
+        Of the tensor.
+    sparsity : float, optional
+        Share of zeros, 0 to 1, spread independently; ``round(sparsity * size)`` of them.
+    stats : TensorStats, optional
+        ``tensor_stats(a)`` of the very tensor; exactly one of the two must be given.
+    entropy : str, optional
+        "none", "huffman", "zstd" or "auto"; by default "auto" with ``stats``, "none" with ``sparsity``.
+
+    Returns
+    -------
+    int
+        Exact with ``entropy="none"``; within 1 % for Huffman-coded streams; with "zstd" and "auto" an upper estimate.
+
+    Raises
+    ------
+    ArgumentError
+        If neither or both of sparsity and stats are given, they are of another tensor, or a name or parameter is wrong.
+
+    Examples
+    --------
+    >>> encoded_nbytes("bitmap", (4096, 4096), "bfloat16", sparsity=0.9)
+    5453504
+    """
+    if values != "raw":
+        raise ArgumentError(f'values={values!r}; this release codes values="raw"')
+    if (sparsity is None) == (stats is None):
+        raise ArgumentError("expected one of sparsity= and stats=")
+    element = element_type(dtype)
+    shape = tuple(shape)
+    if any(isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0 for n in shape):
+        raise ArgumentError(f"shape {shape}; expected non-negative ints")
+    shape = tuple(map(int, shape))
+    if stats is not None:
+        if stats.shape != shape or stats.dtype != element.dtype or (row_dims is not None and stats.row_dims != row_dims):
+            raise ArgumentError(f"stats of {stats.dtype} {stats.shape}, row_dims {stats.row_dims}; asked for {element.dtype} {shape}")
+        dims, zero, grid, counts = stats.row_dims, stats.zero, stats.grid, stats.counts
+        negative = stats.negative_zeros
+    else:
+        if not isinstance(sparsity, int | float | np.floating) or not 0 <= sparsity <= 1:
+            raise ArgumentError(f"sparsity={sparsity!r}; expected a number from 0 to 1")
+        dims = check_row_dims(shape, row_dims)
+        grid = Grid.default(*matrix_shape(shape, dims), element.width)
+        nnz = grid.size - round(float(sparsity) * grid.size)
+        counts, negative, zero = Counts(nnz, _geometric_gaps(nnz, grid)), 0, check_zero(zero)
+    wish = Wish(layout, layout_params, "disk", entropy if entropy is not None else "auto" if stats is not None else "none")
+    if layout == "auto":
+        if stats is None:
+            raise ArgumentError('layout="auto" needs stats=tensor_stats(a)')
+        return _predicted(candidates(wish, stats, most=1)[0], stats)
+    to = target(wish, layout, layout_params, dtype=element.dtype, shape=shape, row_dims=dims, grid=grid, zero=zero)
+    return predict(to, counts, negative, stats)
+
+
+def _geometric_gaps(nnz: int, grid: Grid) -> np.ndarray:
+    """Expected gap items of independent zeros: a gap of g has probability d (1 - d)**g."""
+    if not nnz:
+        return np.zeros(256, np.uint64)
+    density = nnz / grid.size
+    within = np.zeros(256)
+    escape = (1 - density) ** 255  # that a gap goes on past 255 zeros
+    within[:255] = density * (1 - density) ** np.arange(255) / (1 - escape)
+    within[255] = escape / (1 - escape)
+    return np.rint(within * nnz).astype(np.uint64)

@@ -1,0 +1,23 @@
+"""Layouts: where the values are. One file each, one row here; everything else loops over LAYOUTS."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from codec.errors import ArgumentError
+from codec.layouts.base import Counts, Layout, StreamKind
+from codec.layouts.bitmap import Bitmap
+from codec.layouts.csr import Csr
+from codec.layouts.dense import Dense
+from codec.layouts.huffman import Huffman
+
+LAYOUTS: Mapping[str, Layout] = {layout.name: layout for layout in (Dense(), Csr(), Bitmap(), Huffman())}
+
+__all__ = ["LAYOUTS", "Counts", "Layout", "StreamKind", "layout_named"]
+
+
+def layout_named(name: Any) -> Layout:
+    """The layout of that name; ArgumentError with the names there are."""
+    layout = LAYOUTS.get(name) if isinstance(name, str) else None
+    if layout is None:
+        raise ArgumentError(f"no layout {name!r}; expected one of auto, {', '.join(LAYOUTS)}")
+    return layout

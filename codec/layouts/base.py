@@ -1,0 +1,100 @@
+"""What a layout is: the names and kinds of its streams, its parameters, its exact size, and its plain reference."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from codec.dtypes import ElementType
+from codec.errors import ArgumentError, FormatError
+from codec.geometry import Grid
+
+Params = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class StreamKind:
+    """The items of one stream, as the entropy stage sees them: bytes each, and "unsigned", "signed" or "float"."""
+
+    name: str
+    width: int
+    kind: str
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What sizes depend on: stored entries, and, where it is known, the gap items of layout huffman (256 counts)."""
+
+    nnz: int
+    gaps: np.ndarray | None = None
+
+
+class Layout(ABC):
+    """One layout. Instances have no state: parameters travel as a mapping, canonical once ``params`` has seen them."""
+
+    name: ClassVar[str]
+    code: ClassVar[int]  # enum class Layout in native/kernels.hpp
+    entropy_coded: ClassVar[bool] = False  # every stream is Huffman-coded by the layout's own rule
+    defaults: ClassVar[Mapping[str, Any]] = {}
+
+    def params(self, given: Params, grid: Grid) -> dict[str, Any]:
+        """Canonical parameters, sorted by name: those given, checked, and the others by default.
+
+        Raises ArgumentError for an unknown name or a value that the layout cannot take.
+        """
+        unknown = sorted(set(given) - set(self.defaults))
+        if unknown:
+            known = ", ".join(self.defaults) or "none"
+            raise ArgumentError(f"layout {self.name} has no parameter {unknown[0]!r}; it has: {known}")
+        merged = {**self.defaults, **{k: v for k, v in given.items() if v is not None}}
+        return dict(sorted(self.check(merged, grid).items()))
+
+    def check(self, params: dict[str, Any], grid: Grid) -> dict[str, Any]:
+        """Checked parameters with every choice made; ArgumentError for one that cannot be."""
+        return params
+
+    def native(self, params: Params) -> tuple[int, bool, bool]:
+        """The members of ``struct Params`` in native/kernels.hpp."""
+        return (4, False, False)
+
+    @abstractmethod
+    def streams(self, params: Params, element: ElementType) -> tuple[StreamKind, ...]:
+        """The streams in their order in the frame."""
+
+    @abstractmethod
+    def stream_bytes(self, grid: Grid, width: int, counts: Counts, params: Params) -> tuple[int | None, ...]:
+        """Exact bytes of each stream before the entropy stage; None where ``counts`` does not hold what decides it."""
+
+    @abstractmethod
+    def encode(self, segment: np.ndarray, stored: np.ndarray, params: Params) -> tuple[np.ndarray, ...]:
+        """Reference encoder: one segment's streams from its elements (2-d, unsigned bits) and which are stored (2-d bool)."""
+
+    @abstractmethod
+    def decode(self, streams: tuple[np.ndarray, ...], rows: int, cols: int, dtype: np.dtype, params: Params) -> np.ndarray:
+        """Reference decoder, from the spec: one segment's elements (2-d, unsigned ``dtype``) from its streams (uint8).
+
+        Raises FormatError, naming the stream, for anything that the spec says to refuse.
+        """
+
+
+def choice(params: Params, name: str, allowed: tuple[Any, ...]) -> Any:
+    """A parameter that is one of a few values."""
+    if params[name] not in allowed or type(params[name]) is not type(allowed[0]):
+        raise ArgumentError(f"{name}={params[name]!r}; expected one of {', '.join(map(repr, allowed))}")
+    return params[name]
+
+
+def items(stream: np.ndarray, dtype: str | np.dtype, count: int | None, name: str) -> np.ndarray:
+    """A stream's bytes as items, exactly ``count`` of them where that is given; FormatError otherwise."""
+    found = np.dtype(dtype)
+    if stream.nbytes % found.itemsize or (count is not None and stream.nbytes != count * found.itemsize):
+        expected = f"{count * found.itemsize}" if count is not None else f"a multiple of {found.itemsize}"
+        raise FormatError(f"{stream.nbytes} bytes, expected {expected}", stream=name)
+    return stream.view(found)
+
+
+def octets(items: np.ndarray) -> np.ndarray:
+    """Items as the bytes of a stream."""
+    return np.ascontiguousarray(items).reshape(-1).view(np.uint8)

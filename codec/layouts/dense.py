@@ -1,0 +1,30 @@
+"""dense: every element, in row-major order. The escape: nothing gets larger than this plus a header (spec section 5.1)."""
+
+import numpy as np
+
+from codec.dtypes import ElementType
+from codec.geometry import Grid
+from codec.layouts.base import Counts, Layout, Params, StreamKind, items, octets
+
+
+class Dense(Layout):
+    """Streams: ``values``, all elements."""
+
+    name = "dense"
+    code = 0
+
+    def streams(self, params: Params, element: ElementType) -> tuple[StreamKind, ...]:
+        """One stream."""
+        return (StreamKind("values", element.width, element.kind),)
+
+    def stream_bytes(self, grid: Grid, width: int, counts: Counts, params: Params) -> tuple[int | None, ...]:
+        """rows * cols * width."""
+        return (grid.size * width,)
+
+    def encode(self, segment: np.ndarray, stored: np.ndarray, params: Params) -> tuple[np.ndarray, ...]:
+        """The elements; those not stored as zero."""
+        return (octets(np.where(stored, segment, 0).astype(segment.dtype)),)
+
+    def decode(self, streams: tuple[np.ndarray, ...], rows: int, cols: int, dtype: np.dtype, params: Params) -> np.ndarray:
+        """The elements."""
+        return items(streams[0], dtype, rows * cols, "values").reshape(rows, cols)

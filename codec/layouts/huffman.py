@@ -1,0 +1,60 @@
+"""huffman: the gaps between stored entries and their values, both in canonical Huffman codes (spec section 5.4).
+
+Deep Compression's third stage (Han, Mao, Dally, ICLR 2016, section 4) on a lossless relative index: a gap item counts the
+zeros before an entry; 255 stands for 255 zeros and no entry, so no filler values are spent.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from codec.dtypes import ElementType
+from codec.errors import ArgumentError, FormatError
+from codec.geometry import Grid
+from codec.layouts.base import Counts, Layout, Params, StreamKind, items, octets
+
+ESCAPE = 255
+
+
+class Huffman(Layout):
+    """Streams: ``gaps``, ``values``, always Huffman-coded. Parameter: ``max_length``, bits of the longest code (8 to 15)."""
+
+    name = "huffman"
+    code = 3
+    entropy_coded = True
+    defaults = {"max_length": 12}
+
+    def check(self, params: dict[str, Any], grid: Grid) -> dict[str, Any]:
+        """A length that 256 symbols fit into."""
+        length = params["max_length"]
+        if isinstance(length, bool) or not isinstance(length, int) or not 8 <= length <= 15:
+            raise ArgumentError(f"max_length={length!r}; expected an int from 8 to 15")
+        return params
+
+    def streams(self, params: Params, element: ElementType) -> tuple[StreamKind, ...]:
+        """Gap bytes, values."""
+        return (StreamKind("gaps", 1, "unsigned"), StreamKind("values", element.width, element.kind))
+
+    def stream_bytes(self, grid: Grid, width: int, counts: Counts, params: Params) -> tuple[int | None, ...]:
+        """One byte for each gap item, escapes included; width for each stored entry."""
+        gaps = int(counts.gaps.sum()) if counts.gaps is not None else None
+        return (gaps, counts.nnz * width)
+
+    def encode(self, segment: np.ndarray, stored: np.ndarray, params: Params) -> tuple[np.ndarray, ...]:
+        """Gaps over the flattened segment; zeros after the last entry are not coded."""
+        gaps = np.diff(np.flatnonzero(stored), prepend=-1) - 1
+        coded = b"".join(bytes([ESCAPE]) * int(gap // ESCAPE) + bytes([int(gap % ESCAPE)]) for gap in gaps)
+        return np.frombuffer(coded, np.uint8), octets(segment[stored])
+
+    def decode(self, streams: tuple[np.ndarray, ...], rows: int, cols: int, dtype: np.dtype, params: Params) -> np.ndarray:
+        """Adds up the gaps; each but an escape puts the next value after its zeros."""
+        gaps = streams[0].astype(np.int64)
+        if len(gaps) and gaps[-1] == ESCAPE:
+            raise FormatError("the last gap is an escape, which places no entry", stream="gaps")
+        entry = gaps < ESCAPE
+        positions = (np.cumsum(np.where(entry, gaps + 1, gaps)) - 1)[entry]
+        if len(positions) and positions[-1] >= rows * cols:
+            raise FormatError(f"an entry at {positions[-1]}, past the segment's {rows * cols} elements", stream="gaps")
+        out = np.zeros(rows * cols, dtype)
+        out[positions] = items(streams[1], dtype, len(positions), "values")
+        return out.reshape(rows, cols)

@@ -1,0 +1,112 @@
+"""One tensor's streams on their way into a frame: layout stage, entropy stage, frame."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from codec import _native, frame, kernels
+from codec.dtypes import ElementType
+from codec.entropy import PART_OVERHEAD, HuffmanCode, choose_code, coded_bits, histogram_size, zstd_compress
+from codec.geometry import Grid
+from codec.layouts import Layout, StreamKind
+
+# Bytes of a stream tried with zstandard before all of it is.
+_SAMPLE = 1 << 16
+# Bytes that a stream's "code" takes in the header at most: four keys, three integers and up to 128 bytes of lengths.
+_CODE_HEADER = 180
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a frame is to say of its tensor, whatever its streams turn out to be."""
+
+    element: ElementType
+    shape: tuple[int, ...]
+    row_dims: int
+    grid: Grid
+    layout: Layout
+    params: dict[str, Any]
+    zero: str
+    entropy: str
+
+    @property
+    def kinds(self) -> tuple[StreamKind, ...]:
+        """The layout's streams."""
+        return self.layout.streams(self.params, self.element)
+
+    @property
+    def longest(self) -> int:
+        """Bits of the longest code word that the streams' codes may have."""
+        return int(self.params.get("max_length", 12))
+
+
+def huffman_bytes(histogram: np.ndarray, code: HuffmanCode, parts: int) -> int:
+    """Bytes of a coded stream of ``parts`` parts, within their rounding, its code in the header included."""
+    return coded_bits(histogram, code) // 8 + parts * (PART_OVERHEAD + 2) + _CODE_HEADER
+
+
+def pack(target: Target, fill: Callable[[_native.Streams], int], threads: int) -> tuple[np.ndarray, frame.Head]:
+    """A frame: ``fill`` runs the layout stage on the native streams and returns the count of negative zeros."""
+    grid, element = target.grid, target.element
+    kinds = target.kinds
+    native = _native.Streams(
+        grid.rows, grid.cols, grid.segment_rows, grid.segment_cols, element.width, element.nonzero_bits(target.zero),
+        element.sign_bit if target.zero == "value" else 0, target.layout.code, target.layout.native(target.params), len(kinds),
+    )  # fmt: skip
+    negative_zeros = fill(native)
+    coded = [_code_stream(native, number, kind, target, threads) for number, kind in enumerate(kinds)]
+    sizes = np.array([_sizes(native, number, grid.segments) for number in range(len(kinds))])
+    streams = [
+        frame.StreamHead(kind.name, int(total), coding, code)
+        for kind, total, (coding, code) in zip(kinds, sizes.sum(axis=1), coded, strict=True)
+    ]
+
+    def write(buffer: np.ndarray, offsets: np.ndarray, checksums: np.ndarray) -> None:
+        native.write(buffer, offsets.reshape(-1), checksums.reshape(-1), threads)
+
+    return frame.build(
+        element, target.shape, target.row_dims, grid, target.layout, target.params, target.zero, native.stored, negative_zeros, streams,
+        sizes, write,
+    )  # fmt: skip
+
+
+def _sizes(native: _native.Streams, number: int, segments: int) -> np.ndarray:
+    sizes = np.zeros(segments, np.uint64)
+    native.sizes(number, sizes)
+    return sizes
+
+
+def _code_stream(
+    native: _native.Streams, number: int, kind: StreamKind, target: Target, threads: int
+) -> tuple[str, HuffmanCode | None]:
+    """Put a stream through the entropy stage; its coding is "none" wherever that is not larger."""
+    entropy = "huffman" if target.layout.entropy_coded else target.entropy
+    raw = int(_sizes(native, number, target.grid.segments).sum())
+    best, code, coding = raw, None, "none"
+    if entropy in ("huffman", "auto"):
+        histogram = np.zeros(histogram_size(kind.width), np.uint64)
+        every = native.histogram(number, kind.width, kernels.kind_code(kind.kind), histogram)
+        candidate = choose_code(histogram, every, kind.width, kind.kind, target.longest)
+        coded = huffman_bytes(histogram, candidate, target.grid.segments)
+        if coded < best or target.layout.entropy_coded:
+            best, code, coding = coded, candidate, "huffman"
+    if entropy in ("zstd", "auto") and not target.layout.entropy_coded and raw:
+        parts = _zstd_parts(native, number, target.grid.segments, None if entropy == "zstd" else best / raw)
+        if parts is not None and sum(map(len, parts)) < best:
+            for segment, part in enumerate(parts):
+                native.set_part(segment, number, part)
+            return "zstd", None
+    if code is not None:
+        native.code(number, kernels.native_code(code), threads)
+    return coding, code
+
+
+def _zstd_parts(native: _native.Streams, number: int, segments: int, beat: float | None) -> list[bytes] | None:
+    """Every part compressed; None, after a sample from the middle, where that is not going to ``beat`` a ratio."""
+    if beat is not None:
+        sample = native.part(segments // 2, number)[:_SAMPLE]
+        if sample and len(zstd_compress(sample)) >= beat * len(sample):
+            return None
+    return [zstd_compress(native.part(segment, number)) for segment in range(segments)]
