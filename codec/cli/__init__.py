@@ -1,0 +1,25 @@
+"""The command line, `codec VERB ...`; `main` is its entry point.
+
+files.py has the verbs that write or check files, show.py those that only print.
+"""
+
+import click
+
+from codec.cli.files import convert, decode, encode, verify
+from codec.cli.output import Verbs
+from codec.cli.show import config, demo, inspect
+
+__all__ = ["main"]
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="codec")
+def main() -> None:
+    """Store pruned model weights in few bytes, and multiply straight from them.
+
+    Files are safetensors files that other tools open too. Exit status: 0 fine, 1 a fault in the data, 2 in the command.
+    """
+
+
+for verb in (encode, decode, inspect, verify, convert, config, demo):
+    main.add_command(verb)

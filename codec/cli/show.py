@@ -1,0 +1,169 @@
+"""The verbs that only print: inspect, config, demo."""
+
+import importlib.metadata
+import math
+import platform
+from pathlib import Path
+from typing import Any
+
+import click
+
+from codec import kernels
+from codec.cli.output import emit, json_option, quiet_option, source, source_file
+from codec.cli.table import counted, duration, percent, ratio, size, table
+from codec.modelfile import safe_open
+
+DEPENDENCIES = ("numpy", "ml_dtypes", "safetensors", "msgpack", "zstandard", "bitarray", "click")
+LABELS = {
+    "safetensors": "safetensors, dense",
+    "zstd": "the same, zstd -9",
+    "npz": "CSR arrays, compressed npz",
+    "codec": "codec file, for disk",
+    "speed": "codec in memory, for speed",
+    "encode": "encode for disk",
+    "save": "save the file",
+    "load": "load the file, packed",
+    "decode": "decode to dense",
+    "to_speed": "turn into layouts for speed",
+}
+PASSES = {
+    "numpy": "numpy, dense",
+    "speed": "codec, layouts for speed",
+    "disk": "codec, straight from the layouts for disk",
+}
+
+
+@click.command()
+@click.argument("src", type=source)
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@json_option
+def inspect(src: Path, names: tuple[str, ...], as_json: bool) -> None:
+    """List the tensors of SRC, or those named, without reading their data."""
+    with safe_open(src) as model:
+        facts: dict[str, Any] = {"source": str(src), "metadata": model.metadata(), "tensors": []}
+        for name in names or model.keys():
+            info = model.info(name)
+            elements = math.prod(info.shape)
+            facts["tensors"].append(
+                {
+                    "name": name,
+                    "dtype": info.dtype,
+                    "shape": list(info.shape),
+                    "stored_as": info.stored_as,
+                    "layout": info.layout,
+                    "nnz": info.nnz,
+                    "sparsity": None if info.nnz is None else 1 - info.nnz / max(1, elements),
+                    "nbytes": info.nbytes,
+                    "dense_nbytes": info.dense_nbytes,
+                    "ratio": info.dense_nbytes / info.nbytes if info.nbytes else None,
+                }
+            )
+    facts["nbytes"] = sum(row["nbytes"] for row in facts["tensors"])
+    facts["dense_nbytes"] = sum(row["dense_nbytes"] for row in facts["tensors"])
+    emit(facts, lambda: _inspect_text(facts), as_json)
+
+
+def _inspect_text(facts: dict[str, Any]) -> str:
+    rows = [
+        [
+            row["name"],
+            row["dtype"],
+            "x".join(map(str, row["shape"])) or "scalar",
+            row["layout"] if row["stored_as"] == "frame" else "as itself",
+            "-" if row["sparsity"] is None else percent(row["sparsity"]),
+            size(row["dense_nbytes"]),
+            size(row["nbytes"]),
+            ratio(row["dense_nbytes"], row["nbytes"]),
+        ]
+        for row in facts["tensors"]
+    ]
+    dense, stored = facts["dense_nbytes"], facts["nbytes"]
+    total = [counted(len(rows), "tensor"), "", "", "", "", size(dense), size(stored), ratio(dense, stored)]
+    return table(["name", "dtype", "shape", "layout", "zeros", "dense", "stored", "ratio"], rows, left=4, total=total)
+
+
+@click.command()
+@json_option
+def config(as_json: bool) -> None:
+    """Print versions, the instruction set in use, and the number of threads."""
+    facts: dict[str, Any] = {
+        "codec": importlib.metadata.version("codec"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **kernels.info(),
+        "dependencies": {name: importlib.metadata.version(name) for name in DEPENDENCIES},
+    }
+
+    def text() -> str:
+        lines = [(k, v) for k, v in facts.items() if k != "dependencies"] + list(facts["dependencies"].items())
+        return "\n".join(f"{k:<12}{', '.join(v) if isinstance(v, list) else v}" for k, v in lines)
+
+    emit(facts, text, as_json)
+
+
+@click.command()
+@click.option("--model", type=source_file, help="Your own .safetensors file: all 2-d floating-point weights in it.")
+@click.option(
+    "--sparsity",
+    type=click.FloatRange(0, 1),
+    default=0.8,
+    show_default=True,
+    help="Prune to this; 0 leaves weights as they are.",
+)
+@quiet_option
+@json_option
+def demo(model: Path | None, sparsity: float, quiet: bool, as_json: bool) -> None:
+    """Prune real weights, save them, prove them equal, multiply from the packed bytes, and measure all of it.
+
+    Without --model the encoder of all-MiniLM-L6-v2 is used (fetched once, 83 MB).
+    """
+    from codec import demo as demonstration  # zipfile, tempfile and subprocess are for this verb alone
+
+    def echo(message: str) -> None:
+        if not quiet:
+            click.echo(message, err=True)
+
+    weights = demonstration.Weights(model, model.name) if model else demonstration.real_weights(echo)
+    facts = demonstration.run(weights, sparsity=sparsity, echo=echo)
+    emit(facts, lambda: _demo_text(facts), as_json)
+
+
+def _demo_text(facts: dict[str, Any]) -> str:
+    what, exact, machine = facts["weights"], facts["exact"], facts["machine"]
+    zeros = percent(facts["pruned"]["zeros"])
+    same = f"{exact['layers']} of {what['layers']} layers came back bit for bit under zero={exact['zero']!r}"
+    chosen = {k: ", ".join(f"{name} ({n})" for name, n in names.items()) for k, names in facts["layouts"].items()}
+    sizes = [
+        [LABELS[name], size(row["bytes"]), f"{row['bits_per_weight']:.2f}", f"{row['ratio']:.2f}x"]
+        for name, row in facts["sizes"].items()
+    ]
+    times = [
+        [LABELS[name], duration(row["seconds"]), f"{row['dense_mb_per_s']:,.0f} MB/s"]
+        for name, row in facts["times"].items()
+    ]
+    # numpy may be slower with more threads where cores are shared: codec is held against its best.
+    best = min(run["numpy"]["seconds"] for run in facts["products"])
+    products = [
+        [
+            f"{PASSES[name]}, {counted(run['threads'], 'thread')}",
+            duration(run[name]["seconds"]),
+            f"{best / run[name]['seconds']:.2f}x",
+            f"{run[name]['worst_error']:.1e}",
+        ]
+        for run in facts["products"]
+        for name in PASSES
+    ]
+    lines = [
+        f"{what['title']}: {counted(what['layers'], 'layer')}, {counted(what['weights'], 'weight')}, {zeros} zeros",
+        f"Layouts for disk: {chosen['disk']}; for speed: {chosen['speed']}",
+        f"{same}; {counted(exact['negative_zeros'], 'negative zero')} became +0.0",
+        "",
+        table(["size", "bytes", "bits/weight", "vs safetensors"], sizes),
+        "",
+        table(["step", "time", "of dense bytes"], times),
+        "",
+        table(["one pass over all layers, batch 1", "time", "vs best numpy", "worst error"], products),
+        "Medians of passes in turn; errors against float64, relative to the largest output of the layer.",
+        f"Kernels: {machine['kernel']['kernel']}; steps ran on {counted(machine['kernel']['threads'], 'thread')}.",
+    ]
+    return "\n".join(lines)
