@@ -1,7 +1,7 @@
 """Predicted sizes, and the choice of a layout by them: the same code for ``encode`` and for ``encoded_nbytes``."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,18 +14,10 @@ from codec.geometry import Grid, check_row_dims, matrix_shape
 from codec.layouts import LAYOUTS, Counts, layout_named
 from codec.source import check_zero
 from codec.stats import TensorStats
-from codec.streams import Target, huffman_bytes
+from codec.streams import CODE_HEADER, Target, huffman_bytes
 
 OBJECTIVES = ("disk", "memory", "speed")
 
-# What "auto" weighs for "disk" and "memory": every layout, and the parameters that give another size.
-_CANDIDATES: tuple[tuple[str, Mapping[str, Any]], ...] = (
-    ("dense", {}),
-    ("bitmap", {}),
-    ("csr", {}),
-    ("csr", {"of": "zeros"}),
-    ("huffman", {}),
-)
 # "speed" until a measured planner takes over: below this share of zeros a dense product is as fast (bitmap reads one bit
 # more per weight and expands it), above it order "lanes" streams masks and values in the order in which they are used.
 DENSE_BELOW = 0.3
@@ -75,10 +67,10 @@ def target(
     return Target(element_type(dtype), shape, row_dims, grid, found, found.params(params, grid), zero, wish.stage)
 
 
-def predict(to: Target, counts: Counts, negative_zeros: int, stats: TensorStats | None) -> int:
+def predict(to: Target, counts: Counts, negative_zeros: int) -> int:
     """Bytes of a frame: exact without the entropy stage, within 1 % with Huffman codes, an upper estimate with zstd.
 
-    Without ``stats`` the values of a coded stream count as incompressible.
+    Where ``counts`` does not tell what a coded stream holds, it counts as incompressible.
     """
     raw = to.layout.stream_bytes(to.grid, to.element.width, counts, to.params)
     heads = []
@@ -87,17 +79,12 @@ def predict(to: Target, counts: Counts, negative_zeros: int, stats: TensorStats 
             raise ArgumentError(f"the size of stream {kind.name!r} of layout {to.layout.name} needs stats=tensor_stats(a)")
         head = frame.StreamHead(kind.name, size, "none")
         if to.entropy in ("huffman", "auto") or to.layout.entropy_coded:
-            if stats is not None:
-                histogram, every = stats.histogram(to.layout.name, kind.name, to.params, to.element)
-            elif kind.name == "gaps" and counts.gaps is not None:
-                histogram, every = counts.gaps, 255
-            else:
-                heads.append(head)
-                continue
-            code = choose_code(histogram, every, kind.width, kind.kind, to.longest)
-            coded = huffman_bytes(histogram, code, to.grid.segments)
-            if coded < size or to.layout.entropy_coded:
-                head = frame.StreamHead(kind.name, max(0, coded - 180), "huffman", code)
+            known = to.layout.histogram(kind.name, to.grid, to.element, counts, to.params)
+            if known is not None:
+                code = choose_code(*known, kind.width, kind.kind, to.longest)
+                coded = huffman_bytes(known[0], code, to.grid.segments)
+                if coded + CODE_HEADER < size or to.layout.entropy_coded:
+                    head = frame.StreamHead(kind.name, coded, "huffman", code)
         heads.append(head)
     return frame.size(
         to.element, to.shape, to.row_dims, to.grid, to.layout, to.params, to.zero, counts.nnz, negative_zeros, heads
@@ -105,26 +92,24 @@ def predict(to: Target, counts: Counts, negative_zeros: int, stats: TensorStats 
 
 
 def candidates(wish: Wish, stats: TensorStats, *, most: int) -> list[Target]:
-    """The ``most`` smallest layouts for a tensor by prediction, smallest first; ties go to the first in the list above."""
+    """The ``most`` smallest layouts for a tensor by prediction, smallest first; ties go to the first in the registry."""
     described: dict[str, Any] = {
         "dtype": stats.dtype, "shape": stats.shape, "row_dims": stats.row_dims, "grid": stats.grid, "zero": stats.zero
     }  # fmt: skip
-    allowed = [(n, p) for n, p in _CANDIDATES if wish.objective == "disk" or not LAYOUTS[n].entropy_coded]
-    targets = [target(wish, name, params, **described) for name, params in allowed]
-    sizes = [_predicted(t, stats) for t in targets]
+    targets = [target(wish, name, params, **described) for name, params in _candidates(wish.objective)]
+    sizes = [predict(t, stats.counts, stats.negative_zeros) for t in targets]
     return [targets[i] for i in sorted(range(len(targets)), key=lambda i: sizes[i])[:most]]
 
 
 def by_counts(wish: Wish, nnz: int, to: Callable[[Wish, str, Mapping[str, Any]], Target]) -> Target:
     """The smallest layout without an entropy stage: its bytes follow from the number of entries alone."""
-    targets = [to(wish, name, params) for name, params in _CANDIDATES if not LAYOUTS[name].entropy_coded]
-    return min(targets, key=lambda t: predict(t, Counts(nnz), 0, None))
+    targets = [to(wish, name, params) for name, params in _candidates("memory")]
+    return min(targets, key=lambda t: predict(t, Counts(nnz), 0))
 
 
-def _predicted(to: Target, stats: TensorStats) -> int:
-    if to.layout.name == "csr" and stats.grid.across > 1:
-        to = replace(to, entropy="none")  # statistics do not tell its row pointers apart
-    return predict(to, stats.counts, stats.negative_zeros, stats)
+def _candidates(objective: str) -> list[tuple[str, Mapping[str, Any]]]:
+    every = LAYOUTS.values()
+    return [(l.name, params) for l in every if objective == "disk" or not l.entropy_coded for params in l.candidates]
 
 
 def fastest(nnz: int, size: int) -> tuple[str, dict[str, Any]]:
@@ -195,14 +180,14 @@ def encoded_nbytes(
         dims = check_row_dims(shape, row_dims)
         grid = Grid.default(*matrix_shape(shape, dims), element.width)
         nnz = grid.size - round(float(sparsity) * grid.size)
-        counts, negative, zero = Counts(nnz, _geometric_gaps(nnz, grid)), 0, check_zero(zero)
+        counts, negative, zero = Counts(nnz, gaps=_geometric_gaps(nnz, grid)), 0, check_zero(zero)
     wish = Wish(layout, layout_params, "disk", entropy if entropy is not None else "auto" if stats is not None else "none")
     if layout == "auto":
         if stats is None:
             raise ArgumentError('layout="auto" needs stats=tensor_stats(a)')
-        return _predicted(candidates(wish, stats, most=1)[0], stats)
+        return predict(candidates(wish, stats, most=1)[0], counts, negative)
     to = target(wish, layout, layout_params, dtype=element.dtype, shape=shape, row_dims=dims, grid=grid, zero=zero)
-    return predict(to, counts, negative, stats)
+    return predict(to, counts, negative)
 
 
 def _geometric_gaps(nnz: int, grid: Grid) -> np.ndarray:

@@ -120,7 +120,7 @@ def native_code(code: HuffmanCode) -> _native.Code:
 
 
 def view(
-    grid: Grid, layout: int, width: int, params: tuple[int, bool, bool], streams: Sequence[tuple[Any, ...]], checked: np.ndarray | None
+    grid: Grid, layout: int, width: int, params: tuple[int, ...], streams: Sequence[tuple[Any, ...]], checked: np.ndarray | None
 ) -> _native.View:
     """The proved spans of a frame, for the operations of ``codec._native.View``."""
     return _native.View(

@@ -8,14 +8,14 @@ import numpy as np
 
 from codec import _native, frame, kernels
 from codec.dtypes import ElementType
-from codec.entropy import PART_OVERHEAD, HuffmanCode, choose_code, coded_bits, histogram_size, zstd_compress
+from codec.entropy import PART_OVERHEAD, PART_ROUNDING, HuffmanCode, choose_code, coded_bits, histogram_size, zstd_compress
 from codec.geometry import Grid
 from codec.layouts import Layout, StreamKind
 
 # Bytes of a stream tried with zstandard before all of it is.
 _SAMPLE = 1 << 16
 # Bytes that a stream's "code" takes in the header at most: four keys, three integers and up to 128 bytes of lengths.
-_CODE_HEADER = 180
+CODE_HEADER = 180
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Target:
 
 
 def huffman_bytes(histogram: np.ndarray, code: HuffmanCode, parts: int) -> int:
-    """Bytes of a coded stream of ``parts`` parts, within their rounding, its code in the header included."""
-    return coded_bits(histogram, code) // 8 + parts * (PART_OVERHEAD + 2) + _CODE_HEADER
+    """Bytes of a coded stream of ``parts`` parts, within PART_ROUNDING / 16 bytes a part."""
+    return coded_bits(histogram, code) // 8 + parts * (PART_OVERHEAD + PART_ROUNDING // 16)
 
 
 def pack(target: Target, fill: Callable[[_native.Streams], int], threads: int) -> tuple[np.ndarray, frame.Head]:
@@ -89,7 +89,7 @@ def _code_stream(
         histogram = np.zeros(histogram_size(kind.width), np.uint64)
         every = native.histogram(number, kind.width, kernels.kind_code(kind.kind), histogram)
         candidate = choose_code(histogram, every, kind.width, kind.kind, target.longest)
-        coded = huffman_bytes(histogram, candidate, target.grid.segments)
+        coded = huffman_bytes(histogram, candidate, target.grid.segments) + CODE_HEADER
         if coded < best or target.layout.entropy_coded:
             best, code, coding = coded, candidate, "huffman"
     if entropy in ("zstd", "auto") and not target.layout.entropy_coded and raw:

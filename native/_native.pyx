@@ -32,9 +32,7 @@ cdef extern from "engine.hpp" namespace "codec" nogil:
         pass
 
     cdef struct Params:
-        uint32_t index_bytes
-        bint zeros
-        bint lanes
+        uint32_t at[4]
 
     cdef struct HuffmanCode:
         uint32_t width
@@ -71,7 +69,7 @@ cdef extern from "engine.hpp" namespace "codec" nogil:
         uint32_t width
         Params params
         uint32_t streams
-        CStream stream[3]
+        CStream stream[4]
         uint8_t* checked
 
     uint64_t c_segments "codec::segments"(uint64_t, uint64_t, uint32_t, uint32_t) noexcept
@@ -150,7 +148,9 @@ cdef tuple _result(Result r):
 
 cdef Params _params(tuple params):
     cdef Params p
-    p.index_bytes, p.zeros, p.lanes = params
+    cdef Py_ssize_t i
+    for i in range(4):
+        p.at[i] = params[i] if i < len(params) else 0
     return p
 
 
@@ -233,8 +233,8 @@ cdef class View:
         self.view.streams = <uint32_t>len(streams)
         self.segments = c_segments(rows, cols, segment_rows, segment_cols)
         self.keep = [streams, checked]
-        if len(streams) > 3:
-            raise ValueError("a layout has at most three streams")
+        if len(streams) > 4:
+            raise ValueError("a layout has at most four streams")
         for s in range(self.view.streams):
             buffer, offsets, checksums, code = streams[s]
             if <uint64_t>offsets.shape[0] != self.segments + 1 or <uint64_t>checksums.shape[0] != self.segments:
@@ -315,7 +315,7 @@ cdef class View:
         cdef Measures m
         cdef Result r
         self._check_range(first, last)
-        _measures(m, self.view.rows, self.view.cols, self.view.width, rows, cols, gaps, mask_bytes, lane_bytes, keys)
+        _measures(m, self.view.rows * _across(self.view.cols, self.view.segment_cols), self.view.cols, self.view.width, rows, cols, gaps, mask_bytes, lane_bytes, keys)
         with nogil:
             r = c_measure_view(self.view, nonzero, first, last, <Kind>kind, m)
         return _result(r), m.stored, m.or_of_keys
@@ -323,6 +323,10 @@ cdef class View:
     cdef _check_range(self, uint64_t first, uint64_t last):
         if not first <= last <= self.segments:
             raise ValueError("segments out of range")
+
+
+cdef inline uint64_t _across(uint64_t cols, uint32_t segment_cols) noexcept:
+    return (cols + segment_cols - 1) // segment_cols if segment_cols else 0
 
 
 cdef _measures(Measures& m, uint64_t n_rows, uint64_t n_cols, uint32_t width, uint64_t[::1] rows, uint64_t[::1] cols,
@@ -407,7 +411,7 @@ cdef class Streams:
         cdef Status status
         if <uint64_t>dense.shape[0] != self.geometry.rows * self.geometry.cols * self.geometry.width:
             raise ValueError("dense of another size")
-        _measures(m, self.geometry.rows, self.geometry.cols, self.geometry.width, rows, cols, gaps, mask_bytes, lane_bytes, keys)
+        _measures(m, self.geometry.rows * _across(self.geometry.cols, self.geometry.segment_cols), self.geometry.cols, self.geometry.width, rows, cols, gaps, mask_bytes, lane_bytes, keys)
         if keep is not None:
             kept = keep
             if <uint64_t>kept.shape[0] != self.geometry.rows * self.geometry.cols:

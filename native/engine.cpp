@@ -114,7 +114,7 @@ Result open(const View& v, uint64_t segment, bool always, bool flat, Workspace& 
     r.stream[s] = {data, size};
   }
   const LayoutKernels& layout = kernels().layouts[uint32_t(v.layout)];
-  if (flat && layout.flat && !v.params.lanes) {
+  if (flat && layout.flat(v.params)) {
     r.cols = r.rows * r.cols;
     r.rows = 1;
   }
@@ -157,7 +157,7 @@ Result flatten(const View& v, uint64_t segment, uint64_t nonzero, Workspace& wor
   uint64_t* mask = reinterpret_cast<uint64_t*>(work.mask.data);
   memset(mask, 0, (words(n) + 2) * 8);
   uint64_t count = 0;
-  bool turned = v.params.lanes;
+  const bool turned = kernels().layouts[uint32_t(v.layout)].columns(v.params);
   if (turned && !work.dense.reserve(n * v.width + kSlack)) return failed(Status::no_memory);
   Result read = walk(v, r, [&](Panel& p) {
     count = kernels().append_panel(p, r.cols, v.width, nonzero, mask, work.values.data, count, work.scratch);
@@ -412,6 +412,8 @@ Result transcode(const View& v, uint64_t nonzero, uint64_t first, uint64_t last,
 
 Result measure(const View& v, uint64_t nonzero, uint64_t first, uint64_t last, Kind kind, Measures& m) {
   Workspace& work = workspace();
+  // Where rows are cut every segment has one.
+  uint64_t row = first == 0 ? 0 : v.segment_cols < v.cols ? first : place(v, first).row;
   for (uint64_t segment = first; segment < last; ++segment) {
     Flat flat = {};
     Result r = flatten(v, segment, nonzero, work, flat);
@@ -421,7 +423,8 @@ Result measure(const View& v, uint64_t nonzero, uint64_t first, uint64_t last, K
     }
     Place p = place(v, segment);
     m.stored += flat.count;
-    kernels().measure(flat, kind, p.row, p.col, m);
+    kernels().measure(flat, kind, row, p.col, m);
+    row += p.rows;
   }
   work.trim();
   return Result();

@@ -7,7 +7,8 @@ namespace codec {
 
 // One layout, natively: a reader of panels and a writer from flat mask form.
 struct LayoutKernels {
-  bool flat;  // element order is row-major without regard to rows: a segment may be read as one long row
+  bool (*flat)(const Params&);     // entries lie in row-major order without regard to rows: a segment may be read as one row
+  bool (*columns)(const Params&);  // lines of its panels are columns: values do not come in row-major order
   Result (*open)(Reader&);
   Result (*next)(Reader&, Panel&);
   Result (*close)(const Reader&);

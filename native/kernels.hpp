@@ -60,13 +60,12 @@ inline uint64_t words(uint64_t length) { return (length + 63) / 64; }
 
 enum class Layout : uint32_t { dense, csr, bitmap, huffman };
 constexpr uint32_t kLayouts = 4;
-constexpr uint32_t kStreams = 3;  // the most streams that a layout has
+constexpr uint32_t kStreams = 4;  // the most streams that a layout has
 
-// A layout's parameters, as its Python file hands them over (spec section 5); each layout reads its own.
+// A layout's parameters, in the order in which its Python file lists them; what they mean stands in its own file here.
+constexpr uint32_t kParams = 4;
 struct Params {
-  uint32_t index_bytes;  // csr: bytes of a column
-  bool zeros;            // csr: the listed positions are those of the zeros
-  bool lanes;            // bitmap: order "lanes"
+  uint32_t at[kParams];
 };
 
 struct Span {
@@ -104,8 +103,8 @@ struct Flat {
 
 // What a tensor's sizes depend on (stats.inc). The arrays are the caller's, zeroed.
 struct Measures {
-  uint64_t* rows;        // stored entries by row, by column
-  uint64_t* cols;
+  uint64_t* rows;        // stored entries of each row of each segment
+  uint64_t* cols;        // stored entries of each column
   uint64_t* gaps;        // 256: items of layout huffman's stream "gaps"
   uint64_t* mask_bytes;  // 256: of bitmap's stream "mask", order "rows"
   uint64_t* lane_bytes;  // 256: the same, order "lanes"

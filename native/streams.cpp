@@ -44,7 +44,7 @@ bool set_part(Part& part, const uint8_t* data, uint64_t size) {
 
 Status write_segment(Layout layout, const Params& params, Flat flat, Streams* streams, uint64_t segment, Workspace& work) {
   const LayoutKernels& kernel = kernels().layouts[uint32_t(layout)];
-  if (params.lanes) {
+  if (kernel.columns(params)) {
     if (!work.dense.reserve(uint64_t(flat.rows) * flat.cols * flat.width + kSlack)) return Status::no_memory;
     flat.dense = work.dense.data;
   }
@@ -139,6 +139,7 @@ Status encode_csr(const Geometry& g, Layout layout, const Params& params, const 
 
 Status measure(const Geometry& g, Kind kind, const uint8_t* dense, const uint8_t* keep, Measures& m) {
   Workspace& work = workspace();
+  uint64_t row = 0;
   for (uint64_t i = 0; i < segments(g.rows, g.cols, g.segment_rows, g.segment_cols); ++i) {
     Place p = place(g.rows, g.cols, g.segment_rows, g.segment_cols, i);
     Flat flat;
@@ -148,7 +149,8 @@ Status measure(const Geometry& g, Kind kind, const uint8_t* dense, const uint8_t
     flat.count = kernels().gather(dense + first * g.width, keep ? keep + first : nullptr, uint64_t(p.rows) * p.cols, g.width, g.nonzero,
                                   g.negative, reinterpret_cast<uint64_t*>(work.mask.data), work.values.data, &m.dropped_negatives);
     m.stored += flat.count;
-    kernels().measure(flat, kind, p.row, p.col, m);
+    kernels().measure(flat, kind, row, p.col, m);
+    row += p.rows;
   }
   work.trim();
   return Status::ok;

@@ -35,7 +35,7 @@ struct Workspace {
   // What one thread may keep between calls.
   void trim() {
     constexpr uint64_t kKeep = 1 << 20;
-    for (Buffer* b : {&coded[0], &coded[1], &coded[2], &mask, &values, &dense})
+    for (Buffer* b : {&coded[0], &coded[1], &coded[2], &coded[3], &mask, &values, &dense})
       if (b->capacity > kKeep) b->release();
   }
 };

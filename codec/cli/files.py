@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -26,7 +25,7 @@ from codec.cli.output import (
     target_file,
     threads_option,
 )
-from codec.cli.table import counted, ratio, size, table
+from codec.cli.table import AS_ITSELF, counted, ratio, size, table
 from codec.compare import first_difference, lost_signs
 from codec.dtypes import element_type
 from codec.entropy import Entropy
@@ -73,10 +72,11 @@ def encode(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Pack the tensors of SRC, a .safetensors file or the .safetensors.index.json of a sharded model.
+    """Pack the tensors of SRC.
 
-    Each is packed where that makes it smaller; with --layout all are. Patterns are those of a shell; --exclude goes
-    before --include, and a tensor's full name before patterns.
+    SRC is a .safetensors file or the .safetensors.index.json of a sharded model. Each tensor is packed where that
+    makes it smaller; with --layout all are. Patterns are those of a shell; --exclude goes before --include, and a
+    tensor's full name before patterns.
     """
     target = dst or _default_target(src)
     shards = _shards(src, target)
@@ -107,7 +107,9 @@ def _written(target: Path, files: list[Path], before: int) -> dict[str, Any]:
     with safe_open(target) as model:
         infos = [model.info(name) for name in model]
     after = sum(info.nbytes for info in infos)
-    groups = {kind: [info for info in infos if info.layout == kind] for kind, _ in _most_common(infos)}
+    groups: dict[str, list[TensorInfo]] = {}
+    for info in infos:
+        groups.setdefault(info.layout if info.stored_as == "frame" else AS_ITSELF, []).append(info)
     return {
         "tensors": len(infos),
         "packed": sum(info.stored_as == "frame" for info in infos),
@@ -121,13 +123,9 @@ def _written(target: Path, files: list[Path], before: int) -> dict[str, Any]:
                 "bytes_before": sum(info.dense_nbytes for info in group),
                 "bytes_after": sum(info.nbytes for info in group),
             }
-            for kind, group in groups.items()
+            for kind, group in sorted(groups.items())
         },
     }
-
-
-def _most_common(infos: Sequence[TensorInfo]) -> list[tuple[str, int]]:
-    return Counter(info.layout for info in infos).most_common()
 
 
 def _encode_text(facts: dict[str, Any]) -> str:
@@ -149,9 +147,10 @@ def _encode_text(facts: dict[str, Any]) -> str:
 @quiet_option
 @json_option
 def decode(src: Path, dst: Path, threads: int | None, force: bool, quiet: bool, as_json: bool) -> None:
-    """Turn SRC back into a plain safetensors file with dense tensors; its metadata is kept.
+    """Turn SRC back into plain safetensors.
 
-    A sharded model becomes one file, or is kept in shards where the output ends in .safetensors.index.json.
+    Tensors are dense in it, and the metadata is kept. A sharded model becomes one file, or is kept in shards where the
+    output ends in .safetensors.index.json.
     """
     shards = _shards(src, dst)
     refuse_overwrite([dst, *shards], force)
@@ -244,7 +243,10 @@ def _shards(src: Path, target: Path) -> dict[Path, list[str]]:
 @quiet_option
 @json_option
 def verify(src: Path, against: Path | None, threads: int | None, quiet: bool, as_json: bool) -> None:
-    """Check all checksums of SRC and decode everything; exit status 1 if anything is damaged or differs."""
+    """Check all checksums of SRC and decode it.
+
+    The exit status is 1 if anything is damaged, or differs from the original.
+    """
     with safe_open(src) as model, threadpool_limits(threads) if threads else nullcontext():
         checks = model.verify(raise_on_error=False).tensors
         faults = {check.name: str(check.error) for check in checks if check.error}
@@ -336,7 +338,7 @@ def _verify_text(facts: dict[str, Any]) -> str:
 @quiet_option
 @json_option
 def convert(src: Path, dst: Path, again: bool, force: bool, quiet: bool, as_json: bool) -> None:
-    """Write SRC in another form; what there is so far is --reindex.
+    """Write SRC in another form: --reindex.
 
     Frames are complete without the index and are decoded to prove them; tensors stored as themselves are taken as they
     are.

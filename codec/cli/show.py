@@ -1,19 +1,16 @@
 """The verbs that only print: inspect, config, demo."""
 
-import importlib.metadata
 import math
-import platform
 from pathlib import Path
 from typing import Any
 
 import click
 
-from codec import kernels
 from codec.cli.output import emit, json_option, quiet_option, source, source_file
-from codec.cli.table import counted, duration, percent, ratio, size, table
+from codec.cli.table import AS_ITSELF, counted, duration, percent, ratio, size, table
+from codec.config import configuration, configuration_text
 from codec.modelfile import safe_open
 
-DEPENDENCIES = ("numpy", "ml_dtypes", "safetensors", "msgpack", "zstandard", "bitarray", "click")
 LABELS = {
     "safetensors": "safetensors, dense",
     "zstd": "the same, zstd -9",
@@ -38,7 +35,7 @@ PASSES = {
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @json_option
 def inspect(src: Path, names: tuple[str, ...], as_json: bool) -> None:
-    """List the tensors of SRC, or those named, without reading their data."""
+    """List the tensors of SRC, or those named; reads no data."""
     with safe_open(src) as model:
         facts: dict[str, Any] = {"source": str(src), "metadata": model.metadata(), "tensors": []}
         for name in names or model.keys():
@@ -69,7 +66,7 @@ def _inspect_text(facts: dict[str, Any]) -> str:
             row["name"],
             row["dtype"],
             "x".join(map(str, row["shape"])) or "scalar",
-            row["layout"] if row["stored_as"] == "frame" else "as itself",
+            row["layout"] if row["stored_as"] == "frame" else AS_ITSELF,
             "-" if row["sparsity"] is None else percent(row["sparsity"]),
             size(row["dense_nbytes"]),
             size(row["nbytes"]),
@@ -85,20 +82,8 @@ def _inspect_text(facts: dict[str, Any]) -> str:
 @click.command()
 @json_option
 def config(as_json: bool) -> None:
-    """Print versions, the instruction set in use, and the number of threads."""
-    facts: dict[str, Any] = {
-        "codec": importlib.metadata.version("codec"),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        **kernels.info(),
-        "dependencies": {name: importlib.metadata.version(name) for name in DEPENDENCIES},
-    }
-
-    def text() -> str:
-        lines = [(k, v) for k, v in facts.items() if k != "dependencies"] + list(facts["dependencies"].items())
-        return "\n".join(f"{k:<12}{', '.join(v) if isinstance(v, list) else v}" for k, v in lines)
-
-    emit(facts, text, as_json)
+    """Print versions, kernels and threads."""
+    emit(configuration(), configuration_text, as_json)
 
 
 @click.command()
@@ -113,9 +98,10 @@ def config(as_json: bool) -> None:
 @quiet_option
 @json_option
 def demo(model: Path | None, sparsity: float, quiet: bool, as_json: bool) -> None:
-    """Prune real weights, save them, prove them equal, multiply from the packed bytes, and measure all of it.
+    """Do it all to real weights, and measure.
 
-    Without --model the encoder of all-MiniLM-L6-v2 is used (fetched once, 83 MB).
+    They are pruned, saved, read back and proved equal, and multiplied from the packed bytes. Without --model they are
+    the encoder of all-MiniLM-L6-v2 (fetched once, 83 MB).
     """
     from codec import demo as demonstration  # zipfile, tempfile and subprocess are for this verb alone
 

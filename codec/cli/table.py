@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 
+AS_ITSELF = "as itself"  # where the name of a layout would stand, for a tensor that is not packed
+LONGEST = 60  # characters for which all rows of a column are padded; a longer cell moves its own row only
+
 
 def table(
     header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1, total: Sequence[str] | None = None
 ) -> str:
-    """Columns two spaces apart: the first `left` of them flush left, the others flush right; `total` below a rule."""
+    """Columns two spaces apart: the first `left` of them flush left, the rest flush right; `total` below a rule."""
     lines = [header, *rows, *([total] if total else [])]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    widths = [min(LONGEST, max(map(len, column))) for column in zip(*lines, strict=True)]
 
     def line(cells: Sequence[str]) -> str:
         aligned = (

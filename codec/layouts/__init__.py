@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from codec.errors import ArgumentError
-from codec.layouts.base import Counts, Layout, StreamKind
+from codec.layouts.base import Counts, Histogram, Layout, StreamKind
 from codec.layouts.bitmap import Bitmap
 from codec.layouts.csr import Csr
 from codec.layouts.dense import Dense
@@ -12,7 +12,7 @@ from codec.layouts.huffman import Huffman
 
 LAYOUTS: Mapping[str, Layout] = {layout.name: layout for layout in (Dense(), Csr(), Bitmap(), Huffman())}
 
-__all__ = ["LAYOUTS", "Counts", "Layout", "StreamKind", "layout_named"]
+__all__ = ["LAYOUTS", "Counts", "Histogram", "Layout", "StreamKind", "layout_named"]
 
 
 def layout_named(name: Any) -> Layout:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,10 +25,38 @@ class StreamKind:
 
 @dataclass(frozen=True)
 class Counts:
-    """What sizes depend on: stored entries, and, where it is known, the gap items of layout huffman (256 counts)."""
+    """What sizes depend on: stored entries, and, where a tensor was counted (codec.stats), how they are spread.
+
+    Attributes
+    ----------
+    nnz : int
+        Stored entries.
+    rows : ndarray of uint64 or None
+        Stored entries of each row of each segment, segment by segment.
+    cols : ndarray of uint64 or None
+        Stored entries of each matrix column.
+    gaps : ndarray of uint64 or None, (256,)
+        Items of layout huffman's gaps by value: zeros before an entry, 255 for each 255 of them.
+    mask_bytes, lane_bytes : ndarray of uint64 or None, (256,)
+        Bytes of bitmap's mask by value, for order "rows" and "lanes".
+    keys : ndarray of uint64 or None
+        Stored values by the top bits of their keys (spec section 6.2).
+    or_of_keys : int
+        Bitwise OR of these keys: low bits that are zero in it are zero in every value.
+    """
 
     nnz: int
-    gaps: np.ndarray | None = None
+    rows: np.ndarray | None = field(default=None, repr=False)
+    cols: np.ndarray | None = field(default=None, repr=False)
+    gaps: np.ndarray | None = field(default=None, repr=False)
+    mask_bytes: np.ndarray | None = field(default=None, repr=False)
+    lane_bytes: np.ndarray | None = field(default=None, repr=False)
+    keys: np.ndarray | None = field(default=None, repr=False)
+    or_of_keys: int = 0
+
+
+# Keys of a stream's items by their top bits, and the OR of all: what a Huffman code is chosen from (codec.entropy).
+Histogram = tuple[np.ndarray, int]
 
 
 class Layout(ABC):
@@ -38,6 +66,10 @@ class Layout(ABC):
     code: ClassVar[int]  # enum class Layout in native/kernels.hpp
     entropy_coded: ClassVar[bool] = False  # every stream is Huffman-coded by the layout's own rule
     defaults: ClassVar[Mapping[str, Any]] = {}
+    # Parameters that give other bytes than the defaults: tests and benchmarks go through all of them.
+    variants: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
+    # Those of them that may be smaller than the others: what layout="auto" weighs for "disk" and "memory".
+    candidates: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
 
     def params(self, given: Params, grid: Grid) -> dict[str, Any]:
         """Canonical parameters, sorted by name: those given, checked, and the others by default.
@@ -55,9 +87,9 @@ class Layout(ABC):
         """Checked parameters with every choice made; ArgumentError for one that cannot be."""
         return params
 
-    def native(self, params: Params) -> tuple[int, bool, bool]:
-        """The members of ``struct Params`` in native/kernels.hpp."""
-        return (4, False, False)
+    def native(self, params: Params) -> tuple[int, ...]:
+        """The parameters as the layout's native file numbers them."""
+        return ()
 
     @abstractmethod
     def streams(self, params: Params, element: ElementType) -> tuple[StreamKind, ...]:
@@ -66,6 +98,10 @@ class Layout(ABC):
     @abstractmethod
     def stream_bytes(self, grid: Grid, width: int, counts: Counts, params: Params) -> tuple[int | None, ...]:
         """Exact bytes of each stream before the entropy stage; None where ``counts`` does not hold what decides it."""
+
+    def histogram(self, stream: str, grid: Grid, element: ElementType, counts: Counts, params: Params) -> Histogram | None:
+        """Keys of a stream's items, for its Huffman code; None where ``counts`` does not tell."""
+        return (counts.keys, counts.or_of_keys) if stream == "values" and counts.keys is not None else None
 
     @abstractmethod
     def encode(self, segment: np.ndarray, stored: np.ndarray, params: Params) -> tuple[np.ndarray, ...]:
@@ -98,3 +134,16 @@ def items(stream: np.ndarray, dtype: str | np.dtype, count: int | None, name: st
 def octets(items: np.ndarray) -> np.ndarray:
     """Items as the bytes of a stream."""
     return np.ascontiguousarray(items).reshape(-1).view(np.uint8)
+
+
+def histogram_of(values: np.ndarray, counts: np.ndarray, width: int) -> Histogram:
+    """Unsigned items of ``width`` bytes that occur ``counts`` times, by the top bits of their keys."""
+    out = np.zeros(1 << min(16, 8 * width), np.uint64)
+    np.add.at(out, values >> max(0, 8 * width - 16), counts)
+    used = values[counts > 0]
+    return out, int(np.bitwise_or.reduce(used)) if len(used) else 0
+
+
+def histogram_of_bytes(counts: np.ndarray | None) -> Histogram | None:
+    """One-byte items by value."""
+    return None if counts is None else histogram_of(np.arange(256), counts, 1)

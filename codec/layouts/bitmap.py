@@ -12,7 +12,7 @@ from bitarray import bitarray
 from codec.dtypes import ElementType
 from codec.errors import FormatError
 from codec.geometry import Grid
-from codec.layouts.base import Counts, Layout, Params, StreamKind, choice, items, octets
+from codec.layouts.base import Counts, Histogram, Layout, Params, StreamKind, choice, histogram_of_bytes, items, octets
 
 
 class Bitmap(Layout):
@@ -21,15 +21,16 @@ class Bitmap(Layout):
     name = "bitmap"
     code = 2
     defaults = {"order": "rows"}
+    variants = ({}, {"order": "lanes"})
 
     def check(self, params: dict[str, Any], grid: Grid) -> dict[str, Any]:
         """A known order."""
         choice(params, "order", ("rows", "lanes"))
         return params
 
-    def native(self, params: Params) -> tuple[int, bool, bool]:
+    def native(self, params: Params) -> tuple[int, ...]:
         """Whether lines are columns."""
-        return (4, False, params["order"] == "lanes")
+        return (int(params["order"] == "lanes"),)
 
     def streams(self, params: Params, element: ElementType) -> tuple[StreamKind, ...]:
         """Mask bytes, values."""
@@ -40,6 +41,12 @@ class Bitmap(Layout):
         lanes = params["order"] == "lanes"
         mask = sum(n * (8 * -(-h // 64) * w if lanes else -(-h * w // 8)) for h, w, n in grid.shapes())
         return (mask, counts.nnz * width)
+
+    def histogram(self, stream: str, grid: Grid, element: ElementType, counts: Counts, params: Params) -> Histogram | None:
+        """Mask bytes as counted for the order."""
+        if stream == "mask":
+            return histogram_of_bytes(counts.mask_bytes if params["order"] == "rows" else counts.lane_bytes)
+        return super().histogram(stream, grid, element, counts, params)
 
     def encode(self, segment: np.ndarray, stored: np.ndarray, params: Params) -> tuple[np.ndarray, ...]:
         """Bits from the least significant of each byte on; lanes turn each group of 64 rows on its side."""

@@ -11,7 +11,7 @@ import numpy as np
 from codec.dtypes import ElementType
 from codec.errors import ArgumentError, FormatError
 from codec.geometry import Grid
-from codec.layouts.base import Counts, Layout, Params, StreamKind, choice, items, octets
+from codec.layouts.base import Counts, Histogram, Layout, Params, StreamKind, choice, histogram_of, items, octets
 
 
 class Csr(Layout):
@@ -23,6 +23,8 @@ class Csr(Layout):
     name = "csr"
     code = 1
     defaults = {"index": 0, "of": "nonzeros"}
+    variants = ({}, {"of": "zeros"}, {"index": 32})
+    candidates = ({}, {"of": "zeros"})
 
     def check(self, params: dict[str, Any], grid: Grid) -> dict[str, Any]:
         """Index bits that hold every column of a segment."""
@@ -33,9 +35,9 @@ class Csr(Layout):
             raise ArgumentError(f"index={index} bits for {grid.segment_cols} columns; expected at least {fewest}")
         return {**params, "index": index}
 
-    def native(self, params: Params) -> tuple[int, bool, bool]:
+    def native(self, params: Params) -> tuple[int, ...]:
         """Bytes of a column, and which positions are listed."""
-        return (params["index"] // 8, params["of"] == "zeros", False)
+        return (params["index"] // 8, int(params["of"] == "zeros"))
 
     def streams(self, params: Params, element: ElementType) -> tuple[StreamKind, ...]:
         """Pointers, columns, values."""
@@ -50,6 +52,22 @@ class Csr(Layout):
         pointers = sum((h + 1) * n for h, _, n in grid.shapes())
         listed = counts.nnz if params["of"] == "nonzeros" else grid.size - counts.nnz
         return (4 * pointers, listed * params["index"] // 8, counts.nnz * width)
+
+    def histogram(self, stream: str, grid: Grid, element: ElementType, counts: Counts, params: Params) -> Histogram | None:
+        """Columns from the entries of each column, pointers from those of each row."""
+        zeros = params["of"] == "zeros"
+        if stream == "columns" and counts.cols is not None:
+            listed = np.uint64(grid.rows) - counts.cols if zeros else counts.cols
+            return histogram_of(np.arange(grid.cols) % max(1, grid.segment_cols), listed, params["index"] // 8)
+        if stream == "rows" and counts.rows is not None:
+            pointers, at = [np.zeros(0, np.int64)], 0
+            for place in grid.places():
+                rows = counts.rows[at : at + place.rows].astype(np.int64)
+                pointers.append(np.concatenate(([0], np.cumsum(place.cols - rows if zeros else rows))))
+                at += place.rows
+            every = np.concatenate(pointers)
+            return histogram_of(every, np.ones(len(every), np.uint64), 4)
+        return super().histogram(stream, grid, element, counts, params)
 
     def encode(self, segment: np.ndarray, stored: np.ndarray, params: Params) -> tuple[np.ndarray, ...]:
         """Pointers, columns and values of one segment."""

@@ -4,7 +4,7 @@ import numpy as np
 
 from codec.dtypes import ElementType
 from codec.geometry import Grid
-from codec.layouts.base import Counts, Layout, Params, StreamKind, items, octets
+from codec.layouts.base import Counts, Histogram, Layout, Params, StreamKind, items, octets
 
 
 class Dense(Layout):
@@ -20,6 +20,14 @@ class Dense(Layout):
     def stream_bytes(self, grid: Grid, width: int, counts: Counts, params: Params) -> tuple[int | None, ...]:
         """rows * cols * width."""
         return (grid.size * width,)
+
+    def histogram(self, stream: str, grid: Grid, element: ElementType, counts: Counts, params: Params) -> Histogram | None:
+        """The entries, and a zero for each other element."""
+        if counts.keys is None:
+            return None
+        keys = counts.keys.copy()
+        keys[len(keys) // 2 if element.kind == "signed" else 0] += np.uint64(grid.size - counts.nnz)
+        return keys, counts.or_of_keys | (1 << 8 * element.width - 1 if element.kind == "signed" else 0)
 
     def encode(self, segment: np.ndarray, stored: np.ndarray, params: Params) -> tuple[np.ndarray, ...]:
         """The elements; those not stored as zero."""

@@ -11,7 +11,7 @@ import numpy as np
 from codec.dtypes import ElementType
 from codec.errors import ArgumentError, FormatError
 from codec.geometry import Grid
-from codec.layouts.base import Counts, Layout, Params, StreamKind, items, octets
+from codec.layouts.base import Counts, Histogram, Layout, Params, StreamKind, histogram_of_bytes, items, octets
 
 ESCAPE = 255
 
@@ -23,6 +23,7 @@ class Huffman(Layout):
     code = 3
     entropy_coded = True
     defaults = {"max_length": 12}
+    variants = ({}, {"max_length": 9})
 
     def check(self, params: dict[str, Any], grid: Grid) -> dict[str, Any]:
         """A length that 256 symbols fit into."""
@@ -39,6 +40,12 @@ class Huffman(Layout):
         """One byte for each gap item, escapes included; width for each stored entry."""
         gaps = int(counts.gaps.sum()) if counts.gaps is not None else None
         return (gaps, counts.nnz * width)
+
+    def histogram(self, stream: str, grid: Grid, element: ElementType, counts: Counts, params: Params) -> Histogram | None:
+        """Gap items as counted."""
+        if stream == "gaps":
+            return histogram_of_bytes(counts.gaps)
+        return super().histogram(stream, grid, element, counts, params)
 
     def encode(self, segment: np.ndarray, stored: np.ndarray, params: Params) -> tuple[np.ndarray, ...]:
         """Gaps over the flattened segment; zeros after the last entry are not coded."""
