@@ -188,10 +188,13 @@ def read_head(read: Read, length: int) -> Head:
     offsets[:, :-1] = head[table : table + 8 * spans].view("<u8").reshape(len(described), -1)
     checksums = head[table + 8 * spans : table + 12 * spans].view("<u4").reshape(len(described), -1).copy()
     end = start
-    for stream, row in zip(described, offsets, strict=True):
+    kinds = layout.streams(params, element)
+    for stream, row, shared in zip(described, offsets, [kind.shared for kind in kinds], strict=True):
         row[-1] = end + stream.length
         if (grid.segments and row[0] != end) or np.any(row[1:] < row[:-1]) or (not grid.segments and stream.length):
             raise _refuse(f"parts do not fill the stream from {end} to {end + stream.length}", table, stream.name)
+        if shared and np.any(row[1:] != row[-1]):
+            raise _refuse("a stream that all segments share has a second part", table, stream.name)
         end += _align(stream.length)
         if end + ALIGNMENT > length:
             raise _refuse(f"ends at {end}, past the frame's {length} bytes", table, stream.name)
@@ -290,7 +293,10 @@ def _coding_fields(
         length = entry["length"]
         if not _count(length) or (coding == "none" and raw_bytes is not None and length != raw_bytes):
             raise _refuse(f"{length!r} bytes, expected {raw_bytes}", _PREFIX.size, kind.name)
-        code = HuffmanCode.from_header(entry["code"], kind.width, kind.kind) if coding == "huffman" else None
+        try:
+            code = HuffmanCode.from_header(entry["code"], kind.width, kind.kind) if coding == "huffman" else None
+        except FormatError as error:
+            raise _refuse(error.message, _PREFIX.size, kind.name) from None
         if code is not None and code.longest > params.get("max_length", LONGEST):
             raise _refuse(f"code words of {code.longest} bits, max_length is {params['max_length']}", _PREFIX.size, kind.name)
         described.append(StreamHead(kind.name, length, coding, code))

@@ -15,8 +15,8 @@ _HELD = 8 << 20
 
 # (offset, length) -> that many bytes of the frame and SLACK readable ones behind them
 Fetch = Callable[[int, int], np.ndarray]
-# Buffer, where parts begin in it (and the last ends), their checksums, and the code that they are in.
-_Stream = tuple[np.ndarray, np.ndarray, np.ndarray, _native.Code | None]
+# Buffer, where parts begin in it (and the last ends), their checksums, the code that they are in, whether all segments share one.
+_Stream = tuple[np.ndarray, np.ndarray, np.ndarray, _native.Code | None, bool]
 
 
 class Spans:
@@ -30,6 +30,7 @@ class Spans:
         self._fetch = fetch
         self.checked = np.full(head.grid.segments, checked, np.uint8)
         self._codes = [kernels.native_code(s.code) if s.code else None for s in head.streams]
+        self._shared = [kind.shared for kind in head.layout.streams(head.params, head.element)]
         self._zstd = [s.coding == "zstd" for s in head.streams]
         # In memory one view of everything serves all calls.
         self._whole = self._stored(0, head.grid.segments) if in_memory else None
@@ -40,9 +41,10 @@ class Spans:
 
     def _streams(self, first: int, last: int) -> list[_Stream]:
         streams = []
-        for offsets, checksums, code in zip(self.head.offsets, self.head.checksums, self._codes, strict=True):
-            begin, end = int(offsets[first]), int(offsets[last])
-            streams.append((self._fetch(begin, end - begin), _clipped(offsets, begin, end), checksums, code))
+        table = zip(self.head.offsets, self.head.checksums, self._codes, self._shared, strict=True)
+        for offsets, checksums, code, shared in table:
+            begin, end = (int(offsets[0]), int(offsets[-1])) if shared else (int(offsets[first]), int(offsets[last]))
+            streams.append((self._fetch(begin, end - begin), _clipped(offsets, begin, end), checksums, code, shared))
         return streams
 
     def _view(self, streams: list[_Stream], checked: np.ndarray | None) -> _native.View:
@@ -77,7 +79,9 @@ class Spans:
         grid = self.head.grid
         # No stream takes more than eight bytes for each element and a pointer for each row.
         most = 8 * grid.segment_rows * grid.segment_cols + 4 * (grid.segment_rows + 1)
-        stored, bounds, checksums, _ = stream
+        stored, bounds, checksums, _, shared = stream
+        if shared:
+            first, last = 0, min(1, grid.segments)
         parts = []
         for segment in range(first, last):
             try:
@@ -88,7 +92,7 @@ class Spans:
         offsets = np.zeros(grid.segments + 1, np.uint64)
         offsets[first + 1 : last + 1] = np.cumsum([len(part) for part in parts])
         offsets[last + 1 :] = offsets[last]
-        return np.frombuffer(b"".join(parts) + bytes(SLACK), np.uint8), offsets, checksums, None
+        return np.frombuffer(b"".join(parts) + bytes(SLACK), np.uint8), offsets, checksums, None, shared
 
     def raise_for(self, result: tuple[int, int, int, int, int]) -> None:
         """Raise the error that a native result on one of our views stands for."""
@@ -112,8 +116,8 @@ class Spans:
             self.check_stored(stored)
 
     def check_stored(self, found: int) -> None:
-        """Compare the entries found in all segments with the header's count (layout dense stores the zeros too)."""
-        if found != self.head.nnz and self.head.layout.name != "dense":
+        """Compare the entries found in all segments with the header's count (a padded layout does not tell)."""
+        if found != self.head.nnz and not self.head.layout.padded(self.head.params):
             raise FormatError(
                 f"{found} stored entries, expected {self.head.nnz} as the header says: the bytes were not written by codec",
                 stream=self.head.names[-1],

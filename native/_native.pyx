@@ -59,6 +59,7 @@ cdef extern from "engine.hpp" namespace "codec" nogil:
         const uint64_t* offsets
         const uint32_t* checksums
         const HuffmanCode* code
+        bint shared
 
     cdef struct CView "codec::View":
         uint64_t rows
@@ -100,6 +101,7 @@ cdef extern from "engine.hpp" namespace "codec" nogil:
         uint64_t segments
         uint32_t streams
         Part* part
+        bint shared[4]
         uint64_t stored
         uint64_t dropped_negatives
 
@@ -212,7 +214,7 @@ cdef class Code:
 cdef class View:
     """The proved spans of one tensor's streams.
 
-    streams: (buffer, offsets, checksums, Code or None) each; offsets are segments + 1 positions in the buffer, which
+    streams: (buffer, offsets, checksums, Code or None, shared) each; offsets are segments + 1 positions in the buffer, which
     must have 64 readable bytes past the last. checked: a writable byte per segment, or None to check nothing.
     """
     cdef CView view
@@ -236,7 +238,7 @@ cdef class View:
         if len(streams) > 4:
             raise ValueError("a layout has at most four streams")
         for s in range(self.view.streams):
-            buffer, offsets, checksums, code = streams[s]
+            buffer, offsets, checksums, code, self.view.stream[s].shared = streams[s]
             if <uint64_t>offsets.shape[0] != self.segments + 1 or <uint64_t>checksums.shape[0] != self.segments:
                 raise ValueError("a stream has one offset and one checksum for each segment, and one offset more")
             self.view.stream[s].base = _bytes(buffer)
@@ -454,6 +456,14 @@ cdef class Streams:
         """Put other bytes in a part's place."""
         if not c_set_part(self._part(segment, stream)[0], _bytes(data), data.shape[0]):
             raise MemoryError
+
+    def share(self, uint32_t stream, const uint8_t[::1] data):
+        """Make a stream one that all segments share, and say what it holds; before anything is encoded."""
+        if stream >= self.streams.streams:
+            raise ValueError("no such stream")
+        self.streams.shared[stream] = True
+        if self.streams.segments:
+            self.set_part(0, stream, data)
 
     def histogram(self, uint32_t stream, uint32_t width, uint8_t kind, uint64_t[::1] counts):
         """Adds a stream's keys to counts (by their top 16 bits; 8 for width 1); returns the OR of all keys."""

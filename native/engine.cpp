@@ -64,14 +64,17 @@ Result failed(Status status) {
 Result check_segment(const View& v, uint64_t segment) {
   for (uint32_t s = 0; s < v.streams; ++s) {
     const Stream& stream = v.stream[s];
-    uint64_t from = stream.offsets[segment], to = stream.offsets[segment + 1];
-    uint32_t found = kernels().crc32c(0, stream.base + from, to - from);
-    if (found != stream.checksums[segment]) {
-      Result r = failed(Status::checksum);
-      r.stream = s;
-      r.found = found;
-      r.expected = stream.checksums[segment];
-      return r;
+    for (uint64_t part : {segment, stream.shared ? 0 : segment}) {
+      uint64_t from = stream.offsets[part], to = stream.offsets[part + 1];
+      uint32_t found = kernels().crc32c(0, stream.base + from, to - from);
+      if (found != stream.checksums[part]) {
+        Result r = failed(Status::checksum);
+        r.stream = s;
+        r.found = found;
+        r.expected = stream.checksums[part];
+        return r;
+      }
+      if (part == segment && !stream.shared) break;
     }
   }
   return Result();
@@ -94,8 +97,15 @@ Result open(const View& v, uint64_t segment, bool always, bool flat, Workspace& 
   r.scratch = &work.scratch;
   for (uint32_t s = 0; s < v.streams; ++s) {
     const Stream& stream = v.stream[s];
-    const uint8_t* data = stream.base + stream.offsets[segment];
-    uint64_t size = stream.offsets[segment + 1] - stream.offsets[segment];
+    const uint64_t part = stream.shared ? 0 : segment;
+    const uint8_t* data = stream.base + stream.offsets[part];
+    uint64_t size = stream.offsets[part + 1] - stream.offsets[part];
+    if (stream.shared && segment && stream.offsets[segment] != stream.offsets[segment + 1]) {
+      Result r = failed(Status::too_long);
+      r.stream = s;
+      r.found = stream.offsets[segment + 1] - stream.offsets[segment];
+      return r;
+    }
     if (stream.code) {
       // No stream of a layout takes more than eight bytes for each element (order "lanes" has a word for a column of one
       // row) and a pointer for each row; and no more room is made than the part says it needs.
@@ -160,14 +170,15 @@ Result flatten(const View& v, uint64_t segment, uint64_t nonzero, Workspace& wor
   const bool turned = kernels().layouts[uint32_t(v.layout)].columns(v.params);
   if (turned && !work.dense.reserve(n * v.width + kSlack)) return failed(Status::no_memory);
   Result read = walk(v, r, [&](Panel& p) {
-    count = kernels().append_panel(p, r.cols, v.width, nonzero, mask, work.values.data, count, work.scratch);
+    if (p.form == Form::dense || p.padded) kernels().drop_zeros(p, v.width, nonzero, work.packed, work.scratch);
+    count = kernels().append_panel(p, r.cols, v.width, mask, work.values.data, count);
     if (turned) kernels().expand_panel(p, v.width, false, work.dense.data, uint64_t(r.cols) * v.width, work.scratch);
     return Status::ok;
   });
   if (!read.ok()) return read;
   if (turned) kernels().pack_flat(work.dense.data, mask, n, v.width, work.values.data);
   Place p = place(v, segment);
-  flat = {p.rows, p.cols, v.width, count, mask, work.values.data, nullptr};
+  flat = {p.rows, p.cols, v.width, count, mask, work.values.data, nullptr, {}};
   return Result();
 }
 
@@ -229,19 +240,6 @@ Result decode(const View& v, uint64_t first, uint64_t count, uint8_t* out, bool 
 
 namespace {
 
-// A dense panel as mask form, so that its zeros are left out: in every layout a zero weight contributes nothing, also
-// against an infinity or a NaN.
-void drop_zeros(Panel& p, uint32_t width, uint64_t nonzero, Workspace& work) {
-  uint64_t dropped = 0, count = 0, step = words(p.length);
-  for (uint32_t line = 0; line < p.lines; ++line)
-    count += kernels().gather(p.values + uint64_t(line) * p.length * width, nullptr, p.length, width, nonzero, 0,
-                              work.scratch.mask + line * step, work.packed + count * width, &dropped);
-  p.form = Form::mask;
-  p.mask = work.scratch.mask;
-  p.values = work.packed;
-  p.count = uint32_t(count);
-}
-
 const Products<float>& products(const Kernels& k, float) { return k.f32; }
 const Products<double>& products(const Kernels& k, double) { return k.f64; }
 const Products<int64_t>& products(const Kernels& k, int64_t) { return k.i64; }
@@ -268,7 +266,8 @@ Status multiply_panel(const View& v, const Product& w, const float* paired, cons
       k.axpy_mask_bf16(p, reinterpret_cast<const float*>(in), reinterpret_cast<float*>(out));
     return Status::ok;
   }
-  if (!w.finite && p.form == Form::dense) drop_zeros(p, v.width, w.nonzero, work);
+  // In every layout a zero weight contributes nothing, also against an infinity or a NaN.
+  if (!w.finite && (p.form == Form::dense || p.padded)) k.drop_zeros(p, v.width, w.nonzero, work.packed, work.scratch);
   if (w.value != w.acc || p.form != Form::mask || !single) {
     Status converted = k.convert_values(w.value, p.values, p.count, w.acc, work.scratch.values, w.limit);
     if (converted != Status::ok) return converted;

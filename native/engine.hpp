@@ -34,8 +34,8 @@ struct Kernels {
   uint64_t (*gather)(const uint8_t*, const uint8_t* keep, uint64_t n, uint32_t width, uint64_t nonzero, uint64_t negative, uint64_t* mask,
                      uint8_t* values, uint64_t* dropped);
   void (*pack_flat)(const uint8_t*, const uint64_t* mask, uint64_t n, uint32_t width, uint8_t* to);
-  uint64_t (*append_panel)(const Panel&, uint32_t cols, uint32_t width, uint64_t nonzero, uint64_t* mask, uint8_t* values, uint64_t count,
-                           Scratch&);
+  void (*drop_zeros)(Panel&, uint32_t width, uint64_t nonzero, uint8_t* packed, Scratch&);
+  uint64_t (*append_panel)(const Panel&, uint32_t cols, uint32_t width, uint64_t* mask, uint8_t* values, uint64_t count);
   void (*index_panel)(Panel&, Scratch&);
   void (*measure)(const Flat&, Kind, uint64_t row, uint64_t col, Measures&);
 
@@ -69,6 +69,7 @@ struct Stream {
   const uint64_t* offsets;    // per segment, from base; one more for the end
   const uint32_t* checksums;  // per segment
   const HuffmanCode* code;    // null: the part is the stream itself
+  bool shared;                // one part, segment 0's, for all segments
 };
 
 struct View {
@@ -125,6 +126,7 @@ struct Streams {
   uint64_t segments;
   uint32_t streams;
   Part* part;  // [segment * streams + stream]
+  bool shared[kStreams];
   uint64_t stored, dropped_negatives;
 };
 

@@ -47,6 +47,7 @@ enum class Form : uint8_t { mask, index, dense };
 struct Panel {
   Form form;
   bool columns;             // lines are columns of the matrix
+  bool padded;              // among the values are zeros that stand for no stored entry (fillers, zeros inside blocks)
   uint32_t row, column;     // of the first element, in the segment
   uint32_t lines, length;   // lines * length <= kPanel
   uint32_t count;           // items in values
@@ -72,6 +73,8 @@ struct Span {
   const uint8_t* data;
   uint64_t size;
 };
+
+// Streams that all segments share have one part, segment 0's; every segment's reader and writer sees it (spec section 4.4).
 
 // Room for one panel in any form, and for its values in the accumulator's type. One per worker.
 struct Scratch {
@@ -99,6 +102,7 @@ struct Flat {
   const uint64_t* mask;        // words(rows * cols), and one to read past; bits past the end are 0
   const uint8_t* values;       // count items and slack
   uint8_t* dense;              // room for rows * cols items, for writers that walk in another order
+  Span shared[kStreams];       // what the shared streams hold
 };
 
 // What a tensor's sizes depend on (stats.inc). The arrays are the caller's, zeroed.

@@ -50,14 +50,18 @@ Status write_segment(Layout layout, const Params& params, Flat flat, Streams* st
   }
   uint64_t bytes[kStreams] = {};
   uint8_t* out[kStreams] = {};
+  for (uint32_t s = 0; s < streams->streams; ++s)
+    if (streams->shared[s]) flat.shared[s] = {streams->part[s].data, streams->part[s].size};
   kernel.bound(flat, params, bytes);
   Part* parts = streams->part + segment * streams->streams;
   for (uint32_t s = 0; s < streams->streams; ++s) {
+    if (streams->shared[s]) continue;
     out[s] = parts[s].data = static_cast<uint8_t*>(malloc(bytes[s] + kSlack));
     if (!out[s]) return Status::no_memory;
   }
   kernel.write(flat, params, out, bytes);
   for (uint32_t s = 0; s < streams->streams; ++s) {
+    if (streams->shared[s]) continue;
     parts[s].size = bytes[s];
     memset(out[s] + bytes[s], 0, kSlack);
   }
@@ -83,7 +87,7 @@ Status begin_flat(const Geometry& g, const Place& p, Workspace& work, Flat& flat
   if (!work.mask.reserve((words(n) + 2) * 8) || !work.values.reserve(n * g.width + 64 * 8 + kSlack)) return Status::no_memory;
   uint64_t* mask = reinterpret_cast<uint64_t*>(work.mask.data);
   mask[words(n)] = mask[words(n) + 1] = 0;
-  flat = {p.rows, p.cols, g.width, 0, mask, work.values.data, nullptr};
+  flat = {p.rows, p.cols, g.width, 0, mask, work.values.data, nullptr, {}};
   return Status::ok;
 }
 

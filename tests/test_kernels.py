@@ -37,7 +37,7 @@ def kernel_decode(streams: list[bytes], shape: tuple[int, int], element: Element
     views = []
     for stream in streams:
         buffer = np.frombuffer(stream + bytes(64), np.uint8)
-        views.append((buffer, np.array([0, len(stream)], np.uint64), np.zeros(1, np.uint32), None))
+        views.append((buffer, np.array([0, len(stream)], np.uint64), np.zeros(1, np.uint32), None, False))
     view = kernels.view(
         Grid(rows, cols, rows, cols), LAYOUTS[layout].code, element.width, LAYOUTS[layout].native(params), views, None
     )

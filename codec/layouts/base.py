@@ -21,6 +21,7 @@ class StreamKind:
     name: str
     width: int
     kind: str
+    shared: bool = False  # one part, segment 0's, for all segments
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,14 @@ class Layout(ABC):
     def native(self, params: Params) -> tuple[int, ...]:
         """The parameters as the layout's native file numbers them."""
         return ()
+
+    def padded(self, params: Params) -> bool:
+        """Whether zeros are stored that stand for no entry (fillers, zeros inside blocks): the streams do not tell nnz."""
+        return False
+
+    def share(self, grid: Grid, counts: Counts, params: Params) -> dict[str, np.ndarray]:
+        """What the shared streams hold, by name, from a tensor's counts; asked for before any segment is encoded."""
+        return {}
 
     @abstractmethod
     def streams(self, params: Params, element: ElementType) -> tuple[StreamKind, ...]:

@@ -13,6 +13,10 @@ class Dense(Layout):
     name = "dense"
     code = 0
 
+    def padded(self, params: Params) -> bool:
+        """Zeros are stored like everything else."""
+        return True
+
     def streams(self, params: Params, element: ElementType) -> tuple[StreamKind, ...]:
         """One stream."""
         return (StreamKind("values", element.width, element.kind),)
