@@ -1,6 +1,7 @@
 """What every test run needs: the installed package, with its native module."""
 
 import importlib.util
+import os
 import sys
 
 import pytest
@@ -18,3 +19,5 @@ def pytest_configure() -> None:
             f"{codec.origin} has no native module, so this would not test what is installed; "
             "the way out: run `pytest`, not `python -m pytest`, after `pip install .` (or use `pip install -e .`)"
         )
+    # `python -c` in a test's subprocess would do the same as `python -m`.
+    os.environ["PYTHONSAFEPATH"] = "1"

@@ -1,0 +1,42 @@
+"""Every code block of the README but its two commands is run here, in order, on a real network in a folder of its own."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import codec
+
+README = Path(__file__).parents[1] / "README.md"
+BLOCK = re.compile(r"(<!-- command: \w+ -->\n)?```(python|sh)\n(.*?)```", re.S)
+
+
+def test_code_blocks_run(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(Path(codec.__file__).parent / "data" / "lenet300_mnist.safetensors", "model.safetensors")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    names: dict[str, object] = {}
+    kinds = []
+    for command, language, code in BLOCK.findall(README.read_text()):
+        kinds.append("command" if command else language)
+        if command:
+            continue
+        if language == "python":
+            exec(compile(code, "README.md", "exec"), names)
+        else:
+            subprocess.run(["bash", "-euo", "pipefail", "-c", code], check=True, env={**os.environ, "PATH": path}, capture_output=True)
+    assert kinds.count("command") == 2
+    assert kinds.count("python") >= 2
+    assert kinds.count("sh") >= 1
+
+
+def test_links_and_files_named_exist() -> None:
+    text = README.read_text()
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (README.parent / link).exists(), link
+    package = README.parent / "codec"
+    for line in text.split("```\nerrors ")[1].split("```")[0].splitlines()[1:]:
+        name = line.split()[0]
+        assert (package / f"{name}.py").exists() or (package / name).is_dir(), name
