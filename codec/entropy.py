@@ -258,18 +258,24 @@ def choose_code(histogram: Histogram, or_of_keys: int, width: int, kind: str, ma
     shift = max(zeros, hidden)  # below it keys are zero, or were not counted
     while (most >> (shift - hidden)) - (least >> (shift - hidden)) >= SYMBOLS:
         shift += 1
-    best: tuple[int, HuffmanCode] | None = None
-    for candidate in range(shift, min(shift + 5, bits, zeros + FIELD + 1 - (kind == "float"))):
-        first = least >> (candidate - hidden)
-        sums = np.bincount((used >> (candidate - hidden)) - first, weights=counts).astype(np.int64)
-        lengths = code_lengths(sums, max_length)
-        code = HuffmanCode(width, kind, candidate - zeros, zeros, first, tuple(lengths.tolist()))
-        cost = int(sums @ lengths) + int(sums.sum()) * code.field + 4 * code.symbols
-        if best is None or cost < best[0]:
-            best = cost, code
     # The range has a first element: 256 symbols hold 8 of at most 64 bits, so that 56 are left for the raw field.
-    assert best is not None
-    return best[1]
+    splits = range(shift, min(shift + 5, bits, zeros + FIELD + 1 - (kind == "float")))
+
+    def sums(split: int) -> npt.NDArray[np.int64]:
+        return np.bincount((used >> (split - hidden)) - (least >> (split - hidden)), weights=counts).astype(np.int64)
+
+    # Entropy ranks the splits as closely as codes would; the code is then made for one of them. Rounded, so that what
+    # tells two logarithm functions apart does not tell two splits apart: the bytes must not depend on the machine.
+    best = min(splits, key=lambda split: round(_entropy_bits(sums(split)), 3) + int(counts.sum()) * split)
+    lengths = code_lengths(sums(best), max_length)
+    return HuffmanCode(width, kind, best - zeros, zeros, least >> (best - hidden), tuple(lengths.tolist()))
+
+
+def _entropy_bits(counts: npt.NDArray[np.int64]) -> float:
+    """Bits of the items counted at their entropy, and of their code's header: four for each symbol."""
+    used = counts[counts > 0].astype(np.float64)
+    total = used.sum()
+    return float(total * np.log2(total) - used @ np.log2(used)) + 4 * len(counts)
 
 
 def coded_bits(histogram: Histogram, code: HuffmanCode) -> int:
