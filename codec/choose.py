@@ -18,8 +18,8 @@ from codec.streams import CODE_HEADER, Target, huffman_bytes
 
 OBJECTIVES = ("disk", "memory", "speed")
 
-# "speed" until a measured planner takes over: below this share of zeros a dense product is as fast (bitmap reads one bit
-# more per weight and expands it), above it order "lanes" streams masks and values in the order in which they are used.
+# "speed" until a measured planner takes over: below this share of zeros a dense product is as fast (bitmap reads one
+# bit more per weight and expands it), above it order "lanes" streams masks and values in the order of their use.
 DENSE_BELOW = 0.3
 
 
@@ -44,9 +44,13 @@ class Wish:
         check_entropy(self.entropy)
         if self.layout == "auto":
             if self.params:
-                raise ArgumentError(f'parameter {next(iter(self.params))!r} with layout="auto"; name the layout that it belongs to')
+                raise ArgumentError(
+                    f'parameter {next(iter(self.params))!r} with layout="auto"; name the layout that it belongs to'
+                )
         elif layout_named(self.layout).entropy_coded and self.entropy not in ("auto", "huffman"):
-            raise ArgumentError(f"entropy={self.entropy!r} does not apply to layout {self.layout}, which is Huffman-coded by itself")
+            raise ArgumentError(
+                f"entropy={self.entropy!r} does not apply to layout {self.layout}, which is Huffman-coded by itself"
+            )
 
     @property
     def stage(self) -> str:
@@ -60,7 +64,15 @@ class Wish:
 
 
 def target(
-    wish: Wish, layout: str, params: Mapping[str, Any], *, dtype: Any, shape: tuple[int, ...], row_dims: int, grid: Grid, zero: str
+    wish: Wish,
+    layout: str,
+    params: Mapping[str, Any],
+    *,
+    dtype: Any,
+    shape: tuple[int, ...],
+    row_dims: int,
+    grid: Grid,
+    zero: str,
 ) -> Target:
     """A frame to be: ``layout`` with ``params`` completed and checked."""
     found = layout_named(layout)
@@ -76,7 +88,9 @@ def predict(to: Target, counts: Counts, negative_zeros: int) -> int:
     heads = []
     for kind, size in zip(to.kinds, raw, strict=True):
         if size is None:
-            raise ArgumentError(f"the size of stream {kind.name!r} of layout {to.layout.name} needs stats=tensor_stats(a)")
+            raise ArgumentError(
+                f"the size of stream {kind.name!r} of layout {to.layout.name} needs stats=tensor_stats(a)"
+            )
         head = frame.StreamHead(kind.name, size, "none")
         if to.entropy in ("huffman", "auto") or to.layout.entropy_coded:
             known = to.layout.histogram(kind.name, to.grid, to.element, counts, to.params)
@@ -86,16 +100,18 @@ def predict(to: Target, counts: Counts, negative_zeros: int) -> int:
                 if coded + CODE_HEADER < size or to.layout.entropy_coded:
                     head = frame.StreamHead(kind.name, coded, "huffman", code)
         heads.append(head)
-    return frame.size(
-        to.element, to.shape, to.row_dims, to.grid, to.layout, to.params, to.zero, counts.nnz, negative_zeros, heads
-    )
+    return frame.size(to, counts.nnz, negative_zeros, heads)
 
 
 def candidates(wish: Wish, stats: TensorStats, *, most: int) -> list[Target]:
-    """The ``most`` smallest layouts for a tensor by prediction, smallest first; ties go to the first in the registry."""
+    """The ``most`` smallest layouts for a tensor by prediction, smallest first; ties go by the registry's order."""
     described: dict[str, Any] = {
-        "dtype": stats.dtype, "shape": stats.shape, "row_dims": stats.row_dims, "grid": stats.grid, "zero": stats.zero
-    }  # fmt: skip
+        "dtype": stats.dtype,
+        "shape": stats.shape,
+        "row_dims": stats.row_dims,
+        "grid": stats.grid,
+        "zero": stats.zero,
+    }
     targets = [target(wish, name, params, **described) for name, params in _candidates(wish.objective)]
     sizes = [predict(t, stats.counts, stats.negative_zeros) for t in targets]
     return [targets[i] for i in sorted(range(len(targets)), key=lambda i: sizes[i])[:most]]
@@ -109,7 +125,12 @@ def by_counts(wish: Wish, nnz: int, to: Callable[[Wish, str, Mapping[str, Any]],
 
 def _candidates(objective: str) -> list[tuple[str, Mapping[str, Any]]]:
     every = LAYOUTS.values()
-    return [(l.name, params) for l in every if objective == "disk" or not l.entropy_coded for params in l.candidates]
+    return [
+        (layout.name, params)
+        for layout in every
+        if objective == "disk" or not layout.entropy_coded
+        for params in layout.candidates
+    ]
 
 
 def fastest(nnz: int, size: int) -> tuple[str, dict[str, Any]]:
@@ -144,6 +165,10 @@ def encoded_nbytes(
         ``tensor_stats(a)`` of the very tensor; exactly one of the two must be given.
     entropy : str, optional
         "none", "huffman", "zstd" or "auto"; by default "auto" with ``stats``, "none" with ``sparsity``.
+    values : {"raw"}
+        Value coding, as in ``encode``.
+    zero, row_dims
+        As in ``encode``; by default those of ``stats``.
 
     Returns
     -------
@@ -158,7 +183,7 @@ def encoded_nbytes(
     Examples
     --------
     >>> encoded_nbytes("bitmap", (4096, 4096), "bfloat16", sparsity=0.9)
-    5453504
+    5453696
     """
     if values != "raw":
         raise ArgumentError(f'values={values!r}; this release codes values="raw"')
@@ -170,8 +195,14 @@ def encoded_nbytes(
         raise ArgumentError(f"shape {shape}; expected non-negative ints")
     shape = tuple(map(int, shape))
     if stats is not None:
-        if stats.shape != shape or stats.dtype != element.dtype or (row_dims is not None and stats.row_dims != row_dims):
-            raise ArgumentError(f"stats of {stats.dtype} {stats.shape}, row_dims {stats.row_dims}; asked for {element.dtype} {shape}")
+        if (
+            stats.shape != shape
+            or stats.dtype != element.dtype
+            or (row_dims is not None and stats.row_dims != row_dims)
+        ):
+            raise ArgumentError(
+                f"stats of {stats.dtype} {stats.shape}, row_dims {stats.row_dims}; asked for {element.dtype} {shape}"
+            )
         dims, zero, grid, counts = stats.row_dims, stats.zero, stats.grid, stats.counts
         negative = stats.negative_zeros
     else:
@@ -181,7 +212,9 @@ def encoded_nbytes(
         grid = Grid.default(*matrix_shape(shape, dims), element.width)
         nnz = grid.size - round(float(sparsity) * grid.size)
         counts, negative, zero = Counts(nnz, gaps=_geometric_gaps(nnz, grid)), 0, check_zero(zero)
-    wish = Wish(layout, layout_params, "disk", entropy if entropy is not None else "auto" if stats is not None else "none")
+    wish = Wish(
+        layout, layout_params, "disk", entropy if entropy is not None else "auto" if stats is not None else "none"
+    )
     if layout == "auto":
         if stats is None:
             raise ArgumentError('layout="auto" needs stats=tensor_stats(a)')

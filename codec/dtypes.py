@@ -53,7 +53,9 @@ def _rows() -> list[ElementType]:
         "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
     }
     rows = [ElementType(n, d, "float" if d.itemsize > 1 else "unsigned", True) for n, d in floats.items()]
-    rows += [ElementType(f"I{8 * w}", np.dtype(f"<i{w}"), "signed" if w > 1 else "unsigned", False) for w in (1, 2, 4, 8)]
+    rows += [
+        ElementType(f"I{8 * w}", np.dtype(f"<i{w}"), "signed" if w > 1 else "unsigned", False) for w in (1, 2, 4, 8)
+    ]
     rows += [ElementType(f"U{8 * w}", np.dtype(f"<u{w}"), "unsigned", False) for w in (1, 2, 4, 8)]
     return [*rows, ElementType("BOOL", np.dtype(np.bool_), "unsigned", False)]
 
@@ -76,5 +78,7 @@ def element_type(dtype: object) -> ElementType:
         raise ArgumentError(f"{dtype!r} is not a dtype; expected one of {', '.join(map(str, _BY_DTYPE))}") from error
     row = _BY_DTYPE.get(found.newbyteorder("<") if found.byteorder == ">" else found)
     if row is None:
-        raise ArgumentError(f"cannot code dtype {found}; expected one of {', '.join(map(str, _BY_DTYPE))}: convert the array first")
+        raise ArgumentError(
+            f"cannot code dtype {found}; expected one of {', '.join(map(str, _BY_DTYPE))}: convert the array first"
+        )
     return row

@@ -63,5 +63,7 @@ class UnknownTensorError(CodecError, KeyError):
     __str__ = ValueError.__str__
 
 
-def _rebuild(cls: type[FormatError], message: str, tensor: str | None, stream: str | None, offset: int | None) -> FormatError:
+def _rebuild(
+    cls: type[FormatError], message: str, tensor: str | None, stream: str | None, offset: int | None
+) -> FormatError:
     return cls(message, tensor=tensor, stream=stream, offset=offset)

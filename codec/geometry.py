@@ -99,7 +99,7 @@ class Grid:
         return map(self.place, range(self.segments))
 
     def shapes(self) -> list[tuple[int, int, int]]:
-        """(rows, cols, how many) for each distinct extent among the segments: at most four, without walking them all."""
+        """(rows, cols, how many) for each distinct extent among the segments, of which there are at most four."""
         if not self.size:
             return []
         rows = _extents(self.rows, self.segment_rows)

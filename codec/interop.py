@@ -1,16 +1,15 @@
 """Other libraries' sparse matrices: CSR arrays out of spans and into them, without a dense copy."""
 
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from codec import kernels
 from codec.dtypes import element_type
 from codec.errors import ArgumentError
+from codec.source import from_torch_strided
 from codec.spans import Spans
-
-if TYPE_CHECKING:
-    from codec.tensor import PackedTensor
 
 Csr = tuple[tuple[int, int], np.ndarray, np.ndarray, np.ndarray]
 
@@ -56,12 +55,18 @@ def from_scipy(a: Any) -> Csr:
 
 
 def proved(shape: Any, starts: Any, indices: Any, values: Any) -> Csr:
-    """CSR arrays checked end to end: starts ascend within the arrays, indices ascend within each row and lie inside it."""
+    """CSR arrays checked end to end: starts ascend within the arrays, indices within each row and its bounds."""
     rows, cols = (int(n) for n in shape)
     starts, indices = np.asarray(starts).astype(np.int64), np.asarray(indices).astype(np.int64)
     element = element_type(values.dtype)
     values = np.ascontiguousarray(values, element.dtype)
-    if starts.shape != (rows + 1,) or starts[0] != 0 or starts[-1] != len(indices) or len(indices) != len(values) or np.any(np.diff(starts) < 0):
+    if (
+        starts.shape != (rows + 1,)
+        or starts[0] != 0
+        or starts[-1] != len(indices)
+        or len(indices) != len(values)
+        or np.any(np.diff(starts) < 0)
+    ):
         raise ArgumentError("the row pointers do not ascend from 0 to the number of entries")
     if len(indices) and (indices.min() < 0 or indices.max() >= cols):
         raise ArgumentError(f"a column index lies outside 0 to {cols - 1}")
@@ -72,65 +77,72 @@ def proved(shape: Any, starts: Any, indices: Any, values: Any) -> Csr:
     return (rows, cols), starts, indices, values
 
 
-def _torch_values(values: Any) -> np.ndarray:
-    from codec.source import from_torch_strided
-
-    return from_torch_strided(values)
-
-
 def from_torch(a: Any) -> Csr:
     """Proved CSR arrays of a torch tensor of layout COO, CSR or BSR."""
     layout = str(a.layout).removeprefix("torch.")
     if a.ndim != 2 or layout not in ("sparse_coo", "sparse_csr", "sparse_bsr"):
-        raise ArgumentError(f"a torch tensor of layout {layout}, {a.ndim} dimensions; expected a matrix, strided, COO, CSR or BSR")
+        raise ArgumentError(
+            f"a torch tensor of layout {layout}, {a.ndim} dimensions; expected a matrix, strided, COO, CSR or BSR"
+        )
     if layout == "sparse_bsr":
         return _from_blocks(a)
     if layout == "sparse_coo":
         a = a.coalesce()
         rows, columns = a.indices().numpy()
         starts = np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=a.shape[0]))))
-        return proved(a.shape, starts, columns, _torch_values(a.values()))
-    return proved(a.shape, a.crow_indices().numpy(), a.col_indices().numpy(), _torch_values(a.values()))
+        return proved(a.shape, starts, columns, from_torch_strided(a.values()))
+    return proved(a.shape, a.crow_indices().numpy(), a.col_indices().numpy(), from_torch_strided(a.values()))
 
 
 def _from_blocks(a: Any) -> Csr:
     """BSR row by row of blocks: each block row gives its rows' columns and values in turn."""
     starts, columns = a.crow_indices().numpy(), a.col_indices().numpy()
-    values = _torch_values(a.values())
+    values = from_torch_strided(a.values())
     height, width = values.shape[1:]
     lengths = np.repeat(np.diff(starts) * width, height)
     inner = np.arange(width)
     indices, items = [], []
-    for begin, end in zip(starts[:-1], starts[1:], strict=True):
+    for begin, end in pairwise(starts):
         row = (columns[begin:end, None] * width + inner).reshape(-1)
         indices.append(np.tile(row, height))
         items.append(values[begin:end].transpose(1, 0, 2).reshape(-1))
     none = np.zeros(0, np.int64)
     return proved(
-        a.shape, np.concatenate(([0], np.cumsum(lengths))), np.concatenate(indices or [none]), np.concatenate(items or [values.reshape(-1)])
+        a.shape,
+        np.concatenate(([0], np.cumsum(lengths))),
+        np.concatenate(indices or [none]),
+        np.concatenate(items or [values.reshape(-1)]),
     )
 
 
-def to_torch(packed: "PackedTensor", layout: str) -> Any:
+def to_torch(spans: Spans, layout: str) -> Any:
     """A torch tensor, sharing the arrays made here."""
     import torch
 
     def across(array: np.ndarray) -> Any:
         name = element_type(array.dtype).name
-        same = {"BF16": (np.uint16, torch.bfloat16), "F8_E4M3": (np.uint8, torch.float8_e4m3fn), "F8_E5M2": (np.uint8, torch.float8_e5m2)}
+        same = {
+            "BF16": (np.uint16, torch.bfloat16),
+            "F8_E4M3": (np.uint8, torch.float8_e4m3fn),
+            "F8_E5M2": (np.uint8, torch.float8_e5m2),
+        }
         if name not in same:
             return torch.from_numpy(array)
         bits, dtype = same[name]
         return torch.from_numpy(array.view(bits)).view(dtype)
 
     if layout == "strided":
-        return across(packed.to_dense())
+        return across(spans.dense(kernels.thread_count(None)))
     if layout not in ("csr", "coo"):
         raise ArgumentError(f"layout={layout!r}; expected strided, csr or coo")
-    if packed.ndim != 2:
-        raise ArgumentError(f"torch's {layout} holds matrices; this tensor has {packed.ndim} dimensions")
-    shape, starts, indices, values = entries(packed.spans)
+    if len(spans.head.shape) != 2:
+        raise ArgumentError(f"torch's {layout} holds matrices; this tensor has {len(spans.head.shape)} dimensions")
+    shape, starts, indices, values = entries(spans)
     if layout == "csr":
-        return torch.sparse_csr_tensor(torch.from_numpy(starts), torch.from_numpy(indices), across(values), shape)
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(starts), torch.from_numpy(indices), across(values), shape, check_invariants=False
+        )
     rows = np.repeat(np.arange(shape[0]), np.diff(starts))
-    return torch.sparse_coo_tensor(torch.from_numpy(np.stack([rows, indices])), across(values), shape, is_coalesced=True)
+    return torch.sparse_coo_tensor(
+        torch.from_numpy(np.stack([rows, indices])), across(values), shape, is_coalesced=True
+    )

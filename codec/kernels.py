@@ -61,7 +61,7 @@ def _checked_threads(threads: object, source: str) -> int:
 
 
 def thread_count(threads: int | None) -> int:
-    """Threads for one call: the argument, else threadpool_limits, else CODEC_NUM_THREADS, else one per CPU we may use."""
+    """Threads for one call: the argument, else threadpool_limits, else CODEC_NUM_THREADS, else one per CPU."""
     if threads is not None:
         return _checked_threads(threads, "threads")
     limit = _limit.get()
@@ -70,12 +70,19 @@ def thread_count(threads: int | None) -> int:
     configured = os.environ.get("CODEC_NUM_THREADS")
     if configured:
         return _checked_threads(int(configured) if configured.isdecimal() else configured, "CODEC_NUM_THREADS")
-    return max(1, min(MAX_THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+    return max(
+        1, min(MAX_THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    )
 
 
 @contextmanager
 def threadpool_limits(limits: int) -> Iterator[None]:
     """Bound the threads of every call inside the ``with`` block (same name and use as threadpoolctl's).
+
+    Parameters
+    ----------
+    limits : int
+        At most this many threads, 1 to 64.
 
     >>> with threadpool_limits(1):
     ...     thread_count(None)
@@ -116,11 +123,18 @@ def kind_code(kind: str) -> int:
 
 def native_code(code: HuffmanCode) -> _native.Code:
     """A proved Huffman code, prepared for the kernels."""
-    return _native.Code(code.width, kind_code(code.kind), code.low, code.zeros, code.first, np.array(code.lengths, np.uint8))
+    return _native.Code(
+        code.width, kind_code(code.kind), code.low, code.zeros, code.first, np.array(code.lengths, np.uint8)
+    )
 
 
 def view(
-    grid: Grid, layout: int, width: int, params: tuple[int, ...], streams: Sequence[tuple[Any, ...]], checked: np.ndarray | None
+    grid: Grid,
+    layout: int,
+    width: int,
+    params: tuple[int, ...],
+    streams: Sequence[tuple[Any, ...]],
+    checked: np.ndarray | None,
 ) -> _native.View:
     """The proved spans of a frame, for the operations of ``codec._native.View``."""
     return _native.View(
@@ -141,7 +155,9 @@ _MEANING = {
 _REPAIR = "the bytes are damaged or were not written by codec: fetch them again, or run `codec verify` on the file"
 
 
-def raise_for(result: tuple[int, int, int, int, int], streams: Sequence[str], offsets: np.ndarray | None = None) -> None:
+def raise_for(
+    result: tuple[int, int, int, int, int], streams: Sequence[str], offsets: np.ndarray | None = None
+) -> None:
     """Raise the one error that a native result stands for; return on success.
 
     ``streams`` names the streams; ``offsets`` (streams x segments + 1) gives where parts begin in the frame.
@@ -151,14 +167,16 @@ def raise_for(result: tuple[int, int, int, int, int], streams: Sequence[str], of
         return
     if status == 9:
         raise ArgumentError(
-            "an integer product could overflow: the weights are too large for x in 64 bits; scale x down, or convert both to float64"
+            "an integer product could overflow 64 bits: scale x down, or convert x and the weights to float64"
         )
     if status == 10:
         raise MemoryError("no memory for a segment")
     at = int(offsets[stream][segment]) if offsets is not None else None
     if status == 1:
         raise ChecksumError(
-            f"segment {segment}: CRC-32C is {found:08x}, expected {expected:08x}: {_REPAIR}", stream=streams[stream], offset=at
+            f"segment {segment}: CRC-32C is {found:08x}, expected {expected:08x}: {_REPAIR}",
+            stream=streams[stream],
+            offset=at,
         )
     what = _MEANING[status].format(found=found, expected=expected)
     raise FormatError(f"segment {segment} {what}: {_REPAIR}", stream=streams[stream], offset=at)

@@ -15,7 +15,8 @@ import numpy as np
 from codec import tensor as codec_tensor
 from codec.dtypes import BY_NAME, element_type
 from codec.errors import ArgumentError, CodecError, FormatError, UnknownTensorError
-from codec.frame import MAGIC, Head, read_head
+from codec.frame import MAGIC, Head
+from codec.head import read_head
 from codec.indexing import take
 from codec.kernels import octets, thread_count
 from codec.modelindex import CRC_STEP, KEY, LOST, START, Record, check_crcs, decode_index

@@ -1,7 +1,8 @@
 """Products straight from the packed bytes: matvec, matmul, linear, and the two directions of ``@``."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -10,10 +11,7 @@ from codec.dtypes import BY_NAME, ElementType, element_type
 from codec.errors import ArgumentError
 from codec.geometry import default_row_dims
 from codec.source import as_array
-from codec.spans import check_out
-
-if TYPE_CHECKING:
-    from codec.tensor import PackedTensor
+from codec.spans import Packed, check_out
 
 # Sums and packed x of one tile of the batch stay within this: a panel is decoded again for each tile.
 TILE_BYTES = 8 << 20
@@ -34,7 +32,10 @@ def _kind(weights: ElementType, x: np.ndarray, inner: int) -> _Kind:
     if source.is_float:
         wide = "F64" in (weights.name, source.name)
         if not weights.is_float and (weights.width == 8 or not (wide or weights.name in _EXACT_IN_F32)):
-            raise ArgumentError(f"{weights.dtype} weights with {x.dtype} x would round: give x as integers{'' if wide else ' or float64'}")
+            raise ArgumentError(
+                f"{weights.dtype} weights with {x.dtype} x would round: give x as integers"
+                + ("" if wide else " or float64")
+            )
         return _Kind(BY_NAME["F64" if wide else "F32"], source.dtype, 0)
     if weights.is_float:
         raise ArgumentError(f"{weights.dtype} weights with integer x ({x.dtype}): convert x to a float dtype first")
@@ -43,13 +44,15 @@ def _kind(weights: ElementType, x: np.ndarray, inner: int) -> _Kind:
         raise ArgumentError(f"x holds {largest}, which does not fit the int64 accumulator")
     if weights.name == "I8" and source.name == "I8":
         if 128 * largest * max(1, inner) >= 1 << 31:
-            raise ArgumentError(f"int8 x int8 over {inner} columns could overflow int32: split the columns, or give x as int16")
+            raise ArgumentError(
+                f"int8 x int8 over {inner} columns could overflow int32: split the columns, or give x as int16"
+            )
         return _Kind(BY_NAME["I32"], BY_NAME["I32"].dtype, (1 << 63) - 1)
     return _Kind(BY_NAME["I64"], BY_NAME["I64"].dtype, ((1 << 63) - 1) // (largest * max(1, inner)))
 
 
 def multiply(
-    w: "PackedTensor",
+    w: Packed,
     x: np.ndarray,
     *,
     transposed: bool = False,
@@ -71,12 +74,14 @@ def multiply(
     kind = _kind(head.element, x, n)
     for name, term in (("scale", scale), ("bias", bias)):
         if term is not None and not kind.acc.is_float and element_type(term.dtype).is_float:
-            raise ArgumentError(f"a float {name} with an integer product: give x as float32 to have the result in float32")
+            raise ArgumentError(
+                f"a float {name} with an integer product: give x as float32 to have the result in float32"
+            )
     out = np.empty((m, batch), kind.result) if out is None else check_out(out, (m, batch), kind.result)
     count = kernels.thread_count(threads)
     padded = -(-n // 64) * 64 + 64  # kernels read whole mask words of x, from wherever a segment begins
     tile = TILE_BYTES // (kind.acc.width * max(1, padded + m))
-    tile = batch if batch <= tile else max(2, tile - tile % 16)
+    tile = max(1, batch) if batch <= tile else max(2, tile - tile % 16)
     for left in range(0, batch, tile):
         columns = x[:, left : left + tile]
         width = columns.shape[1]
@@ -88,10 +93,21 @@ def multiply(
         for view, first, last in w.spans.views(0, head.grid.segments, count):
             w.spans.raise_for(
                 view.multiply(
-                    first, last, kernels.type_code(head.element), kernels.type_code(kind.acc), kind.acc.width, kernels.octets(packed),
-                    kernels.octets(sums), packed.shape[1], transposed, finite, kind.limit, head.element.nonzero_bits(head.zero), count,
+                    first,
+                    last,
+                    kernels.type_code(head.element),
+                    kernels.type_code(kind.acc),
+                    kind.acc.width,
+                    kernels.octets(packed),
+                    kernels.octets(sums),
+                    packed.shape[1],
+                    transposed,
+                    finite,
+                    kind.limit,
+                    head.element.nonzero_bits(head.zero),
+                    count,
                 )
-            )  # fmt: skip
+            )
         with np.errstate(over="ignore", invalid="ignore"):  # what a narrow float cannot hold becomes an infinity
             if scale is not None:
                 sums *= scale.astype(kind.acc.dtype)
@@ -101,33 +117,39 @@ def multiply(
     return out
 
 
-def check_matrix(w: "PackedTensor") -> None:
+def check_matrix(w: Packed) -> None:
     """Products take matrices in their default view; ArgumentError with the way there otherwise."""
-    if w.row_dims != default_row_dims(w.shape):
+    shape, row_dims = w.spans.head.shape, w.spans.head.row_dims
+    if len(shape) > 2 and default_row_dims(shape) == 1:
+        raise ArgumentError(f"w has {len(shape)} dimensions, {shape}; expected 2: reshape the array before encoding it")
+    if row_dims != default_row_dims(shape):
         raise ArgumentError(
-            f"row_dims={w.row_dims} of shape {w.shape}: products need the default view, row_dims={default_row_dims(w.shape)}; "
+            f"row_dims={row_dims} of shape {shape}: products need the default, row_dims={default_row_dims(shape)}; "
             "encode(p.to_dense()) again without row_dims, then to_layout(...) as you like"
         )
 
 
-def _operand(x: Any, expected: int, what: str, w: "PackedTensor", ndims: tuple[int, ...]) -> np.ndarray:
+def _operand(x: Any, expected: int, what: str, w: Packed, ndims: tuple[int, ...]) -> np.ndarray:
     array = as_array(x)
     if array.ndim not in ndims:
         raise ArgumentError(f"{what} has {array.ndim} dimensions; expected {' or '.join(map(str, ndims))}")
     axis = 0 if what == "x" else -1
     if array.shape[axis] != expected:
-        raise ArgumentError(f"shapes do not match: {what} is {array.shape}, w is {w.shape}; expected {expected} along axis {axis} of {what}")
+        raise ArgumentError(
+            f"shapes do not match: {what} is {array.shape}, w is {w.spans.head.shape}; "
+            f"expected {expected} along axis {axis} of {what}"
+        )
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _matrix_of(w: Any) -> "PackedTensor":
+def _matrix_of(w: Any) -> Packed:
     if not hasattr(w, "spans"):
         raise ArgumentError(f"w is a {type(w).__name__}; expected a PackedTensor (codec.encode makes one)")
     check_matrix(w)
     return w  # type: ignore[no-any-return]
 
 
-def matvec(w: "PackedTensor", x: Any, *, out: np.ndarray | None = None, threads: int | None = None) -> np.ndarray:
+def matvec(w: Packed, x: Any, *, out: np.ndarray | None = None, threads: int | None = None) -> np.ndarray:
     """w @ x for a vector.
 
     Parameters
@@ -143,8 +165,8 @@ def matvec(w: "PackedTensor", x: Any, *, out: np.ndarray | None = None, threads:
     Returns
     -------
     ndarray, (rows,)
-        In x's dtype for float x; int32 for int8 by int8; int64 for other integers. Floats are added in float32, in float64
-        if either is float64. A zero weight contributes nothing, also against an infinity or NaN in x.
+        In x's dtype for float x; int32 for int8 by int8; int64 for other integers. Floats are added in float32, in
+        float64 if either is float64. A zero weight contributes nothing, also against an infinity or NaN in x.
 
     Raises
     ------
@@ -164,8 +186,28 @@ def matvec(w: "PackedTensor", x: Any, *, out: np.ndarray | None = None, threads:
     return result[:, 0] if out is None else out
 
 
-def matmul(w: "PackedTensor", x: Any, *, out: np.ndarray | None = None, threads: int | None = None) -> np.ndarray:
-    """w @ x for x of shape (cols,) or (cols, batch); returns (rows,) or (rows, batch). Otherwise as `matvec`."""
+def matmul(w: Packed, x: Any, *, out: np.ndarray | None = None, threads: int | None = None) -> np.ndarray:
+    """w @ x for a vector or a matrix.
+
+    Parameters
+    ----------
+    w : PackedTensor
+        (rows, cols) in the default matrix view.
+    x : array-like, (cols,) or (cols, batch)
+    out : ndarray, (rows,) or (rows, batch), optional
+        Where to put the result; of the result's dtype, any strides.
+    threads : int, optional
+
+    Returns
+    -------
+    ndarray, (rows,) or (rows, batch)
+        In the dtype that `matvec` gives.
+
+    Raises
+    ------
+    ArgumentError, FormatError, ChecksumError
+        As `matvec`.
+    """
     w = _matrix_of(w)
     x = _operand(x, w.spans.head.grid.cols, "x", w, (1, 2))
     if x.ndim == 1:
@@ -173,18 +215,18 @@ def matmul(w: "PackedTensor", x: Any, *, out: np.ndarray | None = None, threads:
     return multiply(w, x, out=out, threads=threads)
 
 
-def rmatmul(x: Any, w: "PackedTensor", *, threads: int | None = None) -> np.ndarray:
+def rmatmul(x: Any, w: Packed, *, threads: int | None = None) -> np.ndarray:
     """x @ w for x of shape (..., rows); returns (..., cols)."""
     w = _matrix_of(w)
     x = _operand(x, w.spans.head.grid.rows, "the left operand", w, tuple(range(1, 33)))
-    flat = x.reshape(-1, x.shape[-1])
+    flat = x.reshape(prod(x.shape[:-1]), x.shape[-1])
     out = np.empty((len(flat), w.spans.head.grid.cols), _kind(w.spans.head.element, flat, x.shape[-1]).result)
     multiply(w, flat.T, transposed=True, out=out.T, threads=threads)
-    return out.reshape(*x.shape[:-1], -1 if out.size else w.spans.head.grid.cols)
+    return out.reshape(*x.shape[:-1], w.spans.head.grid.cols)
 
 
 def linear(
-    x: Any, w: "PackedTensor", bias: Any = None, *, scale: Any = None, out: np.ndarray | None = None, threads: int | None = None
+    x: Any, w: Packed, bias: Any = None, *, scale: Any = None, out: np.ndarray | None = None, threads: int | None = None
 ) -> np.ndarray:
     """x @ w.T * scale + bias, as torch.nn.functional.linear.
 
@@ -196,6 +238,8 @@ def linear(
     scale : float or array-like, (rows,), optional
         Multiplies each row's sum before the bias: the step of int8 weights.
     out : ndarray, (..., rows), optional
+        Where to put the result; of the result's dtype, any strides.
+    threads : int, optional
 
     Returns
     -------
@@ -209,13 +253,19 @@ def linear(
     """
     w = _matrix_of(w)
     x = _operand(x, w.spans.head.grid.cols, "the left operand", w, tuple(range(1, 33)))
-    flat = x.reshape(-1, x.shape[-1])
+    flat = x.reshape(prod(x.shape[:-1]), x.shape[-1])
     shape = (*x.shape[:-1], w.spans.head.grid.rows)
     dtype = _kind(w.spans.head.element, flat, x.shape[-1]).result
     result = np.empty(shape, dtype) if out is None else check_out(out, shape, dtype)
-    flat_out = result.reshape(-1, shape[-1]) if result.flags.c_contiguous else np.empty((len(flat), shape[-1]), dtype)
+    flat_shape = (len(flat), shape[-1])
+    flat_out = result.reshape(flat_shape) if result.flags.c_contiguous else np.empty(flat_shape, dtype)
     multiply(
-        w, flat.T, out=flat_out.T, scale=_term("scale", scale, shape[-1]), bias=_term("bias", bias, shape[-1]), threads=threads
+        w,
+        flat.T,
+        out=flat_out.T,
+        scale=_term("scale", scale, shape[-1]),
+        bias=_term("bias", bias, shape[-1]),
+        threads=threads,
     )
     if not np.shares_memory(flat_out, result):
         result[...] = flat_out.reshape(shape)
@@ -233,5 +283,7 @@ def _term(name: str, term: Any, rows: int) -> np.ndarray | None:
 
 def _rank(out: Any, ndim: int) -> np.ndarray:
     if not isinstance(out, np.ndarray) or out.ndim != ndim:
-        raise ArgumentError(f"out is {getattr(out, 'shape', type(out).__name__)}; expected an array of {ndim} dimension")
+        raise ArgumentError(
+            f"out is {getattr(out, 'shape', type(out).__name__)}; expected an array of {ndim} dimension"
+        )
     return out

@@ -57,6 +57,7 @@ class Header:
 
 
 def name_fault(name: object) -> str | None:
+    """What is wrong with a tensor's name, or None."""
     if not isinstance(name, str) or not name or name == "__metadata__":
         return f"{name!r} is not a tensor name: expected a non-empty string other than '__metadata__'"
     if not _is_text(name) or len(name.encode()) > MAX_NAME:

@@ -48,6 +48,8 @@ def as_array(a: Any) -> np.ndarray:
     """Anything array-like, also a torch tensor, as an ndarray of a dtype that the format has; bytes are not changed."""
     if type(a).__module__.partition(".")[0] == "torch":
         a = from_torch_strided(a)
+    if isinstance(a, np.ma.MaskedArray):
+        raise ArgumentError("a masked array: what its mask hides has no value; give a.filled(0) to make zeros of it")
     try:
         array = np.asarray(a)
     except ValueError as error:
@@ -68,8 +70,9 @@ def from_torch_strided(tensor: Any) -> np.ndarray:
         import torch
 
         bits = tensor.cpu().contiguous().view(torch.uint16 if name == "bfloat16" else torch.uint8).numpy()
-        return bits.view(element_type(name).dtype)
-    array: np.ndarray = tensor.cpu().numpy()
+        array: np.ndarray = bits.view(element_type(name).dtype)
+    else:
+        array = tensor.cpu().numpy()
     return array
 
 

@@ -1,6 +1,7 @@
 """The parts of one frame, in memory or read on demand, as views that the kernels can walk."""
 
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import numpy as np
 
@@ -15,7 +16,8 @@ _HELD = 8 << 20
 
 # (offset, length) -> that many bytes of the frame and SLACK readable ones behind them
 Fetch = Callable[[int, int], np.ndarray]
-# Buffer, where parts begin in it (and the last ends), their checksums, the code that they are in, whether all segments share one.
+# Buffer, where parts begin in it (and the last ends), their checksums, the code that they are in, whether all segments
+# share one part.
 _Stream = tuple[np.ndarray, np.ndarray, np.ndarray, _native.Code | None, bool]
 
 
@@ -49,7 +51,9 @@ class Spans:
 
     def _view(self, streams: list[_Stream], checked: np.ndarray | None) -> _native.View:
         head = self.head
-        return kernels.view(head.grid, head.layout.code, head.element.width, head.layout.native(head.params), streams, checked)
+        return kernels.view(
+            head.grid, head.layout.code, head.element.width, head.layout.native(head.params), streams, checked
+        )
 
     def views(
         self, first: int, last: int, threads: int, *, always: bool = False
@@ -85,10 +89,12 @@ class Spans:
         parts = []
         for segment in range(first, last):
             try:
-                parts.append(zstd_decompress(memoryview(stored)[int(bounds[segment]) : int(bounds[segment + 1])], most))
+                parts.append(zstd_decompress(stored.data[int(bounds[segment]) : int(bounds[segment + 1])], most))
             except FormatError as error:
                 at = int(self.head.offsets[number][segment])
-                raise FormatError(f"segment {segment}: {error.message}", stream=self.head.names[number], offset=at) from None
+                raise FormatError(
+                    f"segment {segment}: {error.message}", stream=self.head.names[number], offset=at
+                ) from None
         offsets = np.zeros(grid.segments + 1, np.uint64)
         offsets[first + 1 : last + 1] = np.cumsum([len(part) for part in parts])
         offsets[last + 1 :] = offsets[last]
@@ -115,11 +121,17 @@ class Spans:
         if (begin, end) == (0, grid.segments):
             self.check_stored(stored)
 
+    def dense(self, threads: int) -> np.ndarray:
+        """The whole tensor in a new array."""
+        out = np.empty(self.head.shape, self.head.element.dtype)
+        self.decode(0, self.head.grid.size, kernels.octets(out), threads)
+        return out
+
     def check_stored(self, found: int) -> None:
         """Compare the entries found in all segments with the header's count (a padded layout does not tell)."""
         if found != self.head.nnz and not self.head.layout.padded(self.head.params):
             raise FormatError(
-                f"{found} stored entries, expected {self.head.nnz} as the header says: the bytes were not written by codec",
+                f"{found} stored entries, expected {self.head.nnz} as the header says: not written by codec",
                 stream=self.head.names[-1],
             )
 
@@ -130,8 +142,17 @@ class Spans:
         self.checked[:] = 1
 
 
+class Packed(Protocol):
+    """Whatever holds one frame: what products and conversions need of a PackedTensor."""
+
+    @property
+    def spans(self) -> Spans:
+        """The frame's parts."""
+
+
 def _clipped(offsets: np.ndarray, begin: int, end: int) -> np.ndarray:
-    return np.clip(offsets, np.uint64(begin), np.uint64(end)) - np.uint64(begin)
+    clipped: np.ndarray = np.clip(offsets, np.uint64(begin), np.uint64(end)) - np.uint64(begin)
+    return clipped
 
 
 def in_memory(head: Head, data: np.ndarray, *, checked: bool) -> Spans:

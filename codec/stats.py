@@ -45,7 +45,8 @@ class TensorStats:
     def row_counts(self) -> np.ndarray:
         """Stored entries of each matrix row (uint64)."""
         assert self.counts.rows is not None
-        return self.counts.rows.reshape(self.grid.rows, self.grid.across).sum(axis=1)
+        sums: np.ndarray = self.counts.rows.reshape(self.grid.rows, self.grid.across).sum(axis=1)
+        return sums
 
     @property
     def col_counts(self) -> np.ndarray:
@@ -68,16 +69,30 @@ def _tables(grid: Grid, width: int) -> list[np.ndarray]:
     return [np.zeros(n, np.uint64) for n in (grid.rows * grid.across, grid.cols, 256, 256, 256, histogram_size(width))]
 
 
+def _counts(nnz: int, tables: list[np.ndarray], or_of_keys: int) -> Counts:
+    rows, cols, gaps, mask_bytes, lane_bytes, keys = tables
+    return Counts(nnz, rows, cols, gaps, mask_bytes, lane_bytes, keys, or_of_keys)
+
+
 def stats_of(source: Source) -> TensorStats:
     """Count a checked source."""
     element, grid = source.element, source.grid
     tables = _tables(grid, element.width)
     native = _native.Streams(
-        grid.rows, grid.cols, grid.segment_rows, grid.segment_cols, element.width, source.nonzero_bits, source.negative, 0, (), 1
+        grid.rows,
+        grid.cols,
+        grid.segment_rows,
+        grid.segment_cols,
+        element.width,
+        source.nonzero_bits,
+        source.negative,
+        0,
+        (),
+        1,
     )
     nnz, negative, every = native.measure(source.dense, source.keep, kernels.kind_code(element.kind), *tables)
     return TensorStats(
-        source.shape, element.dtype, source.row_dims, source.zero, negative, Counts(nnz, *tables, every), grid
+        source.shape, element.dtype, source.row_dims, source.zero, negative, _counts(nnz, tables, every), grid
     )
 
 
@@ -93,11 +108,19 @@ def stats_of_spans(spans: Spans, threads: int) -> TensorStats:
         spans.raise_for(result)
         nnz, every = nnz + stored, every | keys
     return TensorStats(
-        head.shape, head.element.dtype, head.row_dims, head.zero, head.negative_zeros, Counts(nnz, *tables, every), head.grid
+        head.shape,
+        head.element.dtype,
+        head.row_dims,
+        head.zero,
+        head.negative_zeros,
+        _counts(nnz, tables, every),
+        head.grid,
     )
 
 
-def tensor_stats(a: Any, *, zero: str = "value", mask: Any = None, row_dims: int | None = None, block: tuple[Any, ...] = ()) -> TensorStats:
+def tensor_stats(
+    a: Any, *, zero: str = "value", mask: Any = None, row_dims: int | None = None, block: tuple[Any, ...] = ()
+) -> TensorStats:
     """Count what a tensor's sizes depend on.
 
     Parameters

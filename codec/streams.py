@@ -2,15 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from codec import _native, frame, kernels
-from codec.dtypes import ElementType
-from codec.entropy import PART_OVERHEAD, PART_ROUNDING, HuffmanCode, choose_code, coded_bits, histogram_size, zstd_compress
-from codec.geometry import Grid
-from codec.layouts import Layout, StreamKind
+from codec.entropy import (
+    PART_OVERHEAD,
+    PART_ROUNDING,
+    HuffmanCode,
+    choose_code,
+    coded_bits,
+    histogram_size,
+    zstd_compress,
+)
+from codec.layouts import StreamKind
 
 # Bytes of a stream tried with zstandard before all of it is.
 _SAMPLE = 1 << 16
@@ -19,16 +24,9 @@ CODE_HEADER = 180
 
 
 @dataclass(frozen=True)
-class Target:
-    """What a frame is to say of its tensor, whatever its streams turn out to be."""
+class Target(frame.Subject):
+    """A frame to be made: its tensor, and the entropy stage that its streams go through."""
 
-    element: ElementType
-    shape: tuple[int, ...]
-    row_dims: int
-    grid: Grid
-    layout: Layout
-    params: dict[str, Any]
-    zero: str
     entropy: str
 
     @property
@@ -49,12 +47,20 @@ def huffman_bytes(histogram: np.ndarray, code: HuffmanCode, parts: int) -> int:
 
 def pack(target: Target, fill: Callable[[_native.Streams], int], threads: int) -> tuple[np.ndarray, frame.Head]:
     """A frame: ``fill`` runs the layout stage on the native streams and returns the count of negative zeros."""
-    grid, element = target.grid, target.element
     kinds = target.kinds
+    element, grid = target.element, target.grid
     native = _native.Streams(
-        grid.rows, grid.cols, grid.segment_rows, grid.segment_cols, element.width, element.nonzero_bits(target.zero),
-        element.sign_bit if target.zero == "value" else 0, target.layout.code, target.layout.native(target.params), len(kinds),
-    )  # fmt: skip
+        grid.rows,
+        grid.cols,
+        grid.segment_rows,
+        grid.segment_cols,
+        element.width,
+        element.nonzero_bits(target.zero),
+        element.sign_bit if target.zero == "value" else 0,
+        target.layout.code,
+        target.layout.native(target.params),
+        len(kinds),
+    )
     negative_zeros = fill(native)
     coded = [_code_stream(native, number, kind, target, threads) for number, kind in enumerate(kinds)]
     sizes = np.array([_sizes(native, number, grid.segments) for number in range(len(kinds))])
@@ -66,10 +72,7 @@ def pack(target: Target, fill: Callable[[_native.Streams], int], threads: int) -
     def write(buffer: np.ndarray, offsets: np.ndarray, checksums: np.ndarray) -> None:
         native.write(buffer, offsets.reshape(-1), checksums.reshape(-1), threads)
 
-    return frame.build(
-        element, target.shape, target.row_dims, grid, target.layout, target.params, target.zero, native.stored, negative_zeros, streams,
-        sizes, write,
-    )  # fmt: skip
+    return frame.build(target, native.stored, negative_zeros, streams, sizes, write)
 
 
 def _sizes(native: _native.Streams, number: int, segments: int) -> np.ndarray:

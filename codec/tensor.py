@@ -7,9 +7,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from codec import _native, frame, interop, kernels, product
+from codec import _native, interop, kernels, product
 from codec.choose import Wish, by_counts, candidates, fastest, target
 from codec.errors import ArgumentError
+from codec.frame import Head
+from codec.geometry import Grid
+from codec.head import Read, parse, read_head
 from codec.indexing import take
 from codec.source import source_of
 from codec.spans import Spans, check_out, in_memory, on_demand
@@ -20,8 +23,8 @@ from codec.streams import Target, pack
 class PackedTensor:
     """One tensor, packed: immutable, and never unpacked as a whole unless asked.
 
-    Made by `encode`, `loads`, `load_file`, `from_scipy` and `from_torch`. Indexing, ``np.asarray`` and `to_dense` decode
-    (only the segments needed); ``p @ x`` and ``x @ p`` multiply straight from the packed bytes.
+    Made by `encode`, `loads`, `load_file`, `from_scipy` and `from_torch`. Indexing, ``np.asarray`` and `to_dense`
+    decode (only the segments needed); ``p @ x`` and ``x @ p`` multiply straight from the packed bytes.
 
     Attributes
     ----------
@@ -136,8 +139,8 @@ class PackedTensor:
         shape = "x".join(map(str, self.shape)) or "scalar"
         params = "".join(f", {k}={v!r}" for k, v in self.params.items())
         return (
-            f"<PackedTensor {shape} {self.dtype}, layout {self.layout}{params}, {self.nnz} stored ({self.sparsity:.1%} zeros), "
-            f"{self.nbytes} bytes ({self.ratio:.2f} times smaller)>"
+            f"<PackedTensor {shape} {self.dtype}, layout {self.layout}{params}, {self.nnz} stored "
+            f"({self.sparsity:.1%} zeros), {self.nbytes} bytes ({self.ratio:.2f} times smaller)>"
         )
 
     def __len__(self) -> int:
@@ -193,7 +196,13 @@ class PackedTensor:
     # -- other forms -----------------------------------------------------------------------------------------------
 
     def to_layout(
-        self, layout: str = "auto", *, objective: str = "disk", entropy: str = "auto", threads: int | None = None, **layout_params: Any
+        self,
+        layout: str = "auto",
+        *,
+        objective: str = "disk",
+        entropy: str = "auto",
+        threads: int | None = None,
+        **layout_params: Any,
     ) -> "PackedTensor":
         """The same tensor in another layout, segment by segment: never through a whole dense tensor.
 
@@ -222,7 +231,14 @@ class PackedTensor:
     def _target(self, wish: Wish, layout: str, params: Mapping[str, Any]) -> Target:
         head = self.spans.head
         return target(
-            wish, layout, params, dtype=self.dtype, shape=self.shape, row_dims=head.row_dims, grid=head.grid, zero=head.zero
+            wish,
+            layout,
+            params,
+            dtype=self.dtype,
+            shape=self.shape,
+            row_dims=head.row_dims,
+            grid=head.grid,
+            zero=head.zero,
         )
 
     def to_scipy(self, format: str = "csr") -> Any:
@@ -234,16 +250,18 @@ class PackedTensor:
 
     def to_torch(self, layout: str = "strided") -> Any:
         """A torch tensor: "strided" (dense), "csr" or "coo"; dtypes as torch has them."""
-        return interop.to_torch(self, layout)
+        return interop.to_torch(self.spans, layout)
 
     @classmethod
     def from_scipy(cls, a: Any, **options: Any) -> Self:
-        """Pack a scipy.sparse matrix or array; ``options`` as for `encode`. Its stored zeros are kept as stored entries."""
+        """Pack a scipy.sparse matrix or array; ``options`` as for `encode`. Its stored zeros stay stored entries."""
         return from_csr(*interop.from_scipy(a), options)  # type: ignore[return-value]
 
     @classmethod
     def from_torch(cls, a: Any, **options: Any) -> Self:
         """Pack a torch tensor, strided, COO, CSR or BSR; ``options`` as for `encode`."""
+        if not str(getattr(a, "layout", None)).startswith("torch."):
+            raise ArgumentError(f"{type(a).__name__}; expected a torch tensor")
         if str(a.layout) == "torch.strided":
             return encode(a, **options)  # type: ignore[return-value]
         return from_csr(*interop.from_torch(a), options)  # type: ignore[return-value]
@@ -351,13 +369,13 @@ def encode(
     entropy : {"auto", "none", "huffman", "zstd"}
         The entropy stage: each stream takes it only where it gets smaller. "auto": the smallest for "disk", else none.
     values : {"raw"}
-        Value coding; codebooks (``value_bits``, ``codebook``, ``codebook_rows``, ``codebook_start``) are not in this release.
+        Value coding; codebooks (``value_bits``, ``codebook`` and what begins so) are not in this release.
     zero : {"value", "bits"}
         What a zero is: what compares equal to 0 (-0.0 becomes +0.0, and is counted), or only the bits of +0.0.
     mask : array of bool, optional
         Kept positions, of a's shape: exactly these are stored; all others must be zero.
     row_dims : int, optional
-        How many leading dimensions make up the rows of the matrix view; by default 1 (2 for shape (1, n, m), 0 for 1-d).
+        How many leading dimensions are the rows of the matrix view; by default 1 (2 for (1, n, m), 0 for 1-d).
     threads : int, optional
         At most this many threads; the bytes do not depend on it.
 
@@ -378,7 +396,12 @@ def encode(
     """
     if values != "raw":
         raise ArgumentError(f'values={values!r}; this release codes values="raw"')
-    for name, given in (("value_bits", value_bits), ("codebook", codebook), ("codebook_rows", codebook_rows), ("codebook_start", codebook_start)):
+    for name, given in (
+        ("value_bits", value_bits),
+        ("codebook", codebook),
+        ("codebook_rows", codebook_rows),
+        ("codebook_start", codebook_start),
+    ):
         if given is not None:
             raise ArgumentError(f'{name} belongs to values="codebook", which is not in this release')
     wish = Wish(layout, layout_params, objective, entropy)
@@ -387,9 +410,15 @@ def encode(
 
     def to(wish: Wish, name: str, params: Mapping[str, Any]) -> Target:
         return target(
-            wish, name, params, dtype=source.element.dtype, shape=source.shape, row_dims=source.row_dims, grid=source.grid,
+            wish,
+            name,
+            params,
+            dtype=source.element.dtype,
+            shape=source.shape,
+            row_dims=source.row_dims,
+            grid=source.grid,
             zero=source.zero,
-        )  # fmt: skip
+        )
 
     def fill(native: _native.Streams) -> int:
         native.encode(source.dense, source.keep, count)
@@ -398,7 +427,9 @@ def encode(
     return _best(wish, lambda: stats_of(source), None, to, fill, count)
 
 
-def from_csr(shape: tuple[int, int], starts: np.ndarray, indices: np.ndarray, values: np.ndarray, options: dict[str, Any]) -> PackedTensor:
+def from_csr(
+    shape: tuple[int, int], starts: np.ndarray, indices: np.ndarray, values: np.ndarray, options: dict[str, Any]
+) -> PackedTensor:
     """Pack proved CSR arrays (int64 starts and ascending indices) without a dense copy; ``options`` as for `encode`."""
     allowed = {"layout": "auto", "objective": "disk", "entropy": "auto", "threads": None}
     zero = options.pop("zero", "value")
@@ -407,7 +438,7 @@ def from_csr(shape: tuple[int, int], starts: np.ndarray, indices: np.ndarray, va
     count = kernels.thread_count(picked["threads"])
     # A row of no elements has the dtype, and the grid is the matrix's.
     empty = source_of(np.zeros(0, values.dtype), zero=zero)
-    grid = frame.Grid.default(*shape, empty.element.width)
+    grid = Grid.default(*shape, empty.element.width)
 
     def to(wish: Wish, name: str, params: Mapping[str, Any]) -> Target:
         return target(wish, name, params, dtype=values.dtype, shape=shape, row_dims=1, grid=grid, zero=zero)
@@ -417,8 +448,12 @@ def from_csr(shape: tuple[int, int], starts: np.ndarray, indices: np.ndarray, va
         return 0
 
     plain = _packed(to(Wish("bitmap", {}, "memory", "none"), "bitmap", {}), fill, count)
-    return plain if wish.layout == "bitmap" and not wish.params and wish.stage == "none" else plain.to_layout(
-        wish.layout, objective=wish.objective, entropy=wish.entropy, threads=picked["threads"], **wish.params
+    return (
+        plain
+        if wish.layout == "bitmap" and not wish.params and wish.stage == "none"
+        else plain.to_layout(
+            wish.layout, objective=wish.objective, entropy=wish.entropy, threads=picked["threads"], **wish.params
+        )
     )
 
 
@@ -458,7 +493,9 @@ def decode(p: Any, *, out: np.ndarray | None = None, rows: Any = None, threads: 
     shape = packed.shape if rows is None else (stop - start, grid.cols)
     result = np.empty(shape, packed.dtype) if out is None else check_out(out, shape, packed.dtype)
     direct = result if result.flags.c_contiguous and result.flags.aligned else np.empty(shape, packed.dtype)
-    packed.spans.decode(start * grid.cols, (stop - start) * grid.cols, kernels.octets(direct), kernels.thread_count(threads))
+    packed.spans.decode(
+        start * grid.cols, (stop - start) * grid.cols, kernels.octets(direct), kernels.thread_count(threads)
+    )
     if direct is not result:
         result[...] = direct
     return result
@@ -468,11 +505,19 @@ def _row_range(rows: Any, total: int) -> tuple[int, int]:
     if rows is None:
         return 0, total
     if isinstance(rows, slice):
-        start, stop, step = rows.indices(total)
+        try:
+            start, stop, step = rows.indices(total)
+        except TypeError as error:
+            raise ArgumentError(f"rows={rows!r}: {error}") from None
         if step != 1:
             raise ArgumentError(f"rows={rows!r}; expected a slice with step 1: slice the result, or index the tensor")
         return start, max(start, stop)
-    if isinstance(rows, tuple) and len(rows) == 2 and all(type(r) is int for r in rows) and 0 <= rows[0] <= rows[1] <= total:
+    if (
+        isinstance(rows, tuple)
+        and len(rows) == 2
+        and all(type(r) is int for r in rows)
+        and 0 <= rows[0] <= rows[1] <= total
+    ):
         return rows
     raise ArgumentError(f"rows={rows!r}; expected a slice, or (start, stop) within 0 to {total}")
 
@@ -501,27 +546,29 @@ def loads(buffer: Any, *, copy: bool = False) -> PackedTensor:
     """
     try:
         view = memoryview(buffer)
-        if not view.c_contiguous:
-            raise ArgumentError("the buffer is not contiguous; expected one frame's bytes, side by side")
-        data = np.frombuffer(view, np.uint8) if view.nbytes else np.zeros(0, np.uint8)
-    except (TypeError, BufferError) as error:
+    except (TypeError, BufferError, ValueError) as error:  # ValueError: an ndarray of a dtype that no buffer describes
         raise ArgumentError(f"{type(buffer).__name__} is not a buffer of bytes ({error})") from None
+    if not view.c_contiguous:
+        raise ArgumentError("the buffer is not contiguous; expected one frame's bytes, side by side")
+    data = np.frombuffer(view, np.uint8) if view.nbytes else np.zeros(0, np.uint8)
     if copy:
         data = data.copy()
-    head = frame.parse(data)
+    head = parse(data)
     return PackedTensor(data, in_memory(head, data, checked=False))
 
 
-def frame_info(read: frame.Read, length: int) -> frame.Head:
-    """The proved head of a frame of which only the head is read; ``read(offset, length)`` returns exactly those bytes."""
-    return frame.read_head(read, length)
+def frame_info(read: Read, length: int) -> Head:
+    """The proved head of a frame of which only that is read; ``read(offset, length)`` returns those bytes."""
+    return read_head(read, length)
 
 
-def read_rows(read: frame.Read, length: int, start: int, stop: int, *, threads: int | None = None) -> np.ndarray:
+def read_rows(read: Read, length: int, start: int, stop: int, *, threads: int | None = None) -> np.ndarray:
     """Matrix rows [start, stop) of a frame of which only the head and the segments needed are read; (rows, cols)."""
-    head = frame.read_head(read, length)
+    head = read_head(read, length)
     start, stop = _row_range((start, stop), head.grid.rows)
     out = np.empty((stop - start, head.grid.cols), head.element.dtype)
     spans = on_demand(head, read)
-    spans.decode(start * head.grid.cols, (stop - start) * head.grid.cols, kernels.octets(out), kernels.thread_count(threads))
+    spans.decode(
+        start * head.grid.cols, (stop - start) * head.grid.cols, kernels.octets(out), kernels.thread_count(threads)
+    )
     return out

@@ -9,10 +9,10 @@
 #define CODEC_SET_NAME "avx512"
 #define CODEC_AVX2 1
 #define CODEC_AVX512 1
-#define FN                                                                                               \
-  static __attribute__((target(                                                                          \
-      "avx2,fma,bmi,bmi2,lzcnt,popcnt,f16c,sse4.2,pclmul,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi," \
-      "avx512vbmi2,avx512vpopcntdq,vpclmulqdq")))
+#define FN                                                                                                      \
+  static __attribute__((                                                                                        \
+      target("avx2,fma,bmi,bmi2,lzcnt,popcnt,f16c,sse4.2,pclmul,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi," \
+             "avx512vbmi2,avx512vpopcntdq,vpclmulqdq")))
 
 namespace codec {
 namespace avx512 {

@@ -145,8 +145,8 @@ Result walk(const View& v, Reader& r, Use&& use) {
   return layout.close(r);
 }
 
-Result decode_segment(const View& v, uint64_t segment, bool always, bool streaming, uint8_t* out, uint64_t stride, uint64_t* stored,
-                      Workspace& work) {
+Result decode_segment(const View& v, uint64_t segment, bool always, bool streaming, uint8_t* out, uint64_t stride,
+                      uint64_t* stored, Workspace& work) {
   Reader r;
   Result opened = open(v, segment, always, true, work, r);
   if (!opened.ok()) return opened;
@@ -163,7 +163,8 @@ Result flatten(const View& v, uint64_t segment, uint64_t nonzero, Workspace& wor
   Result opened = open(v, segment, false, true, work, r);
   if (!opened.ok()) return opened;
   uint64_t n = uint64_t(r.rows) * r.cols;
-  if (!work.mask.reserve((words(n) + 2) * 8) || !work.values.reserve(n * v.width + 64 * 8 + kSlack)) return failed(Status::no_memory);
+  if (!work.mask.reserve((words(n) + 2) * 8) || !work.values.reserve(n * v.width + 64 * 8 + kSlack))
+    return failed(Status::no_memory);
   uint64_t* mask = reinterpret_cast<uint64_t*>(work.mask.data);
   memset(mask, 0, (words(n) + 2) * 8);
   uint64_t count = 0;
@@ -190,16 +191,20 @@ Result check(const View& v, uint64_t from, uint64_t to, uint32_t threads) {
     uint64_t from;
     Failure failure;
   } context{v, from, {}};
-  parallel(uint32_t(to - from), threads, [](void* at, uint32_t task, uint32_t) {
-    Context& c = *static_cast<Context*>(at);
-    Result r = check_segment(c.v, c.from + task);
-    if (!r.ok()) c.failure.report(r, c.from + task);
-  }, &context);
+  parallel(
+      uint32_t(to - from), threads,
+      [](void* at, uint32_t task, uint32_t) {
+        Context& c = *static_cast<Context*>(at);
+        Result r = check_segment(c.v, c.from + task);
+        if (!r.ok()) c.failure.report(r, c.from + task);
+      },
+      &context);
   return context.failure.result;
 }
 
 // Segments are contiguous in row-major order, and so is any range of elements that they are asked for.
-Result decode(const View& v, uint64_t first, uint64_t count, uint8_t* out, bool always, uint64_t* stored, uint32_t threads) {
+Result decode(const View& v, uint64_t first, uint64_t count, uint8_t* out, bool always, uint64_t* stored,
+              uint32_t threads) {
   if (count == 0) return Result();
   struct Context {
     const View& v;
@@ -211,30 +216,35 @@ Result decode(const View& v, uint64_t first, uint64_t count, uint8_t* out, bool 
     // Stores that bypass the cache pay once the output is past what the caches hold (memcpy does the same).
   } context{v, first, count, segment_of(v, first), out, stored, always, count * v.width >= (4u << 20), {}};
   uint64_t last = segment_of(v, first + count - 1) + 1;
-  parallel(uint32_t(last - context.segment), threads, [](void* at, uint32_t task, uint32_t) {
-    Context& c = *static_cast<Context*>(at);
-    const View& v = c.v;
-    uint64_t segment = c.segment + task;
-    Place p = place(v, segment);
-    uint64_t begin = p.row * v.cols + p.col, n = uint64_t(p.rows) * p.cols, stride = uint64_t(p.cols) * v.width;
-    Workspace& work = workspace();
-    Result r;
-    uint64_t entries = 0;
-    if (begin >= c.first && begin + n <= c.first + c.count) {
-      r = decode_segment(v, segment, c.always, c.streaming, c.out + (begin - c.first) * v.width, stride, &entries, work);
-    } else if (!work.dense.reserve(n * v.width + kSlack)) {
-      r = failed(Status::no_memory);
-    } else {  // a segment that the range cuts: whole into the workspace, its share from there
-      r = decode_segment(v, segment, c.always, false, work.dense.data, stride, &entries, work);
-      uint64_t from = begin < c.first ? c.first - begin : 0;
-      uint64_t to = begin + n > c.first + c.count ? c.first + c.count - begin : n;
-      if (r.ok()) memcpy(c.out + (begin + from - c.first) * v.width, work.dense.data + from * v.width, (to - from) * v.width);
-    }
-    if (!r.ok()) c.failure.report(r, segment);
-    __atomic_fetch_add(c.stored, entries, __ATOMIC_RELAXED);
-    store_fence();
-    work.trim();
-  }, &context);
+  parallel(
+      uint32_t(last - context.segment), threads,
+      [](void* at, uint32_t task, uint32_t) {
+        Context& c = *static_cast<Context*>(at);
+        const View& v = c.v;
+        uint64_t segment = c.segment + task;
+        Place p = place(v, segment);
+        uint64_t begin = p.row * v.cols + p.col, n = uint64_t(p.rows) * p.cols, stride = uint64_t(p.cols) * v.width;
+        Workspace& work = workspace();
+        Result r;
+        uint64_t entries = 0;
+        if (begin >= c.first && begin + n <= c.first + c.count) {
+          r = decode_segment(v, segment, c.always, c.streaming, c.out + (begin - c.first) * v.width, stride, &entries,
+                             work);
+        } else if (!work.dense.reserve(n * v.width + kSlack)) {
+          r = failed(Status::no_memory);
+        } else {  // a segment that the range cuts: whole into the workspace, its share from there
+          r = decode_segment(v, segment, c.always, false, work.dense.data, stride, &entries, work);
+          uint64_t from = begin < c.first ? c.first - begin : 0;
+          uint64_t to = begin + n > c.first + c.count ? c.first + c.count - begin : n;
+          if (r.ok())
+            memcpy(c.out + (begin + from - c.first) * v.width, work.dense.data + from * v.width, (to - from) * v.width);
+        }
+        if (!r.ok()) c.failure.report(r, segment);
+        __atomic_fetch_add(c.stored, entries, __ATOMIC_RELAXED);
+        store_fence();
+        work.trim();
+      },
+      &context);
   return context.failure.result;
 }
 
@@ -251,7 +261,8 @@ struct Range {
 
 // One panel into y, for the batch columns [batch.from, batch.to).
 template <class T>
-Status multiply_panel(const View& v, const Product& w, const float* paired, const Place& at, Range batch, Panel& p, Workspace& work) {
+Status multiply_panel(const View& v, const Product& w, const float* paired, const Place& at, Range batch, Panel& p,
+                      Workspace& work) {
   const Kernels& k = kernels();
   const bool dot = p.columns == w.transposed;
   const uint64_t row = at.row + p.row, column = at.col + p.column;
@@ -284,23 +295,30 @@ Status multiply_panel(const View& v, const Product& w, const float* paired, cons
   const T* values = reinterpret_cast<const T*>(p.values);
   if (p.form == Form::mask) k.index_panel(p, work.scratch);
   if (p.form == Form::dense)
-    (dot ? ops.dot_dense : ops.axpy_dense)(p, values, in + batch.from, w.batch, out + batch.from, w.batch, batch.to - batch.from);
+    (dot ? ops.dot_dense : ops.axpy_dense)(p, values, in + batch.from, w.batch, out + batch.from, w.batch,
+                                           batch.to - batch.from);
   else
-    (dot ? ops.dot_index : ops.axpy_index)(p, values, in + batch.from, w.batch, out + batch.from, w.batch, batch.to - batch.from);
+    (dot ? ops.dot_index : ops.axpy_index)(p, values, in + batch.from, w.batch, out + batch.from, w.batch,
+                                           batch.to - batch.from);
   return Status::ok;
 }
 
-Result multiply_segment(const View& v, const Product& w, const float* paired, uint64_t segment, Range batch, Workspace& work) {
+Result multiply_segment(const View& v, const Product& w, const float* paired, uint64_t segment, Range batch,
+                        Workspace& work) {
   Reader r;
   Result opened = open(v, segment, false, false, work, r);
   if (!opened.ok()) return opened;
   const Place at = place(v, segment);
   return walk(v, r, [&](Panel& p) {
     switch (w.acc) {
-      case Type::f64: return multiply_panel<double>(v, w, paired, at, batch, p, work);
-      case Type::i64: return multiply_panel<int64_t>(v, w, paired, at, batch, p, work);
-      case Type::i32: return multiply_panel<int32_t>(v, w, paired, at, batch, p, work);
-      default: return multiply_panel<float>(v, w, paired, at, batch, p, work);
+      case Type::f64:
+        return multiply_panel<double>(v, w, paired, at, batch, p, work);
+      case Type::i64:
+        return multiply_panel<int64_t>(v, w, paired, at, batch, p, work);
+      case Type::i32:
+        return multiply_panel<int32_t>(v, w, paired, at, batch, p, work);
+      default:
+        return multiply_panel<float>(v, w, paired, at, batch, p, work);
     }
   });
 }
@@ -329,31 +347,34 @@ Result multiply(const View& v, const Product& w, uint64_t first, uint64_t last, 
     kernels().pack_bf16_dot(static_cast<const float*>(w.x), n, reinterpret_cast<float*>(paired.data));
     context.paired = reinterpret_cast<const float*>(paired.data);
   }
-  parallel(uint32_t(context.tasks), threads, [](void* at, uint32_t task, uint32_t) {
-    Context& c = *static_cast<Context*>(at);
-    Range batch = {0, c.w.batch}, part = {c.first, c.last};
-    if (c.by_band) {
-      uint64_t band = c.first / c.across + task;
-      if (band * c.across > part.from) part.from = band * c.across;
-      if ((band + 1) * c.across < part.to) part.to = (band + 1) * c.across;
-    } else {
-      batch = {c.w.batch * task / c.tasks, c.w.batch * (uint64_t(task) + 1) / c.tasks};
-    }
-    Workspace& work = workspace();
-    for (uint64_t segment = part.from; segment < part.to; ++segment) {
-      Result r = multiply_segment(c.v, c.w, c.paired, segment, batch, work);
-      if (!r.ok()) {
-        c.failure.report(r, segment);
-        break;
-      }
-    }
-    work.trim();
-  }, &context);
+  parallel(
+      uint32_t(context.tasks), threads,
+      [](void* at, uint32_t task, uint32_t) {
+        Context& c = *static_cast<Context*>(at);
+        Range batch = {0, c.w.batch}, part = {c.first, c.last};
+        if (c.by_band) {
+          uint64_t band = c.first / c.across + task;
+          if (band * c.across > part.from) part.from = band * c.across;
+          if ((band + 1) * c.across < part.to) part.to = (band + 1) * c.across;
+        } else {
+          batch = {c.w.batch * task / c.tasks, c.w.batch * (uint64_t(task) + 1) / c.tasks};
+        }
+        Workspace& work = workspace();
+        for (uint64_t segment = part.from; segment < part.to; ++segment) {
+          Result r = multiply_segment(c.v, c.w, c.paired, segment, batch, work);
+          if (!r.ok()) {
+            c.failure.report(r, segment);
+            break;
+          }
+        }
+        work.trim();
+      },
+      &context);
   return context.failure.result;
 }
 
-Result entries(const View& v, uint64_t nonzero, uint64_t first, uint64_t last, int64_t* starts, int64_t* indices, uint8_t* values,
-               uint64_t capacity, uint64_t* count) {
+Result entries(const View& v, uint64_t nonzero, uint64_t first, uint64_t last, int64_t* starts, int64_t* indices,
+               uint8_t* values, uint64_t capacity, uint64_t* count) {
   Workspace& work = workspace();
   for (uint64_t segment = first; segment < last; ++segment) {
     Flat flat;
@@ -386,8 +407,8 @@ Result entries(const View& v, uint64_t nonzero, uint64_t first, uint64_t last, i
   return Result();
 }
 
-Result transcode(const View& v, uint64_t nonzero, uint64_t first, uint64_t last, Layout layout, const Params& params, Streams* streams,
-                 uint32_t threads) {
+Result transcode(const View& v, uint64_t nonzero, uint64_t first, uint64_t last, Layout layout, const Params& params,
+                 Streams* streams, uint32_t threads) {
   struct Context {
     const View& v;
     uint64_t nonzero, first;
@@ -396,16 +417,19 @@ Result transcode(const View& v, uint64_t nonzero, uint64_t first, uint64_t last,
     Streams* streams;
     Failure failure;
   } context{v, nonzero, first, layout, params, streams, {}};
-  parallel(uint32_t(last - first), threads, [](void* at, uint32_t task, uint32_t) {
-    Context& c = *static_cast<Context*>(at);
-    Workspace& work = workspace();
-    uint64_t segment = c.first + task;
-    Flat flat = {};
-    Result r = flatten(c.v, segment, c.nonzero, work, flat);
-    if (r.ok()) r.status = write_segment(c.layout, c.params, flat, c.streams, segment, work);
-    if (!r.ok()) c.failure.report(r, segment);
-    work.trim();
-  }, &context);
+  parallel(
+      uint32_t(last - first), threads,
+      [](void* at, uint32_t task, uint32_t) {
+        Context& c = *static_cast<Context*>(at);
+        Workspace& work = workspace();
+        uint64_t segment = c.first + task;
+        Flat flat = {};
+        Result r = flatten(c.v, segment, c.nonzero, work, flat);
+        if (r.ok()) r.status = write_segment(c.layout, c.params, flat, c.streams, segment, work);
+        if (!r.ok()) c.failure.report(r, segment);
+        work.trim();
+      },
+      &context);
   return context.failure.result;
 }
 

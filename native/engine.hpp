@@ -7,12 +7,13 @@ namespace codec {
 
 // One layout, natively: a reader of panels and a writer from flat mask form.
 struct LayoutKernels {
-  bool (*flat)(const Params&);     // entries lie in row-major order without regard to rows: a segment may be read as one row
+  bool (*flat)(
+      const Params&);  // entries lie in row-major order without regard to rows: a segment may be read as one row
   bool (*columns)(const Params&);  // lines of its panels are columns: values do not come in row-major order
   Result (*open)(Reader&);
   Result (*next)(Reader&, Panel&);
   Result (*close)(const Reader&);
-  void (*bound)(const Flat&, const Params&, uint64_t* bytes);                      // the most that write() fills
+  void (*bound)(const Flat&, const Params&, uint64_t* bytes);  // the most that write() fills
   void (*write)(const Flat&, const Params&, uint8_t* const* out, uint64_t* bytes);
 };
 
@@ -31,18 +32,20 @@ struct Kernels {
   LayoutKernels layouts[kLayouts];
 
   void (*expand_panel)(const Panel&, uint32_t width, bool streaming, uint8_t* out, uint64_t stride, Scratch&);
-  uint64_t (*gather)(const uint8_t*, const uint8_t* keep, uint64_t n, uint32_t width, uint64_t nonzero, uint64_t negative, uint64_t* mask,
-                     uint8_t* values, uint64_t* dropped);
+  uint64_t (*gather)(const uint8_t*, const uint8_t* keep, uint64_t n, uint32_t width, uint64_t nonzero,
+                     uint64_t negative, uint64_t* mask, uint8_t* values, uint64_t* dropped);
   void (*pack_flat)(const uint8_t*, const uint64_t* mask, uint64_t n, uint32_t width, uint8_t* to);
   void (*drop_zeros)(Panel&, uint32_t width, uint64_t nonzero, uint8_t* packed, Scratch&);
-  uint64_t (*append_panel)(const Panel&, uint32_t cols, uint32_t width, uint64_t* mask, uint8_t* values, uint64_t count);
+  uint64_t (*append_panel)(const Panel&, uint32_t cols, uint32_t width, uint64_t* mask, uint8_t* values,
+                           uint64_t count);
   void (*index_panel)(Panel&, Scratch&);
   void (*measure)(const Flat&, Kind, uint64_t row, uint64_t col, Measures&);
 
   void (*key_histogram)(const uint8_t*, uint64_t n, uint32_t width, Kind, uint64_t* histogram, uint64_t* or_of_keys);
   uint64_t (*huffman_size)(const HuffmanCode&, const uint8_t*, uint64_t n);
   uint64_t (*huffman_encode)(const HuffmanCode&, const uint8_t*, uint64_t n, uint8_t* out);
-  Result (*huffman_decode)(const HuffmanCode&, const uint8_t* part, uint64_t size, uint64_t limit, uint8_t* out, uint64_t* n);
+  Result (*huffman_decode)(const HuffmanCode&, const uint8_t* part, uint64_t size, uint64_t limit, uint8_t* out,
+                           uint64_t* n);
 
   Status (*convert_values)(Type from, const uint8_t* values, uint32_t n, Type acc, void* out, uint64_t limit);
   void (*dot_mask_f32)(const Panel&, const float*, float*);
@@ -97,12 +100,13 @@ bool inside(const Stream&, uint64_t segments, uint64_t size);
 // Operations on a view. `always`: check every part again, whatever `checked` says.
 Result check(const View&, uint64_t from, uint64_t to, uint32_t threads);
 // `count` elements from `first` on, in row-major order; adds the entries stored in the segments read to *stored.
-Result decode(const View&, uint64_t first, uint64_t count, uint8_t* out, bool always, uint64_t* stored, uint32_t threads);
+Result decode(const View&, uint64_t first, uint64_t count, uint8_t* out, bool always, uint64_t* stored,
+              uint32_t threads);
 
 struct Product {
   Type value, acc;
-  const void* x;     // (n, batch) in the accumulator's type, padded with zeros: n rounded up to 64, and 64 more
-  void* y;           // (m, batch), zeroed
+  const void* x;  // (n, batch) in the accumulator's type, padded with zeros: n rounded up to 64, and 64 more
+  void* y;        // (m, batch), zeroed
   uint64_t batch;
   bool transposed;   // y = W^T x
   bool finite;       // no infinity or NaN in x
@@ -113,8 +117,8 @@ struct Product {
 Result multiply(const View&, const Product&, uint64_t first, uint64_t last, uint32_t threads);
 
 // The stored entries as CSR, behind the *count that are there: starts (rows + 1), room for `capacity` indices and values.
-Result entries(const View&, uint64_t nonzero, uint64_t first, uint64_t last, int64_t* starts, int64_t* indices, uint8_t* values,
-               uint64_t capacity, uint64_t* count);
+Result entries(const View&, uint64_t nonzero, uint64_t first, uint64_t last, int64_t* starts, int64_t* indices,
+               uint8_t* values, uint64_t capacity, uint64_t* count);
 
 // One tensor's streams while it is being encoded: parts by segment and stream.
 struct Part {
@@ -139,11 +143,13 @@ struct Geometry {
 Streams* new_streams(uint64_t segments, uint32_t streams);
 void free_streams(Streams*);
 bool set_part(Part&, const uint8_t* data, uint64_t size);
-Status encode(const Geometry&, Layout, const Params&, const uint8_t* dense, const uint8_t* keep, Streams*, uint32_t threads);
-Status encode_csr(const Geometry&, Layout, const Params&, const int64_t* starts, const int64_t* indices, const uint8_t* values, Streams*,
-                  uint32_t threads);
+Status encode(const Geometry&, Layout, const Params&, const uint8_t* dense, const uint8_t* keep, Streams*,
+              uint32_t threads);
+Status encode_csr(const Geometry&, Layout, const Params&, const int64_t* starts, const int64_t* indices,
+                  const uint8_t* values, Streams*, uint32_t threads);
 // From another layout of the same matrix and grid.
-Result transcode(const View&, uint64_t nonzero, uint64_t first, uint64_t last, Layout, const Params&, Streams*, uint32_t threads);
+Result transcode(const View&, uint64_t nonzero, uint64_t first, uint64_t last, Layout, const Params&, Streams*,
+                 uint32_t threads);
 Result measure(const View&, uint64_t nonzero, uint64_t first, uint64_t last, Kind, Measures&);
 Status measure(const Geometry&, Kind, const uint8_t* dense, const uint8_t* keep, Measures&);
 void histogram(const Streams*, uint32_t stream, uint32_t width, Kind, uint64_t* counts, uint64_t* or_of_keys);

@@ -9,15 +9,15 @@ namespace codec {
 // What a kernel found. The engine adds segment and stream; Python turns it into one CodecError.
 enum class Status : uint32_t {
   ok = 0,
-  checksum,         // CRC-32C of a part differs: found, expected
-  too_short,        // a stream ends before its last item: found bytes, expected bytes
-  too_long,         // bytes are left after the last item: found bytes, expected bytes
-  out_of_range,     // a position lies outside its line: found position, expected limit
-  not_ascending,    // positions repeat or go back: found position, expected at least
-  padding,          // a bit outside the matrix or after the last item is set
-  not_canonical,    // the stream says the same in more words than the rule allows
-  bad_table,        // code lengths that do not form a complete code
-  overflow,         // an integer weight too large to multiply exactly
+  checksum,       // CRC-32C of a part differs: found, expected
+  too_short,      // a stream ends before its last item: found bytes, expected bytes
+  too_long,       // bytes are left after the last item: found bytes, expected bytes
+  out_of_range,   // a position lies outside its line: found position, expected limit
+  not_ascending,  // positions repeat or go back: found position, expected at least
+  padding,        // a bit outside the matrix or after the last item is set
+  not_canonical,  // the stream says the same in more words than the rule allows
+  bad_table,      // code lengths that do not form a complete code
+  overflow,       // an integer weight too large to multiply exactly
   no_memory,
 };
 
@@ -46,15 +46,16 @@ enum class Form : uint8_t { mask, index, dense };
 // `values` may point into the caller's bytes: kernels read count items from it, plus slack, whatever they hold.
 struct Panel {
   Form form;
-  bool columns;             // lines are columns of the matrix
-  bool padded;              // among the values are zeros that stand for no stored entry (fillers, zeros inside blocks)
-  uint32_t row, column;     // of the first element, in the segment
-  uint32_t lines, length;   // lines * length <= kPanel
-  uint32_t count;           // items in values
-  const uint64_t* mask;     // mask: lines * words(length) words, bit j of word i = position 64 i + j; bits past length are 0
-  const uint16_t* index;    // index: count positions, ascending within a line, each < length
-  const uint32_t* starts;   // index: lines + 1 entries, starts[lines] == count
-  const uint8_t* values;    // packed items in walking order (dense: lines * length)
+  bool columns;            // lines are columns of the matrix
+  bool padded;             // among the values are zeros that stand for no stored entry (fillers, zeros inside blocks)
+  uint32_t row, column;    // of the first element, in the segment
+  uint32_t lines, length;  // lines * length <= kPanel
+  uint32_t count;          // items in values
+  const uint64_t*
+      mask;  // mask: lines * words(length) words, bit j of word i = position 64 i + j; bits past length are 0
+  const uint16_t* index;   // index: count positions, ascending within a line, each < length
+  const uint32_t* starts;  // index: lines + 1 entries, starts[lines] == count
+  const uint8_t* values;   // packed items in walking order (dense: lines * length)
 };
 
 inline uint64_t words(uint64_t length) { return (length + 63) / 64; }
@@ -78,7 +79,7 @@ struct Span {
 
 // Room for one panel in any form, and for its values in the accumulator's type. One per worker.
 struct Scratch {
-  uint64_t mask[kPanel + 2];    // one word per line at worst (lines of one element), and room to read past
+  uint64_t mask[kPanel + 2];  // one word per line at worst (lines of one element), and room to read past
   uint16_t index[kPanel + 64];
   uint32_t starts[kPanel + 1];
   uint64_t values[kPanel + 64];
@@ -89,20 +90,20 @@ struct Reader {
   uint32_t rows, cols, width;  // width: bytes of a value
   Params params;
   Span stream[kStreams];
-  uint32_t row, column;        // where the next panel begins
-  uint64_t at[kStreams];       // the layout's own: items used
-  uint64_t pending;            // the layout's own
+  uint32_t row, column;   // where the next panel begins
+  uint64_t at[kStreams];  // the layout's own: items used
+  uint64_t pending;       // the layout's own
   Scratch* scratch;
 };
 
 // One segment in mask form, flat: element i of the segment is bit i. The waist of encoding.
 struct Flat {
   uint32_t rows, cols, width;
-  uint64_t count;              // stored entries
-  const uint64_t* mask;        // words(rows * cols), and one to read past; bits past the end are 0
-  const uint8_t* values;       // count items and slack
-  uint8_t* dense;              // room for rows * cols items, for writers that walk in another order
-  Span shared[kStreams];       // what the shared streams hold
+  uint64_t count;         // stored entries
+  const uint64_t* mask;   // words(rows * cols), and one to read past; bits past the end are 0
+  const uint8_t* values;  // count items and slack
+  uint8_t* dense;         // room for rows * cols items, for writers that walk in another order
+  Span shared[kStreams];  // what the shared streams hold
 };
 
 // What a tensor's sizes depend on (stats.inc). The arrays are the caller's, zeroed.

@@ -42,7 +42,8 @@ bool set_part(Part& part, const uint8_t* data, uint64_t size) {
   return true;
 }
 
-Status write_segment(Layout layout, const Params& params, Flat flat, Streams* streams, uint64_t segment, Workspace& work) {
+Status write_segment(Layout layout, const Params& params, Flat flat, Streams* streams, uint64_t segment,
+                     Workspace& work) {
   const LayoutKernels& kernel = kernels().layouts[uint32_t(layout)];
   if (kernel.columns(params)) {
     if (!work.dense.reserve(uint64_t(flat.rows) * flat.cols * flat.width + kSlack)) return Status::no_memory;
@@ -84,7 +85,8 @@ struct Encoding {
 
 Status begin_flat(const Geometry& g, const Place& p, Workspace& work, Flat& flat) {
   uint64_t n = uint64_t(p.rows) * p.cols;
-  if (!work.mask.reserve((words(n) + 2) * 8) || !work.values.reserve(n * g.width + 64 * 8 + kSlack)) return Status::no_memory;
+  if (!work.mask.reserve((words(n) + 2) * 8) || !work.values.reserve(n * g.width + 64 * 8 + kSlack))
+    return Status::no_memory;
   uint64_t* mask = reinterpret_cast<uint64_t*>(work.mask.data);
   mask[words(n)] = mask[words(n) + 1] = 0;
   flat = {p.rows, p.cols, g.width, 0, mask, work.values.data, nullptr, {}};
@@ -99,8 +101,8 @@ Status encode_segment(Encoding& e, uint64_t segment, Workspace& work) {
   uint64_t first = p.row * e.g.cols + p.col, n = uint64_t(p.rows) * p.cols, dropped = 0;
   uint64_t* mask = reinterpret_cast<uint64_t*>(work.mask.data);
   if (e.dense) {
-    flat.count = kernels().gather(e.dense + first * e.g.width, e.keep ? e.keep + first : nullptr, n, e.g.width, e.g.nonzero, e.g.negative,
-                                  mask, work.values.data, &dropped);
+    flat.count = kernels().gather(e.dense + first * e.g.width, e.keep ? e.keep + first : nullptr, n, e.g.width,
+                                  e.g.nonzero, e.g.negative, mask, work.values.data, &dropped);
   } else {  // CSR arrays, proved by the caller: starts within the arrays, indices ascending and below cols
     memset(mask, 0, words(n) * 8);
     for (uint64_t row = 0; row < p.rows; ++row)
@@ -117,26 +119,29 @@ Status encode_segment(Encoding& e, uint64_t segment, Workspace& work) {
 }
 
 Status run(Encoding& e, uint32_t threads) {
-  parallel(uint32_t(e.streams->segments), threads, [](void* at, uint32_t task, uint32_t) {
-    Encoding& e = *static_cast<Encoding*>(at);
-    Workspace& work = workspace();
-    Status status = encode_segment(e, task, work);
-    if (status != Status::ok) __atomic_store_n(&e.status, status, __ATOMIC_RELAXED);
-    work.trim();
-  }, &e);
+  parallel(
+      uint32_t(e.streams->segments), threads,
+      [](void* at, uint32_t task, uint32_t) {
+        Encoding& e = *static_cast<Encoding*>(at);
+        Workspace& work = workspace();
+        Status status = encode_segment(e, task, work);
+        if (status != Status::ok) __atomic_store_n(&e.status, status, __ATOMIC_RELAXED);
+        work.trim();
+      },
+      &e);
   return e.status;
 }
 
 }  // namespace
 
-Status encode(const Geometry& g, Layout layout, const Params& params, const uint8_t* dense, const uint8_t* keep, Streams* streams,
-              uint32_t threads) {
+Status encode(const Geometry& g, Layout layout, const Params& params, const uint8_t* dense, const uint8_t* keep,
+              Streams* streams, uint32_t threads) {
   Encoding e = {g, layout, params, dense, keep, nullptr, nullptr, nullptr, streams, Status::ok};
   return run(e, threads);
 }
 
-Status encode_csr(const Geometry& g, Layout layout, const Params& params, const int64_t* starts, const int64_t* indices, const uint8_t* values,
-                  Streams* streams, uint32_t threads) {
+Status encode_csr(const Geometry& g, Layout layout, const Params& params, const int64_t* starts, const int64_t* indices,
+                  const uint8_t* values, Streams* streams, uint32_t threads) {
   Encoding e = {g, layout, params, nullptr, nullptr, starts, indices, values, streams, Status::ok};
   return run(e, threads);
 }
@@ -150,8 +155,9 @@ Status measure(const Geometry& g, Kind kind, const uint8_t* dense, const uint8_t
     Status begun = begin_flat(g, p, work, flat);
     if (begun != Status::ok) return begun;
     uint64_t first = p.row * g.cols + p.col;
-    flat.count = kernels().gather(dense + first * g.width, keep ? keep + first : nullptr, uint64_t(p.rows) * p.cols, g.width, g.nonzero,
-                                  g.negative, reinterpret_cast<uint64_t*>(work.mask.data), work.values.data, &m.dropped_negatives);
+    flat.count = kernels().gather(dense + first * g.width, keep ? keep + first : nullptr, uint64_t(p.rows) * p.cols,
+                                  g.width, g.nonzero, g.negative, reinterpret_cast<uint64_t*>(work.mask.data),
+                                  work.values.data, &m.dropped_negatives);
     m.stored += flat.count;
     kernels().measure(flat, kind, row, p.col, m);
     row += p.rows;
@@ -160,7 +166,8 @@ Status measure(const Geometry& g, Kind kind, const uint8_t* dense, const uint8_t
   return Status::ok;
 }
 
-void histogram(const Streams* streams, uint32_t stream, uint32_t width, Kind kind, uint64_t* counts, uint64_t* or_of_keys) {
+void histogram(const Streams* streams, uint32_t stream, uint32_t width, Kind kind, uint64_t* counts,
+               uint64_t* or_of_keys) {
   for (uint64_t i = 0; i < streams->segments; ++i) {
     const Part& part = streams->part[i * streams->streams + stream];
     kernels().key_histogram(part.data, part.size / width, width, kind, counts, or_of_keys);
@@ -174,39 +181,47 @@ Status code_stream(Streams* streams, uint32_t stream, const HuffmanCode& code, u
     const HuffmanCode& code;
     Status status;
   } context{streams, stream, code, Status::ok};
-  parallel(uint32_t(streams->segments), threads, [](void* at, uint32_t task, uint32_t) {
-    Context& c = *static_cast<Context*>(at);
-    Part& part = c.streams->part[uint64_t(task) * c.streams->streams + c.stream];
-    uint64_t items = part.size / c.code.width;
-    uint64_t size = kernels().huffman_size(c.code, part.data, items);
-    uint8_t* out = static_cast<uint8_t*>(malloc(size + kSlack));
-    if (!out) {
-      __atomic_store_n(&c.status, Status::no_memory, __ATOMIC_RELAXED);
-      return;
-    }
-    part.size = kernels().huffman_encode(c.code, part.data, items, out);
-    free(part.data);
-    part.data = out;
-  }, &context);
+  parallel(
+      uint32_t(streams->segments), threads,
+      [](void* at, uint32_t task, uint32_t) {
+        Context& c = *static_cast<Context*>(at);
+        Part& part = c.streams->part[uint64_t(task) * c.streams->streams + c.stream];
+        uint64_t items = part.size / c.code.width;
+        uint64_t size = kernels().huffman_size(c.code, part.data, items);
+        uint8_t* out = static_cast<uint8_t*>(malloc(size + kSlack));
+        if (!out) {
+          __atomic_store_n(&c.status, Status::no_memory, __ATOMIC_RELAXED);
+          return;
+        }
+        part.size = kernels().huffman_encode(c.code, part.data, items, out);
+        free(part.data);
+        part.data = out;
+      },
+      &context);
   return context.status;
 }
 
-void write_parts(const Streams* streams, uint8_t* base, const uint64_t* offsets, uint32_t* checksums, uint32_t threads) {
+void write_parts(const Streams* streams, uint8_t* base, const uint64_t* offsets, uint32_t* checksums,
+                 uint32_t threads) {
   struct Context {
     const Streams* streams;
     uint8_t* base;
     const uint64_t* offsets;
     uint32_t* checksums;
   } context{streams, base, offsets, checksums};
-  parallel(uint32_t(streams->segments), threads, [](void* at, uint32_t task, uint32_t) {
-    Context& c = *static_cast<Context*>(at);
-    for (uint32_t s = 0; s < c.streams->streams; ++s) {  // offsets and checksums are by stream, then segment, as in the table
-      const Part& part = c.streams->part[uint64_t(task) * c.streams->streams + s];
-      uint64_t at_table = s * c.streams->segments + task;
-      c.checksums[at_table] = kernels().crc32c(0, part.data, part.size);
-      memcpy(c.base + c.offsets[at_table], part.data, part.size);
-    }
-  }, &context);
+  parallel(
+      uint32_t(streams->segments), threads,
+      [](void* at, uint32_t task, uint32_t) {
+        Context& c = *static_cast<Context*>(at);
+        for (uint32_t s = 0; s < c.streams->streams;
+             ++s) {  // offsets and checksums are by stream, then segment, as in the table
+          const Part& part = c.streams->part[uint64_t(task) * c.streams->streams + s];
+          uint64_t at_table = s * c.streams->segments + task;
+          c.checksums[at_table] = kernels().crc32c(0, part.data, part.size);
+          memcpy(c.base + c.offsets[at_table], part.data, part.size);
+        }
+      },
+      &context);
 }
 
 }  // namespace codec

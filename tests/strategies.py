@@ -48,5 +48,7 @@ def under_rule(a: np.ndarray, zero: str, element: ElementType) -> np.ndarray:
 def tensors(draw: st.DrawFn) -> np.ndarray:
     """Small tensors of any dtype, with sides 0 to 70 and 0 to 4 dimensions."""
     element = draw(st.sampled_from(ELEMENTS))
-    shape = tuple(draw(st.lists(st.integers(0, 9), max_size=4))) or draw(st.sampled_from([(), (70,), (65, 70), (130, 3)]))
+    shape = tuple(draw(st.lists(st.integers(0, 9), max_size=4))) or draw(
+        st.sampled_from([(), (70,), (65, 70), (130, 3)])
+    )
     return seeded(shape, element, draw(st.sampled_from([0.0, 0.5, 0.9, 1.0])), draw(st.integers(0, 2**32 - 1)))

@@ -18,7 +18,9 @@ from codec.layouts import LAYOUTS
 SHAPES = [(1, 1), (3, 5), (1, 64), (2, 63), (65, 7), (130, 70), (64, 256), (3, 300), (1, 1000)]
 
 
-def raw_streams(a: np.ndarray, element: ElementType, layout: str, params: dict) -> tuple[list[bytes], np.ndarray, np.ndarray]:
+def raw_streams(
+    a: np.ndarray, element: ElementType, layout: str, params: dict
+) -> tuple[list[bytes], np.ndarray, np.ndarray]:
     """A one-segment matrix's streams from the kernel, its elements as bits, and which are stored."""
     grid = Grid.default(*a.shape, element.width)
     native = _native.Streams(
@@ -31,7 +33,9 @@ def raw_streams(a: np.ndarray, element: ElementType, layout: str, params: dict) 
     return [native.part(0, s) for s in range(len(LAYOUTS[layout].streams(params, element)))], bits, stored
 
 
-def kernel_decode(streams: list[bytes], shape: tuple[int, int], element: ElementType, layout: str, params: dict) -> np.ndarray:
+def kernel_decode(
+    streams: list[bytes], shape: tuple[int, int], element: ElementType, layout: str, params: dict
+) -> np.ndarray:
     """What the kernel makes of one segment's streams; FormatError if it refuses them."""
     rows, cols = shape
     views = []
@@ -117,7 +121,9 @@ def test_crc32c() -> None:
 
 
 def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment})
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}
+    )
 
 
 def test_the_kernel_demanded_is_the_one_in_use() -> None:

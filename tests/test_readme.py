@@ -1,4 +1,4 @@
-"""Every code block of the README but its two commands is run here, in order, on a real network in a folder of its own."""
+"""Every code block of the README but its two commands is run here, in order, on a real network in its own folder."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 import codec
 
 README = Path(__file__).parents[1] / "README.md"
-BLOCK = re.compile(r"(<!-- command: \w+ -->\n)?```(python|sh)\n(.*?)```", re.S)
+BLOCK = re.compile(r"(<!-- command: \w+ -->\n)?```(python|sh)\n(.*?)```", re.DOTALL)
 
 
 def test_code_blocks_run(tmp_path: Path, monkeypatch) -> None:
@@ -26,7 +26,12 @@ def test_code_blocks_run(tmp_path: Path, monkeypatch) -> None:
         if language == "python":
             exec(compile(code, "README.md", "exec"), names)
         else:
-            subprocess.run(["bash", "-euo", "pipefail", "-c", code], check=True, env={**os.environ, "PATH": path}, capture_output=True)
+            subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", code],
+                check=True,
+                env={**os.environ, "PATH": path},
+                capture_output=True,
+            )
     assert kinds.count("command") == 2
     assert kinds.count("python") >= 2
     assert kinds.count("sh") >= 1

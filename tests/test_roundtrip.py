@@ -9,7 +9,21 @@ from strategies import ELEMENTS, LAYOUT_PARAMS, entropies, layout_id, seeded, te
 import codec
 from codec.dtypes import ElementType, element_type
 
-SHAPES = [(), (0,), (1,), (5,), (0, 3), (3, 0), (1, 1), (7, 9), (64, 64), (65, 130), (8, 3, 3, 3), (1, 30, 20), (200, 65)]
+SHAPES = [
+    (),
+    (0,),
+    (1,),
+    (5,),
+    (0, 3),
+    (3, 0),
+    (1, 1),
+    (7, 9),
+    (64, 64),
+    (65, 130),
+    (8, 3, 3, 3),
+    (1, 30, 20),
+    (200, 65),
+]
 
 
 def check(a: np.ndarray, layout: str, params: dict, entropy: str, zero: str) -> codec.PackedTensor:
@@ -36,7 +50,9 @@ def test_every_bit_comes_back(case: tuple[str, dict], element: ElementType) -> N
                 p = check(a, layout, params, entropy, zero)
                 if entropy == "none":
                     stats = codec.tensor_stats(a, zero=zero)
-                    assert codec.encoded_nbytes(layout, shape, a.dtype, stats=stats, entropy="none", **params) == p.nbytes
+                    assert (
+                        codec.encoded_nbytes(layout, shape, a.dtype, stats=stats, entropy="none", **params) == p.nbytes
+                    )
 
 
 @pytest.mark.parametrize("shape", [(3, 20_000), (2, 300_000), (600_000,), (40_000, 30)], ids=str)
@@ -87,7 +103,9 @@ def test_predicted_within_one_percent_under_huffman(case: tuple[str, dict]) -> N
         a[np.abs(a) < 40] = 0
         a = a.astype(np.dtype(dtype))
         p = codec.encode(a, layout=layout, entropy="huffman", **params)
-        predicted = codec.encoded_nbytes(layout, a.shape, a.dtype, stats=codec.tensor_stats(a), entropy="huffman", **params)
+        predicted = codec.encoded_nbytes(
+            layout, a.shape, a.dtype, stats=codec.tensor_stats(a), entropy="huffman", **params
+        )
         assert abs(predicted - p.nbytes) <= 0.01 * p.nbytes
 
 

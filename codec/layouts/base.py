@@ -93,7 +93,7 @@ class Layout(ABC):
         return ()
 
     def padded(self, params: Params) -> bool:
-        """Whether zeros are stored that stand for no entry (fillers, zeros inside blocks): the streams do not tell nnz."""
+        """Whether zeros are stored that stand for no entry (fillers, zeros in blocks): streams do not tell nnz."""
         return False
 
     def share(self, grid: Grid, counts: Counts, params: Params) -> dict[str, np.ndarray]:
@@ -108,16 +108,20 @@ class Layout(ABC):
     def stream_bytes(self, grid: Grid, width: int, counts: Counts, params: Params) -> tuple[int | None, ...]:
         """Exact bytes of each stream before the entropy stage; None where ``counts`` does not hold what decides it."""
 
-    def histogram(self, stream: str, grid: Grid, element: ElementType, counts: Counts, params: Params) -> Histogram | None:
+    def histogram(
+        self, stream: str, grid: Grid, element: ElementType, counts: Counts, params: Params
+    ) -> Histogram | None:
         """Keys of a stream's items, for its Huffman code; None where ``counts`` does not tell."""
         return (counts.keys, counts.or_of_keys) if stream == "values" and counts.keys is not None else None
 
     @abstractmethod
     def encode(self, segment: np.ndarray, stored: np.ndarray, params: Params) -> tuple[np.ndarray, ...]:
-        """Reference encoder: one segment's streams from its elements (2-d, unsigned bits) and which are stored (2-d bool)."""
+        """Reference encoder: one segment's streams from its elements (2-d, unsigned) and which are stored (bool)."""
 
     @abstractmethod
-    def decode(self, streams: tuple[np.ndarray, ...], rows: int, cols: int, dtype: np.dtype, params: Params) -> np.ndarray:
+    def decode(
+        self, streams: tuple[np.ndarray, ...], rows: int, cols: int, dtype: np.dtype, params: Params
+    ) -> np.ndarray:
         """Reference decoder, from the spec: one segment's elements (2-d, unsigned ``dtype``) from its streams (uint8).
 
         Raises FormatError, naming the stream, for anything that the spec says to refuse.

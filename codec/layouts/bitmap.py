@@ -4,7 +4,7 @@
 rows and the values in that order: a product then adds whole groups of rows at once, without a sum across lanes.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from bitarray import bitarray
@@ -20,7 +20,7 @@ class Bitmap(Layout):
 
     name = "bitmap"
     code = 2
-    defaults = {"order": "rows"}
+    defaults: ClassVar[Params] = {"order": "rows"}
     variants = ({}, {"order": "lanes"})
 
     def check(self, params: dict[str, Any], grid: Grid) -> dict[str, Any]:
@@ -42,7 +42,9 @@ class Bitmap(Layout):
         mask = sum(n * (8 * -(-h // 64) * w if lanes else -(-h * w // 8)) for h, w, n in grid.shapes())
         return (mask, counts.nnz * width)
 
-    def histogram(self, stream: str, grid: Grid, element: ElementType, counts: Counts, params: Params) -> Histogram | None:
+    def histogram(
+        self, stream: str, grid: Grid, element: ElementType, counts: Counts, params: Params
+    ) -> Histogram | None:
         """Mask bytes as counted for the order."""
         if stream == "mask":
             return histogram_of_bytes(counts.mask_bytes if params["order"] == "rows" else counts.lane_bytes)
@@ -61,7 +63,9 @@ class Bitmap(Layout):
             values.append(octets(group[turned]))
         return np.concatenate(masks), np.concatenate(values)
 
-    def decode(self, streams: tuple[np.ndarray, ...], rows: int, cols: int, dtype: np.dtype, params: Params) -> np.ndarray:
+    def decode(
+        self, streams: tuple[np.ndarray, ...], rows: int, cols: int, dtype: np.dtype, params: Params
+    ) -> np.ndarray:
         """The set bits in order take the values in order; a bit outside the matrix must be 0."""
         lanes = params["order"] == "lanes"
         mask = items(streams[0], "u1", 8 * -(-rows // 64) * cols if lanes else -(-rows * cols // 8), "mask")

@@ -1,10 +1,10 @@
 """csr: column indices behind row pointers (spec section 5.2; compressed sparse row, as in scipy.sparse).
 
-``of="nonzeros"`` lists the columns of the stored entries; ``of="zeros"`` those of the others: the zero table, which costs
-``index`` bits for a zero and nothing for a stored entry, and so pays while zeros are few.
+``of="nonzeros"`` lists the columns of the stored entries; ``of="zeros"`` those of the others: the zero table, which
+costs ``index`` bits for a zero and nothing for a stored entry, and so pays while zeros are few.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,12 +17,12 @@ from codec.layouts.base import Counts, Histogram, Layout, Params, StreamKind, ch
 class Csr(Layout):
     """Streams: ``rows`` (u32 pointers, one more than the segment has rows), ``columns``, ``values``.
 
-    Parameters: ``of`` ("nonzeros" or "zeros"); ``index``, bits of a column (8, 16 or 32, by default the fewest that do).
+    Parameters: ``of`` ("nonzeros" or "zeros"); ``index``, bits of a column (8, 16, 32; by default the fewest).
     """
 
     name = "csr"
     code = 1
-    defaults = {"index": 0, "of": "nonzeros"}
+    defaults: ClassVar[Params] = {"index": 0, "of": "nonzeros"}
     variants = ({}, {"of": "zeros"}, {"index": 32})
     candidates = ({}, {"of": "zeros"})
 
@@ -53,7 +53,9 @@ class Csr(Layout):
         listed = counts.nnz if params["of"] == "nonzeros" else grid.size - counts.nnz
         return (4 * pointers, listed * params["index"] // 8, counts.nnz * width)
 
-    def histogram(self, stream: str, grid: Grid, element: ElementType, counts: Counts, params: Params) -> Histogram | None:
+    def histogram(
+        self, stream: str, grid: Grid, element: ElementType, counts: Counts, params: Params
+    ) -> Histogram | None:
         """Columns from the entries of each column, pointers from those of each row."""
         zeros = params["of"] == "zeros"
         if stream == "columns" and counts.cols is not None:
@@ -76,8 +78,10 @@ class Csr(Layout):
         columns = np.nonzero(listed)[1].astype(f"<u{params['index'] // 8}")
         return octets(pointers.astype("<u4")), octets(columns), octets(segment[stored])
 
-    def decode(self, streams: tuple[np.ndarray, ...], rows: int, cols: int, dtype: np.dtype, params: Params) -> np.ndarray:
-        """Row by row: the pointers ascend from 0 to the last column, the columns ascend within a row and lie inside it."""
+    def decode(
+        self, streams: tuple[np.ndarray, ...], rows: int, cols: int, dtype: np.dtype, params: Params
+    ) -> np.ndarray:
+        """Row by row: pointers ascend from 0 to the last column, columns ascend within a row and lie inside it."""
         pointers = items(streams[0], "<u4", rows + 1, "rows").astype(np.int64)
         columns = items(streams[1], f"<u{params['index'] // 8}", None, "columns")
         if pointers[0] != 0 or np.any(np.diff(pointers) < 0) or pointers[-1] != len(columns):

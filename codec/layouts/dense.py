@@ -1,4 +1,4 @@
-"""dense: every element, in row-major order. The escape: nothing gets larger than this plus a header (spec section 5.1)."""
+"""dense: every element, in row-major order (spec section 5.1). Nothing gets larger than this plus a header."""
 
 import numpy as np
 
@@ -25,7 +25,9 @@ class Dense(Layout):
         """rows * cols * width."""
         return (grid.size * width,)
 
-    def histogram(self, stream: str, grid: Grid, element: ElementType, counts: Counts, params: Params) -> Histogram | None:
+    def histogram(
+        self, stream: str, grid: Grid, element: ElementType, counts: Counts, params: Params
+    ) -> Histogram | None:
         """The entries, and a zero for each other element."""
         if counts.keys is None:
             return None
@@ -37,6 +39,8 @@ class Dense(Layout):
         """The elements; those not stored as zero."""
         return (octets(np.where(stored, segment, 0).astype(segment.dtype)),)
 
-    def decode(self, streams: tuple[np.ndarray, ...], rows: int, cols: int, dtype: np.dtype, params: Params) -> np.ndarray:
+    def decode(
+        self, streams: tuple[np.ndarray, ...], rows: int, cols: int, dtype: np.dtype, params: Params
+    ) -> np.ndarray:
         """The elements."""
         return items(streams[0], dtype, rows * cols, "values").reshape(rows, cols)

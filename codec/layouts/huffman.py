@@ -1,10 +1,10 @@
 """huffman: the gaps between stored entries and their values, both in canonical Huffman codes (spec section 5.4).
 
-Deep Compression's third stage (Han, Mao, Dally, ICLR 2016, section 4) on a lossless relative index: a gap item counts the
-zeros before an entry; 255 stands for 255 zeros and no entry, so no filler values are spent.
+Deep Compression's third stage (Han, Mao, Dally, ICLR 2016, section 4) on a lossless relative index: a gap item counts
+the zeros before an entry; 255 stands for 255 zeros and no entry, so no filler values are spent.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,12 +17,12 @@ ESCAPE = 255
 
 
 class Huffman(Layout):
-    """Streams: ``gaps``, ``values``, always Huffman-coded. Parameter: ``max_length``, bits of the longest code (8 to 15)."""
+    """Streams: ``gaps``, ``values``, always Huffman-coded. Parameter: ``max_length`` of a code word (8 to 15 bits)."""
 
     name = "huffman"
     code = 3
     entropy_coded = True
-    defaults = {"max_length": 12}
+    defaults: ClassVar[Params] = {"max_length": 12}
     variants = ({}, {"max_length": 9})
 
     def check(self, params: dict[str, Any], grid: Grid) -> dict[str, Any]:
@@ -41,7 +41,9 @@ class Huffman(Layout):
         gaps = int(counts.gaps.sum()) if counts.gaps is not None else None
         return (gaps, counts.nnz * width)
 
-    def histogram(self, stream: str, grid: Grid, element: ElementType, counts: Counts, params: Params) -> Histogram | None:
+    def histogram(
+        self, stream: str, grid: Grid, element: ElementType, counts: Counts, params: Params
+    ) -> Histogram | None:
         """Gap items as counted."""
         if stream == "gaps":
             return histogram_of_bytes(counts.gaps)
@@ -53,7 +55,9 @@ class Huffman(Layout):
         coded = b"".join(bytes([ESCAPE]) * int(gap // ESCAPE) + bytes([int(gap % ESCAPE)]) for gap in gaps)
         return np.frombuffer(coded, np.uint8), octets(segment[stored])
 
-    def decode(self, streams: tuple[np.ndarray, ...], rows: int, cols: int, dtype: np.dtype, params: Params) -> np.ndarray:
+    def decode(
+        self, streams: tuple[np.ndarray, ...], rows: int, cols: int, dtype: np.dtype, params: Params
+    ) -> np.ndarray:
         """Adds up the gaps; each but an escape puts the next value after its zeros."""
         gaps = streams[0].astype(np.int64)
         if len(gaps) and gaps[-1] == ESCAPE:

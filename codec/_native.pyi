@@ -1,0 +1,120 @@
+# The border in native/_native.pyx. Buffers are contiguous; arrays are ndarrays of the item type named.
+
+from typing import Any, Self, TypeAlias, final
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import Buffer
+
+# numpy gives ndarray its buffer protocol from Python 3.12 on.
+_Bytes: TypeAlias = Buffer | npt.NDArray[Any]
+_U32: TypeAlias = npt.NDArray[np.uint32]
+_U64: TypeAlias = npt.NDArray[np.uint64]
+_I64: TypeAlias = npt.NDArray[np.int64]
+# status, segment, stream, found, expected
+_Result: TypeAlias = tuple[int, int, int, int, int]
+
+def select(name: str | None) -> int: ...
+def kernel() -> str: ...
+def built(name: bytes) -> bool: ...
+def runs_here(name: bytes) -> bool: ...
+def crc32c(data: _Bytes, value: int) -> int: ...
+
+@final
+class Code:
+    def __new__(cls, width: int, kind: int, low: int, zeros: int, first: int, lengths: _Bytes) -> Self: ...
+
+@final
+class View:
+    def __init__(
+        self,
+        rows: int,
+        cols: int,
+        segment_rows: int,
+        segment_cols: int,
+        layout: int,
+        width: int,
+        params: tuple[int, ...],
+        streams: list[tuple[_Bytes, _U64, _U32, Code | None, bool]],
+        checked: _Bytes | None,
+    ) -> None: ...
+    def check(self, first: int, last: int, threads: int) -> _Result: ...
+    def decode(self, first: int, count: int, out: _Bytes, always: bool, threads: int) -> tuple[_Result, int]: ...
+    def multiply(
+        self,
+        first: int,
+        last: int,
+        value: int,
+        acc: int,
+        acc_width: int,
+        x: _Bytes,
+        y: _Bytes,
+        batch: int,
+        transposed: bool,
+        finite: bool,
+        limit: int,
+        nonzero: int,
+        threads: int,
+    ) -> _Result: ...
+    def entries(
+        self, first: int, last: int, nonzero: int, starts: _I64, indices: _I64, values: _Bytes, count: int
+    ) -> tuple[_Result, int]: ...
+    def measure(
+        self,
+        first: int,
+        last: int,
+        nonzero: int,
+        kind: int,
+        rows: _U64,
+        cols: _U64,
+        gaps: _U64,
+        mask_bytes: _U64,
+        lane_bytes: _U64,
+        keys: _U64,
+    ) -> tuple[_Result, int, int]: ...
+
+@final
+class Streams:
+    def __new__(
+        cls,
+        rows: int,
+        cols: int,
+        segment_rows: int,
+        segment_cols: int,
+        width: int,
+        nonzero: int,
+        negative: int,
+        layout: int,
+        params: tuple[int, ...],
+        streams: int,
+    ) -> Self: ...
+    @property
+    def stored(self) -> int: ...
+    @property
+    def dropped_negatives(self) -> int: ...
+    def encode(self, dense: _Bytes, keep: _Bytes | None, threads: int) -> None: ...
+    def encode_csr(self, starts: _I64, indices: _I64, values: _Bytes, threads: int) -> None: ...
+    def transcode(self, source: View, first: int, last: int, threads: int) -> _Result: ...
+    def measure(
+        self,
+        dense: _Bytes,
+        keep: _Bytes | None,
+        kind: int,
+        rows: _U64,
+        cols: _U64,
+        gaps: _U64,
+        mask_bytes: _U64,
+        lane_bytes: _U64,
+        keys: _U64,
+    ) -> tuple[int, int, int]: ...
+    def sizes(self, stream: int, out: _U64) -> None: ...
+    def part(self, segment: int, stream: int) -> bytes: ...
+    def set_part(self, segment: int, stream: int, data: _Bytes) -> None: ...
+    def share(self, stream: int, data: _Bytes) -> None: ...
+    def histogram(self, stream: int, width: int, kind: int, counts: _U64) -> int: ...
+    def code(self, stream: int, code: Code, threads: int) -> None: ...
+    def write(self, frame: _Bytes, offsets: _U64, checksums: _U32, threads: int) -> None: ...
+
+# What Cython puts into every module with classes that cannot be pickled.
+def __reduce_cython__(self: Any) -> None: ...  # noqa: N807
+def __setstate_cython__(self: Any, __pyx_state: Any) -> None: ...  # noqa: N807
