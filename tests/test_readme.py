@@ -1,5 +1,6 @@
 """Every code block of the README but its two commands is run here, in order, on a real network in its own folder."""
 
+import ast
 import os
 import re
 import shutil
@@ -35,6 +36,33 @@ def test_code_blocks_run(tmp_path: Path, monkeypatch) -> None:
     assert kinds.count("command") == 2
     assert kinds.count("python") >= 2
     assert kinds.count("sh") >= 1
+
+
+def imports(file: Path) -> set[str]:
+    """Modules and packages at the top of codec/ that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "codec":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("codec."):
+            found.add(node.module.split(".")[1])
+    return found
+
+
+def test_imports_are_as_drawn() -> None:
+    package = README.parent / "codec"
+    drawn = dict(
+        line.split(maxsplit=1) for line in README.read_text().split("```imports\n")[1].split("```")[0].splitlines()
+    )
+    for name, needs in drawn.items():
+        files = (package / name).rglob("*.py") if (package / name).is_dir() else [package / f"{name}.py"]
+        found = set().union(*map(imports, files)) - {name}
+        assert found == set(needs.replace("-", "").split()), name
+    assert set(drawn) == {path.stem for path in package.iterdir() if path.suffix == ".py" or path.is_dir()} - {
+        "__init__",
+        "__pycache__",
+        "data",
+    }
 
 
 def test_links_and_files_named_exist() -> None:
