@@ -66,6 +66,7 @@ def name_fault(name: object) -> str | None:
 
 
 def shape_fault(dtype: object, shape: Sequence[object]) -> str | None:
+    """What is wrong with a tensor's dtype and shape, or None."""
     if dtype not in BITS:
         return f"unknown dtype {dtype!r}; expected one of {', '.join(BITS)}"
     if len(shape) > MAX_RANK:
@@ -81,6 +82,7 @@ def shape_fault(dtype: object, shape: Sequence[object]) -> str | None:
 
 
 def metadata_fault(metadata: object) -> str | None:
+    """What is wrong with a file's metadata, or None."""
     if not isinstance(metadata, Mapping):
         return "metadata is not a map of strings to strings"
     for key, value in metadata.items():

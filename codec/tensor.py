@@ -369,7 +369,8 @@ def encode(
     entropy : {"auto", "none", "huffman", "zstd"}
         The entropy stage: each stream takes it only where it gets smaller. "auto": the smallest for "disk", else none.
     values : {"raw"}
-        Value coding; codebooks (``value_bits``, ``codebook`` and what begins so) are not in this release.
+        Value coding; codebooks (``value_bits``, ``codebook``, ``codebook_rows``, ``codebook_start``) are
+        not in this release.
     zero : {"value", "bits"}
         What a zero is: what compares equal to 0 (-0.0 becomes +0.0, and is counted), or only the bits of +0.0.
     mask : array of bool, optional

@@ -48,6 +48,7 @@ def ratio(whole: float, part: float) -> str:
 
 
 def percent(share: float) -> str:
+    """A share as a percentage."""
     return f"{100 * share:.2f} %"
 
 

@@ -1,0 +1,273 @@
+"""What goes in, and how it is asked for: arrays of every kind, wrong names, out= and rows=, buffers."""
+
+import mmap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import ELEMENTS, LAYOUT_PARAMS, layout_id, seeded, under_rule
+
+import codec
+from codec.dtypes import ElementType, element_type
+from codec.layouts import LAYOUTS
+
+F4 = element_type("float32")
+NAMES = ", ".join(LAYOUTS)
+
+
+def plain(shape: tuple[int, ...] = (6, 9)) -> np.ndarray:
+    return under_rule(seeded(shape, F4, 0.5), "value", F4)
+
+
+@pytest.mark.parametrize("element", ELEMENTS, ids=lambda e: e.name)
+def test_every_memory_order(element: ElementType) -> None:
+    a = under_rule(seeded((6, 8, 10), element, 0.5), "value", element)
+    read_only = a.copy()
+    read_only.flags.writeable = False
+    unaligned = np.frombuffer(b"\0" + a.tobytes(), np.uint8)[1:].view(a.dtype).reshape(a.shape)
+    for same in (np.asfortranarray(a), read_only, unaligned, a[::2], a[::-1, ::-1], a[1:3, :, ::-3], a.T, a[..., 0]):
+        before = same.tobytes()
+        p = codec.encode(same)
+        assert (p.shape, p.dtype) == (same.shape, a.dtype)
+        assert p.to_dense().tobytes() == same.tobytes() == before
+    row = np.broadcast_to(a[0, 0], (7, 10))
+    assert codec.encode(row).to_dense().tobytes() == row.tobytes()
+    if element.width > 1 and element.name != "BF16":
+        swapped = a.astype(a.dtype.newbyteorder(">"))
+        assert codec.dumps(codec.encode(swapped)) == codec.dumps(codec.encode(a))
+
+
+def test_no_elements_and_no_dimensions() -> None:
+    for shape in ((), (0,), (0, 3), (3, 0), (2, 0, 4), (1,) * 32):
+        p = codec.encode(np.ones(shape, np.int16))
+        assert p.to_dense().shape == p.shape == shape
+        assert (p.size, p.ndim, p.dense_nbytes) == (int(np.prod(shape)), len(shape), 2 * int(np.prod(shape)))
+        assert p.sparsity == 1 - p.density
+    assert codec.encode(3.5).to_dense() == 3.5
+    assert codec.encode(np.float32(2)).dtype == np.float32
+
+
+def test_what_numpy_makes_an_array_of() -> None:
+    assert codec.encode([[0, 1], [2, 0]]).to_dense().tolist() == [[0, 1], [2, 0]]
+    assert codec.encode(((0.0, 1.5),)).dtype == np.float64
+    assert codec.encode([True, False]).dtype == np.bool_
+    assert codec.encode(memoryview(b"abc")).to_dense().tolist() == [97, 98, 99]
+    assert codec.encode(bytearray(b"ab")).dtype == np.uint8
+    packed = codec.encode(plain())
+    assert codec.dumps(codec.encode(packed)) == codec.dumps(packed)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.array([None, 1]),
+        np.ones(3, complex),
+        np.array(["a"]),
+        b"abc",
+        "abc",
+        np.zeros(2, [("x", "f4"), ("y", "i4")]),
+        np.array(["2020-01-01"], "M8[D]"),
+        np.ones(2, np.longdouble),
+        None,
+        {"a": 1},
+        [[1, 2], [3]],
+        object(),
+        np.ma.masked_array([1.0, 2.0], [True, False]),
+        np.ma.masked_array(np.ones(2)),
+    ],
+    ids=lambda a: f"{type(a).__name__}-{getattr(a, 'dtype', '')}",
+)
+def test_what_cannot_be_coded(wrong: Any) -> None:
+    for ask in (codec.encode, codec.tensor_stats, lambda a: codec.encode(plain((2, 2))) @ a):
+        with pytest.raises(codec.ArgumentError) as caught:
+            ask(wrong)
+        if isinstance(wrong, np.ma.MaskedArray):
+            assert "a.filled(0)" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"layout": "csc"}, f"no layout 'csc'; expected one of auto, {NAMES}"),
+        ({"layout": None}, f"no layout None; expected one of auto, {NAMES}"),
+        ({"layout": ["csr"]}, "expected one of auto"),
+        ({"layout": "auto", "of": "zeros"}, "parameter 'of' with layout=\"auto\"; name the layout"),
+        ({"layout": "csr", "order": "rows"}, "layout csr has no parameter 'order'; it has: index, of"),
+        ({"layout": "dense", "order": "rows"}, "layout dense has no parameter 'order'; it has: none"),
+        ({"layout": "csr", "of": "ones"}, "nonzeros"),
+        ({"layout": "csr", "index": 9}, "16"),
+        ({"layout": "csr", "index": True}, "16"),
+        ({"layout": "bitmap", "order": "columns"}, "lanes"),
+        ({"layout": "huffman", "max_length": 7}, "max_length=7; expected an int from 8 to 15"),
+        ({"layout": "huffman", "max_length": 12.0}, "expected an int from 8 to 15"),
+        ({"layout": "huffman", "entropy": "zstd"}, "does not apply to layout huffman"),
+        ({"objective": "small"}, "objective='small'; expected one of disk, memory, speed"),
+        ({"objective": None}, "expected one of disk, memory, speed"),
+        ({"entropy": "lzma"}, 'entropy=\'lzma\' is not one of "auto", "none", "huffman", "zstd"'),
+        ({"entropy": "rans"}, "this version has no rans"),
+        ({"entropy": None}, '"auto", "none", "huffman", "zstd"'),
+        ({"zero": "exact"}, "zero='exact'; expected \"value\""),
+        ({"zero": 0}, 'expected "value"'),
+        ({"values": "codebook"}, 'this release codes values="raw"'),
+        ({"value_bits": 4}, 'value_bits belongs to values="codebook"'),
+        ({"row_dims": 3}, "row_dims=3 for shape (6, 9); expected an int from 0 to 2"),
+        ({"row_dims": -1}, "expected an int from 0 to 2"),
+        ({"row_dims": True}, "expected an int from 0 to 2"),
+        ({"threads": 0}, "threads=0; expected an int from 1 to 64"),
+        ({"threads": 2.0}, "expected an int from 1 to 64"),
+        ({"mask": np.ones((6, 8), bool)}, "mask is bool of shape (6, 8); expected bool of shape (6, 9)"),
+        ({"mask": np.ones((6, 9))}, "mask is float64 of shape (6, 9); expected bool"),
+        ({"mask": np.zeros((6, 9), bool)}, "set them to zero first"),
+        ({"colour": "red"}, "parameter 'colour'"),
+    ],
+    ids=str,
+)
+def test_wrong_names_say_what_is_allowed(asked: dict[str, Any], says: str) -> None:
+    with pytest.raises(codec.ArgumentError) as caught:
+        codec.encode(plain(), **asked)
+    assert says in str(caught.value)
+    if asked.keys() <= {"layout", "of", "order", "index", "max_length", "objective", "entropy", "threads"}:
+        with pytest.raises(codec.ArgumentError) as caught:
+            codec.encode(plain()).to_layout(**{"layout": "auto", **asked})
+        assert says in str(caught.value)
+
+
+def test_too_narrow_an_index() -> None:
+    with pytest.raises(codec.ArgumentError, match="index=8 bits for 300 columns; expected at least 16"):
+        codec.encode(np.zeros((2, 300)), layout="csr", index=8)
+
+
+def test_too_many_dimensions() -> None:
+    for ndim in (33, 64):
+        with pytest.raises(codec.ArgumentError, match=f"{ndim} dimensions; expected at most 32"):
+            codec.encode(np.ones((1,) * ndim))
+
+
+@pytest.mark.parametrize("case", LAYOUT_PARAMS, ids=layout_id)
+def test_decode_into_out(case: tuple[str, dict[str, Any]]) -> None:
+    a = plain((6, 9, 4))
+    p = codec.encode(a, layout=case[0], **case[1])
+    wide = np.zeros((12, 9, 8), "f4")
+    outs = [
+        np.empty_like(a),
+        np.empty_like(a, order="F"),
+        wide[::2, :, ::2],
+        wide[::-2, ::-1, ::-2],
+        np.empty((4, 9, 6), "f4").T,
+    ]
+    unaligned = np.zeros(a.nbytes + 1, np.uint8)[1:].view("f4").reshape(a.shape)
+    for out in [*outs, unaligned]:
+        assert codec.decode(p, out=out) is out
+        assert out.tobytes() == a.tobytes()
+        out[...] = 0
+        assert p.to_dense(out=out) is out
+        assert out.tobytes() == a.tobytes()
+    part = np.empty((2, 36), "f4")
+    assert codec.decode(p, out=part, rows=(1, 3)) is part
+    assert part.tobytes() == a[1:3].tobytes()
+
+
+def test_decode_into_what_does_not_fit() -> None:
+    p = codec.encode(plain())
+    read_only = np.empty((6, 9), "f4")
+    read_only.flags.writeable = False
+    wrong = [
+        np.empty((9, 6), "f4"),
+        np.empty((6, 9)),
+        np.empty((6, 9), ">f4"),
+        np.empty(54, "f4"),
+        bytearray(216),
+        [],
+        "a",
+    ]
+    for out in [*wrong, read_only]:
+        with pytest.raises(codec.ArgumentError, match=r"^out is "):
+            codec.decode(p, out=out)  # type: ignore[arg-type]
+    with pytest.raises(codec.ArgumentError, match=r"expected a float32 array of shape \(2, 9\)"):
+        codec.decode(p, out=np.empty((6, 9), "f4"), rows=(0, 2))
+
+
+def test_rows() -> None:
+    a = plain()
+    p = codec.encode(a)
+    for rows in (
+        slice(None),
+        slice(2, 5),
+        slice(-3, None),
+        slice(4, 2),
+        slice(0, 99),
+        slice(6, 6),
+        (0, 6),
+        (2, 2),
+        (3, 5),
+    ):
+        expected = a[rows if isinstance(rows, slice) else slice(*rows)]
+        assert np.array_equal(codec.decode(p, rows=rows), expected)
+    assert codec.decode(codec.encode(plain((2, 3, 4))), rows=(1, 2)).shape == (1, 12)
+    assert codec.decode(codec.encode(plain((5,))), rows=(0, 1)).shape == (1, 5)
+    for wrong in (
+        slice(0, 6, 2),
+        slice(None, None, -1),
+        (4, 2),
+        (0, 7),
+        (-1, 2),
+        (0.0, 2.0),
+        (0,),
+        3,
+        "all",
+        [0, 1],
+        slice("a"),
+    ):
+        with pytest.raises(codec.ArgumentError, match="rows="):
+            codec.decode(p, rows=wrong)
+
+
+def test_loads_takes_any_contiguous_buffer(tmp_path: Path) -> None:
+    a = plain((40, 9))
+    data = codec.dumps(codec.encode(a))
+    path = tmp_path / "frame"
+    path.write_bytes(data)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        assert codec.decode(mapped).tobytes() == a.tobytes()
+        copied = codec.loads(mapped, copy=True)
+    array = np.frombuffer(data, np.uint8)
+    for buffer in (bytearray(data), memoryview(data), array, array.view("<u8"), array.reshape(2, -1)):
+        assert codec.decode(buffer).tobytes() == a.tobytes()
+        assert codec.dumps(codec.loads(buffer)) == data
+    odd = memoryview(b"x" + data)[1:]  # no alignment is asked of memory
+    assert codec.decode(odd).tobytes() == a.tobytes()
+    shared = bytearray(data)
+    p, q = codec.loads(shared), codec.loads(shared, copy=True)
+    shared[p.spans.head.data_start] ^= 1
+    with pytest.raises(codec.ChecksumError):
+        p.to_dense()
+    assert q.to_dense().tobytes() == copied.to_dense().tobytes() == a.tobytes()
+
+
+def test_loads_refuses_what_is_no_buffer() -> None:
+    data = codec.dumps(codec.encode(plain()))
+    array = np.frombuffer(data, np.uint8)
+    wrong = ["text", 7, None, [1, 2], object(), 1.5, np.zeros(4, element_type("bfloat16").dtype)]
+    for buffer in [*wrong, memoryview(data)[::2], array[::-1], np.asfortranarray(array.reshape(2, -1))]:
+        for ask in (codec.loads, codec.decode):
+            with pytest.raises(codec.ArgumentError, match="buffer"):
+                ask(buffer)
+    for other in (data, None, plain(), codec.encode(plain()).T):
+        with pytest.raises(codec.ArgumentError, match="expected a PackedTensor"):
+            codec.dumps(other)  # type: ignore[arg-type]
+    with pytest.raises(codec.FormatError, match="0 bytes, expected at least 28"):
+        codec.loads(b"")
+
+
+@given(st.lists(st.integers(0, 5), max_size=4).map(tuple), st.data())
+@settings(max_examples=80, deadline=None)
+def test_any_view(shape: tuple[int, ...], data: st.DataObject) -> None:
+    a = under_rule(seeded(shape, F4, 0.5), "value", F4)
+    view = a.transpose(data.draw(st.permutations(range(a.ndim))))
+    view = view[tuple(slice(None, None, data.draw(st.sampled_from([1, 2, -1, -2]))) for _ in shape)]
+    out = np.empty_like(view)
+    assert codec.decode(codec.encode(view), out=out) is out
+    assert out.tobytes() == view.tobytes()

@@ -1,0 +1,195 @@
+"""The package as a whole: import order, what is public and documented, types, and what must not be in it."""
+
+import ast
+import doctest
+import importlib
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import codec
+from codec import _native
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = Path(codec.__file__).parent
+SOURCES = sorted(path for path in PACKAGE.rglob("*.py"))
+MODULES = sorted(name for _, name, _ in pkgutil.walk_packages(codec.__path__, "codec.") if name != "codec._native")
+# Heavy, or an extra: only those who use them import them.
+LATE = {"click", "matplotlib", "scipy", "torch"}
+
+
+def the_path() -> list[str]:
+    """Modules and packages of codec/ in the order that the README draws: the path from an array to a file and back."""
+    drawn = (ROOT / "README.md").read_text(encoding="utf-8").split("in import order")[1].split("```")[1]
+    return [line.split()[0].rstrip("/") for line in drawn.strip().splitlines()]
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Modules of codec that a file imports, dotted below codec; not those for type checkers alone."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    unused = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in unused:
+            continue
+        if isinstance(node, ast.Import):
+            assert not any(alias.name.split(".")[0] == "codec" for alias in node.names), (
+                f"{path.name}: from codec import"
+            )
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: a relative import"
+            if node.module == "codec":
+                yield from (alias.name for alias in node.names)
+            elif (node.module or "").startswith("codec."):
+                yield str(node.module).removeprefix("codec.")
+
+
+def test_the_readme_draws_every_module() -> None:
+    files = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    drawn = the_path()
+    assert len(drawn) == len(set(drawn))
+    assert set(drawn) == files | packages
+
+
+def test_modules_import_only_from_those_before_them() -> None:
+    place = {name: number for number, name in enumerate(the_path())}
+    for path in SOURCES:
+        inside = path.relative_to(PACKAGE).with_suffix("").parts
+        if inside == ("__init__",):
+            continue
+        for name in imports(path):
+            root = name.split(".")[0]
+            if root == "_native":  # through kernels, which selects the instruction set
+                assert place["kernels"] <= place[inside[0]], f"{path.name} imports {name}"
+            elif root != inside[0]:
+                assert place[root] < place[inside[0]], f"{path.name} imports {name}, which comes later"
+
+
+def test_packages_have_no_cycles() -> None:
+    edges: dict[str, set[str]] = {}
+    for path in SOURCES:
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        edges[name] = set(imports(path)) - {name}
+    done: list[str] = []
+    while len(done) < len(edges):
+        ready = [name for name, needs in edges.items() if name not in done and needs & edges.keys() <= set(done)]
+        assert ready, f"a cycle among {sorted(edges.keys() - set(done))}"
+        done += ready
+
+
+def test_layouts_know_nothing_of_each_other() -> None:
+    for path in (PACKAGE / "layouts").glob("*.py"):
+        if path.stem not in ("__init__", "base"):
+            assert {name for name in imports(path) if name.startswith("layouts")} == {"layouts.base"}, path.name
+
+
+def test_importing_codec_imports_nothing_late() -> None:
+    code = "import sys, codec; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not LATE & set(done.stdout.split())
+
+
+# What tests and other tools rely on.
+PUBLIC = {
+    *("ArgumentError", "ChecksumError", "CodecError", "FormatError", "PackedTensor", "TensorStats", "VersionError"),
+    *("decode", "dumps", "encode", "encoded_nbytes", "linear", "load_file", "loads", "matmul", "matvec", "prune"),
+    *("safe_open", "save_file", "tensor_stats", "threadpool_limits"),
+}
+OF_A_TENSOR = {
+    *("shape", "dtype", "ndim", "size", "nnz", "nbytes", "dense_nbytes", "density", "sparsity", "ratio", "layout"),
+    *("params", "parts", "negative_zeros", "T", "to_dense", "toarray", "to_layout", "to_scipy", "to_torch"),
+    *("from_scipy", "from_torch"),
+}
+
+
+def test_public_names() -> None:
+    assert set(codec.__all__) >= PUBLIC
+    assert codec.__all__ == sorted(codec.__all__)
+    for name in codec.__all__:
+        assert inspect.getdoc(getattr(codec, name)), name
+    for name in OF_A_TENSOR:
+        assert inspect.getdoc(getattr(codec.PackedTensor, name)), name
+    assert re.fullmatch(r"\d+\.\d+\.\d+", codec.__version__)
+
+
+@pytest.mark.parametrize("name", [name for name in codec.__all__ if inspect.isfunction(getattr(codec, name))])
+def test_docstrings_name_the_parameters(name: str) -> None:
+    function = getattr(codec, name)
+    text = inspect.getdoc(function) or ""
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
+            assert re.search(rf"\b{parameter.name}\b", text), f"{name} does not say what {parameter.name} is"
+
+
+@pytest.mark.parametrize("name", ["codec", *MODULES])
+def test_modules_and_their_examples(name: str) -> None:
+    module = importlib.import_module(name)
+    assert module.__doc__
+    names: dict[str, Any] = {**{key: getattr(codec, key) for key in codec.__all__}, "codec": codec, "np": np}
+    result = doctest.testmod(module, extraglobs=names)
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_public_functions_and_classes_are_documented(name: str) -> None:
+    module = importlib.import_module(name)
+    for key, value in vars(module).items():
+        if key.startswith("_") or getattr(value, "__module__", None) != name:
+            continue
+        if inspect.isclass(value) or inspect.isfunction(value):
+            assert inspect.getdoc(value), f"{name}.{key}"
+
+
+def test_stub_names_what_the_native_module_has() -> None:
+    """Names only; signatures are compared by stubtest (see .ci/run)."""
+    stub = ast.parse((PACKAGE / "_native.pyi").read_text(encoding="utf-8"))
+    assert members(stub.body) == native_members(_native)
+    for node in stub.body:
+        if isinstance(node, ast.ClassDef):
+            assert members(node.body) == native_members(getattr(_native, node.name)), node.name
+
+
+def members(body: list[ast.stmt]) -> set[str]:
+    found = {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    return {name for name in found if not name.startswith("_")}
+
+
+def native_members(thing: ModuleType | type) -> set[str]:
+    return {name for name in vars(thing) if not name.startswith("_")}
+
+
+def test_types_are_shipped() -> None:
+    assert (PACKAGE / "py.typed").exists()
+    assert (PACKAGE / "_native.pyi").exists()
+
+
+def test_no_paths_of_a_machine() -> None:
+    """A path that exists on one machine only does not belong into a file that others get."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    pattern = re.compile(r"(?<![\w.:/<~-])/(root|home|Users|work|mnt|opt)/\w")
+    for name in listed.stdout.splitlines():
+        path = ROOT / name
+        if not path.is_file():
+            continue
+        text = path.read_bytes().decode("utf-8", "replace")
+        found = pattern.search(text)
+        assert found is None, f"{name}: {found and text[max(0, found.start() - 30) : found.end() + 30]!r}"

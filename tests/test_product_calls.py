@@ -1,0 +1,131 @@
+"""What products take and refuse: out, scale and bias, memory orders, shapes and dtypes that do not go together."""
+
+import numpy as np
+import pytest
+from products import check, weights, x_for
+
+import codec
+from codec.dtypes import element_type
+
+
+def test_out() -> None:
+    w = weights((6, 9), element_type("f4"), 0.5)
+    p, x = codec.encode(w), x_for(element_type("f4"), (9, 4), 0)
+    expected = p @ x
+    for out in (np.empty((6, 4), "f4"), np.empty((6, 4), "f4", order="F"), np.empty((12, 8), "f4")[::2, ::-2]):
+        assert codec.matmul(p, x, out=out) is out
+        assert np.array_equal(out, expected)
+    strided = np.full(12, 7, "f4")
+    assert np.shares_memory(codec.matvec(p, x[:, 0], out=strided[::2]), strided)
+    assert np.array_equal(strided[::2], p @ x[:, 0])
+    assert (strided[1::2] == 7).all()
+    for out in (np.empty((4, 6), "f4"), np.empty((4, 6), "f4", order="F"), np.empty((4, 12), "f4")[:, ::2]):
+        assert codec.linear(x.T, p, out=out) is out
+        assert np.array_equal(out, expected.T)
+    read_only = np.empty((6, 4), "f4")
+    read_only.flags.writeable = False
+    wrong = [np.empty((4, 6), "f4"), np.empty((6, 4), "f8"), np.empty((6, 4), ">f4"), [[0.0] * 4] * 6, read_only]
+    for out in wrong:
+        with pytest.raises(codec.ArgumentError, match=r"^out is "):
+            codec.matmul(p, x, out=out)  # type: ignore[arg-type]
+    for out in (np.empty((6, 1), "f4"), np.empty(5, "f4"), np.empty(6, "f2"), [0.0] * 6):
+        with pytest.raises(codec.ArgumentError, match=r"^out is "):
+            codec.matvec(p, x[:, 0], out=out)  # type: ignore[arg-type]
+    with pytest.raises(codec.ArgumentError, match=r"^out is "):
+        codec.linear(x.T, p, out=np.empty((6, 4), "f4"))
+
+
+def test_scale_and_bias() -> None:
+    w = weights((6, 9), element_type("i1"), 0.5)
+    p, x = codec.encode(w), x_for(element_type("f4"), (2, 3, 9), 0)
+    plain = x.astype(np.float64) @ w.T.astype(np.float64)
+    scale, bias = np.linspace(0.1, 1, 6).astype("f4"), np.arange(6).astype("f2")
+    for s in (None, 0.25, np.float32(0.25), scale):
+        for b in (None, bias):
+            expected = plain * (1 if s is None else s) + (0 if b is None else b)
+            found = codec.linear(x, p, b, scale=s)
+            assert found.dtype == np.float32
+            assert np.allclose(found, expected, rtol=1e-5, atol=1e-4)
+    whole = codec.linear(np.ones(9, np.int16), p, np.arange(6))
+    assert whole.tolist() == (w.sum(axis=1, dtype=int) + np.arange(6)).tolist()
+    for wrong in (np.ones(5, "f4"), np.ones((6, 1), "f4"), 1.0):
+        with pytest.raises(codec.ArgumentError, match="bias is"):
+            codec.linear(x, p, wrong)
+    with pytest.raises(codec.ArgumentError, match=r"scale is \(9,\); expected \(6,\)"):
+        codec.linear(x, p, scale=np.ones(9, "f4"))
+    for name in ("bias", "scale"):
+        with pytest.raises(codec.ArgumentError, match=f"a float {name} with an integer product"):
+            codec.linear(np.ones(9, np.int16), p, **{name: np.ones(6, "f4")})
+
+
+def test_shapes_that_do_not_match() -> None:
+    p = codec.encode(np.ones((6, 9), "f4"))
+    for wrong in (np.ones(6, "f4"), np.ones((6, 9), "f4")):
+        for product in (lambda x: p @ x, lambda x: codec.matmul(p, x)):
+            with pytest.raises(codec.ArgumentError) as caught:
+                product(wrong)
+            assert str(wrong.shape) in str(caught.value)
+            assert "(6, 9)" in str(caught.value)
+    for wrong in (np.ones(9, "f4"), np.ones((6, 9), "f4")):
+        with pytest.raises(codec.ArgumentError, match=r"\(6, 9\).*expected 6"):
+            wrong @ p
+    with pytest.raises(codec.ArgumentError, match=r"\(2, 6\).*\(6, 9\).*expected 9"):
+        codec.linear(np.ones((2, 6), "f4"), p)
+    for product in (lambda x: p @ x, lambda x: codec.matmul(p, x), lambda x: p.T @ x):
+        with pytest.raises(codec.ArgumentError, match="3 dimensions"):
+            product(np.ones((2, 9, 2), "f4"))
+    with pytest.raises(codec.ArgumentError, match="2 dimensions"):
+        codec.matvec(p, np.ones((9, 1), "f4"))
+    for product in (lambda: p @ 1.0, lambda: 1.0 @ p, lambda: codec.linear(2.0, p)):  # type: ignore[operator]
+        with pytest.raises(codec.ArgumentError, match="0 dimensions"):
+            product()
+    with pytest.raises(codec.ArgumentError, match="w is a ndarray"):
+        codec.matmul(np.ones((6, 9)), np.ones(9))  # type: ignore[arg-type]
+
+
+def test_only_matrices_multiply() -> None:
+    stack = weights((1, 6, 9), element_type("f4"), 0.5)
+    check(codec.encode(stack) @ np.ones(9, "f4"), stack[0], np.ones(9, "f4"))
+    line = weights((9,), element_type("f4"), 0.5)
+    check(codec.encode(line) @ np.ones(9, "f4"), line[None], np.ones(9, "f4"))
+    for shape in ((4, 3, 2), (4, 3, 3, 3), (1, 1, 2, 3), (2, 1, 3)):
+        p = codec.encode(np.ones(shape, "f4"))
+        for product in (lambda x, p=p: p @ x, lambda x, p=p: codec.linear(x, p), lambda x, p=p: x @ p):
+            with pytest.raises(codec.ArgumentError, match=rf"{len(shape)} dimensions.*reshape"):
+                product(np.ones(p.size // shape[0], "f4"))
+    for row_dims in (0, 2):
+        p = codec.encode(np.ones((6, 9), "f4"), row_dims=row_dims)
+        with pytest.raises(codec.ArgumentError, match=rf"row_dims={row_dims} .*to_layout"):
+            p @ np.ones(9, "f4")
+
+
+def test_operands_of_any_memory_order() -> None:
+    w = weights((6, 9), element_type("f4"), 0.5)
+    p, x = codec.encode(w), x_for(element_type("f4"), (9, 4), 0)
+    expected = p @ x
+    wide = np.zeros((18, 8), "f4")
+    wide[::-2, ::2] = x
+    read_only = x.copy()
+    read_only.flags.writeable = False
+    for same in (np.asfortranarray(x), wide[::-2, ::2], x.astype(">f4"), read_only, x):
+        assert np.array_equal(p @ same, expected)
+        assert np.array_equal(codec.linear(np.asarray(same).T, p), expected.T)
+    assert np.array_equal(p @ np.broadcast_to(x[:1, :1], (9, 4)), p @ np.full((9, 4), x[0, 0]))
+
+
+def test_operands_that_do_not_go_together() -> None:
+    floats, ints = codec.encode(np.eye(3, dtype=np.float32)), codec.encode(np.eye(3, dtype=np.int8))
+    with pytest.raises(codec.ArgumentError, match=r"float32 weights with integer x \(int64\)"):
+        floats @ np.arange(3)
+    with pytest.raises(codec.ArgumentError, match="int64 weights with float32 x would round"):
+        codec.encode(np.eye(3, dtype=np.int64)) @ np.ones(3, np.float32)
+    with pytest.raises(codec.ArgumentError, match=r"int32 weights with float32 x would round: .* or float64"):
+        codec.encode(np.eye(3, dtype=np.int32)) @ np.ones(3, np.float32)
+    with pytest.raises(codec.ArgumentError, match="does not fit the int64"):
+        ints @ np.array([2**63, 0, 0], np.uint64)
+    wide = codec.encode(np.full((1, 2**18), -128, np.int8))
+    with pytest.raises(codec.ArgumentError, match="could overflow int32"):
+        wide @ np.full(2**18, -128, np.int8)
+    for wrong in (np.ones(3, complex), ["a", "b", "c"], np.array([None] * 3)):
+        with pytest.raises(codec.ArgumentError, match="cannot code dtype"):
+            floats @ wrong
