@@ -18,9 +18,11 @@ from codec.streams import CODE_HEADER, Target, huffman_bytes
 
 OBJECTIVES = ("disk", "memory", "speed")
 
-# "speed" until a measured planner takes over: below this share of zeros a dense product is as fast (bitmap reads one
-# bit more per weight and expands it), above it order "lanes" streams masks and values in the order of their use.
-DENSE_BELOW = 0.3
+# "speed" until a measured planner takes over (benchmarks/product.py): order "lanes" streams masks and values in the
+# order of their use and is ahead of a dense product at every sparsity; from here on listing the few columns beats
+# looking at every bit. A mask word of "lanes" covers 64 rows: matrices with fewer keep the order of rows.
+CSR_FROM = 0.95
+_LANES_FROM = 64
 
 
 def check_objective(objective: Any) -> str:
@@ -133,9 +135,11 @@ def _candidates(objective: str) -> list[tuple[str, Mapping[str, Any]]]:
     ]
 
 
-def fastest(nnz: int, size: int) -> tuple[str, dict[str, Any]]:
-    """The layout for "speed": dense below 30 % zeros, else bitmap in order "lanes"."""
-    return ("dense", {}) if size == 0 or 1 - nnz / size < DENSE_BELOW else ("bitmap", {"order": "lanes"})
+def fastest(nnz: int, grid: Grid) -> tuple[str, dict[str, Any]]:
+    """The layout for "speed": csr from 95 % zeros on, else bitmap, in order "lanes" where there are 64 rows."""
+    if grid.size and 1 - nnz / grid.size >= CSR_FROM:
+        return "csr", {}
+    return "bitmap", {"order": "lanes" if grid.rows >= _LANES_FROM else "rows"}
 
 
 def encoded_nbytes(
@@ -173,7 +177,8 @@ def encoded_nbytes(
     Returns
     -------
     int
-        Exact with ``entropy="none"``; within 1 % for Huffman-coded streams; with "zstd" and "auto" an upper estimate.
+        Exact with ``entropy="none"``; within 1 % for Huffman-coded streams, and within a frame's rounding to 64 bytes
+        for each stream where that is more (small tensors); with "zstd" and "auto" an upper estimate.
 
     Raises
     ------

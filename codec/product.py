@@ -89,7 +89,8 @@ def multiply(
         packed = np.zeros((padded, width + (width == 1 < batch)), kind.acc.dtype)
         packed[:n, :width] = columns
         sums = np.zeros((m, packed.shape[1]), kind.acc.dtype)
-        finite = not kind.acc.is_float or bool(np.isfinite(packed).all())
+        with np.errstate(over="ignore", invalid="ignore"):  # an infinity or NaN does not sum up to anything finite
+            finite = not kind.acc.is_float or bool(np.isfinite(packed.sum()))
         for view, first, last in w.spans.views(0, head.grid.segments, count):
             w.spans.raise_for(
                 view.multiply(
@@ -114,6 +115,7 @@ def multiply(
             if bias is not None:
                 sums += bias.astype(kind.acc.dtype)
             out[:, left : left + width] = sums[:, :width]
+        del packed, sums  # before the next tile's are made
     return out
 
 

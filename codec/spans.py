@@ -11,8 +11,8 @@ from codec.errors import ArgumentError, FormatError
 from codec.frame import Head
 
 SLACK = 64  # kSlack in native/kernels.hpp: kernels read this far past the end of a part
-# Bytes of decompressed parts held at a time.
-_HELD = 8 << 20
+# Dense bytes of the segments whose parts are held decompressed at a time.
+_HELD = 2 << 20
 
 # (offset, length) -> that many bytes of the frame and SLACK readable ones behind them
 Fetch = Callable[[int, int], np.ndarray]
@@ -86,19 +86,19 @@ class Spans:
         stored, bounds, checksums, _, shared = stream
         if shared:
             first, last = 0, min(1, grid.segments)
-        parts = []
+        joined = bytearray()
+        offsets = np.zeros(grid.segments + 1, np.uint64)
         for segment in range(first, last):
             try:
-                parts.append(zstd_decompress(stored.data[int(bounds[segment]) : int(bounds[segment + 1])], most))
+                joined += zstd_decompress(stored.data[int(bounds[segment]) : int(bounds[segment + 1])], most)
             except FormatError as error:
                 at = int(self.head.offsets[number][segment])
                 raise FormatError(
                     f"segment {segment}: {error.message}", stream=self.head.names[number], offset=at
                 ) from None
-        offsets = np.zeros(grid.segments + 1, np.uint64)
-        offsets[first + 1 : last + 1] = np.cumsum([len(part) for part in parts])
-        offsets[last + 1 :] = offsets[last]
-        return np.frombuffer(b"".join(parts) + bytes(SLACK), np.uint8), offsets, checksums, None, shared
+            offsets[segment + 1 :] = len(joined)
+        joined += bytes(SLACK)
+        return np.frombuffer(joined, np.uint8), offsets, checksums, None, shared
 
     def raise_for(self, result: tuple[int, int, int, int, int]) -> None:
         """Raise the error that a native result on one of our views stands for."""

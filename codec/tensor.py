@@ -329,7 +329,7 @@ def _best(
     if wish.objective == "memory":
         return _packed(by_counts(wish, stored, to), fill, threads)
     probe = to(wish, "dense", {})
-    return _packed(to(wish, *fastest(stored, probe.grid.size)), fill, threads)
+    return _packed(to(wish, *fastest(stored, probe.grid)), fill, threads)
 
 
 def _packed(to: Target, fill: Callable[[_native.Streams], int], threads: int) -> PackedTensor:

@@ -1,0 +1,124 @@
+"""Back to dense, checksums included: decode(out=) against memcpy of the dense tensor; and CRC-32C and encoding alone.
+
+4096 x 4096 real weights at 50, 80 and 90 % zeros in float32 and bfloat16, every layout, without entropy coding (layout
+huffman has its own). One thread. Operands come from DRAM: copies are used in turn, 200 MB of them. memcpy is np.copyto
+of the dense tensor into the same output, in the same rounds; "x memcpy" above 1 is faster than copying what is
+replaced. CRC-32C by size: over one buffer again and again, and through 256 MB. Encoding: MB of dense input a second.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from datasets import CASES, case_name, cast, cold_dense, cold_packed, values_of
+from measure import Table, arguments, emit, interleaved, median, note, one_thread, times_as_fast
+
+import codec
+from codec import kernels
+from codec.layouts import LAYOUTS
+
+SIDE = 4096
+SPARSITIES = (0.5, 0.8, 0.9)
+DTYPES = ("F32", "BF16")
+ENCODE_SPARSITY = 0.8
+CRC_SIZES = (1 << 10, 1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 26)
+CRC_DRAM = 1 << 28
+
+
+def decoding(dense: np.ndarray, dtype: str, zeros: str) -> list[list[str | float]]:
+    """Every layout of one tensor, and memcpy."""
+    out, cold = np.zeros_like(dense), cold_dense(dense)
+    contenders: dict[str, Callable[[], object]] = {"memcpy": lambda: np.copyto(out, cold.take())}
+    sizes = {"memcpy": dense.nbytes}
+    for layout, params in CASES:
+        name = case_name((layout, params))
+        packed = codec.encode(dense, layout=layout, objective="memory", **params)
+        copies, sizes[name] = cold_packed(packed), packed.nbytes
+        contenders[name] = lambda copies=copies: codec.decode(copies.take(), out=out)  # type: ignore[misc]
+    times = interleaved(contenders, seconds=4)
+    return [
+        [
+            dtype,
+            zeros,
+            name,
+            sizes[name] / 1e6,
+            1e3 * median(t),
+            dense.nbytes / median(t) / 1e9,
+            times_as_fast(t, times["memcpy"]),
+        ]
+        for name, t in times.items()
+    ]
+
+
+def checksums() -> list[list[int | float | None]]:
+    """CRC-32C in GB/s by the size of one call."""
+    memory = np.random.default_rng(0).integers(0, 1 << 63, CRC_DRAM // 8, np.int64).view(np.uint8)
+    rows: list[list[int | float | None]] = []
+    for size in CRC_SIZES:
+        calls = max(1, (1 << 24) // size)
+        starts = range(0, CRC_DRAM, size)
+        warm = partial(_crc, [memory[:size]] * calls)
+        through = partial(_crc, [memory[start : start + size] for start in starts])
+        times = interleaved({"cache": warm, "DRAM": through}, seconds=1)
+        rows.append([size, calls * size / median(times["cache"]) / 1e9, CRC_DRAM / median(times["DRAM"]) / 1e9])
+    return rows
+
+
+def _crc(buffers: list[np.ndarray]) -> None:
+    for buffer in buffers:
+        kernels.crc32c(buffer)
+
+
+def encoding(dense: np.ndarray, dtype: str) -> list[list[str | float]]:
+    """Every layout of one tensor under every entropy stage, and what "disk" does."""
+    cold = cold_dense(dense)
+    contenders: dict[str, Callable[[], object]] = {}
+    for layout, params in CASES:
+        for entropy in ("huffman",) if LAYOUTS[layout].entropy_coded else ("none", "huffman", "zstd"):
+            run = partial(codec.encode, layout=layout, entropy=entropy, **params)
+            contenders[f"{case_name((layout, params))}, {entropy}"] = lambda run=run: run(cold.take())  # type: ignore[misc]
+    contenders['auto, objective="disk"'] = lambda: codec.encode(cold.take(), objective="disk")
+    contenders['auto, objective="memory"'] = lambda: codec.encode(cold.take(), objective="memory")
+    times = interleaved(contenders, seconds=2, least=3)
+    return [[dtype, name, dense.nbytes / median(t) / 1e6, dense.size / median(t) / 1e6] for name, t in times.items()]
+
+
+def main() -> None:
+    one_thread()
+    options = arguments(__doc__ or "").parse_args()
+    values = values_of(options.weights, SIDE * SIDE).reshape(SIDE, SIDE)
+    decoded, encoded = [], []
+    for dtype in DTYPES:
+        for sparsity in SPARSITIES:
+            note(f"decoding {dtype} at {sparsity:.0%}")
+            decoded += decoding(cast(codec.prune.magnitude(values, sparsity), dtype), dtype, f"{sparsity:.0%}")
+    note("checksums")
+    crc = checksums()
+    for dtype in DTYPES:
+        note(f"encoding {dtype}")
+        encoded += encoding(cast(codec.prune.magnitude(values, ENCODE_SPARSITY), dtype), dtype)
+    tables = [
+        Table(
+            f"decode(out=) of {SIDE} x {SIDE}, one thread, checksums included",
+            ["dtype", "zeros", "layout", "MB read", "ms", "GB/s of dense", "x memcpy"],
+            decoded,
+            left=3,
+        ),
+        Table("CRC-32C, GB/s by bytes a call", ["bytes", "from cache", "from DRAM"], crc),
+        Table(
+            f"encode of {SIDE} x {SIDE} at {ENCODE_SPARSITY:.0%} zeros, one thread",
+            ["dtype", "layout, entropy", "MB/s of dense", "million weights/s"],
+            encoded,
+            left=2,
+        ),
+    ]
+    slow = [
+        f"decode of {row[0]} {row[2]} at {row[1]} takes longer than memcpy: {row[-1]:.2f} times as fast"
+        for row in decoded
+        if row[0] == "F32" and str(row[2]).startswith("bitmap") and float(row[-1]) < 1
+    ]
+    emit(options, tables, slow)
+
+
+if __name__ == "__main__":
+    main()
