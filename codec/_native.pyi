@@ -65,12 +65,7 @@ class View:
         last: int,
         nonzero: int,
         kind: int,
-        rows: _U64,
-        cols: _U64,
-        gaps: _U64,
-        mask_bytes: _U64,
-        lane_bytes: _U64,
-        keys: _U64,
+        tables: dict[str, npt.NDArray[Any]],
     ) -> tuple[_Result, int, int]: ...
 
 @final
@@ -91,6 +86,8 @@ class Streams:
     @property
     def stored(self) -> int: ...
     @property
+    def refused(self) -> tuple[int, int] | None: ...
+    @property
     def dropped_negatives(self) -> int: ...
     def encode(self, dense: _Bytes, keep: _Bytes | None, threads: int) -> None: ...
     def encode_csr(self, starts: _I64, indices: _I64, values: _Bytes, threads: int) -> None: ...
@@ -100,12 +97,7 @@ class Streams:
         dense: _Bytes,
         keep: _Bytes | None,
         kind: int,
-        rows: _U64,
-        cols: _U64,
-        gaps: _U64,
-        mask_bytes: _U64,
-        lane_bytes: _U64,
-        keys: _U64,
+        tables: dict[str, npt.NDArray[Any]],
     ) -> tuple[int, int, int]: ...
     def sizes(self, stream: int, out: _U64) -> None: ...
     def part(self, segment: int, stream: int) -> bytes: ...

@@ -1,6 +1,6 @@
 """Predicted sizes, and the choice of a layout by them: the same code for ``encode`` and for ``encoded_nbytes``."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from codec.entropy import check_entropy, choose_code
 from codec.errors import ArgumentError
 from codec.geometry import Grid, check_row_dims, matrix_shape
 from codec.layouts import LAYOUTS, Counts, layout_named
+from codec.layouts.gaps import expected
 from codec.source import check_zero
 from codec.stats import TensorStats
 from codec.streams import CODE_HEADER, Target, huffman_bytes
@@ -61,8 +62,8 @@ class Wish:
 
     @property
     def needs_stats(self) -> bool:
-        """Whether the choice depends on more than how many entries are stored."""
-        return self.layout == "auto" and self.objective == "disk"
+        """Whether the choice of the layout, or of parameters left out, depends on more than the count of entries."""
+        return self.objective != "speed" if self.layout == "auto" else not layout_named(self.layout).known(self.params)
 
 
 def target(
@@ -75,10 +76,13 @@ def target(
     row_dims: int,
     grid: Grid,
     zero: str,
+    counts: Counts,
 ) -> Target:
-    """A frame to be: ``layout`` with ``params`` completed and checked."""
+    """A frame to be: ``layout`` with ``params`` completed, by ``counts`` where size decides, and checked."""
     found = layout_named(layout)
-    return Target(element_type(dtype), shape, row_dims, grid, found, found.params(params, grid), zero, wish.stage)
+    element = element_type(dtype)
+    chosen = found.decide(found.params(params, grid), grid, element, counts)
+    return Target(element, shape, row_dims, grid, found, chosen, zero, wish.stage)
 
 
 def predict(to: Target, counts: Counts, negative_zeros: int) -> int:
@@ -113,16 +117,11 @@ def candidates(wish: Wish, stats: TensorStats, *, most: int) -> list[Target]:
         "row_dims": stats.row_dims,
         "grid": stats.grid,
         "zero": stats.zero,
+        "counts": stats.counts,
     }
     targets = [target(wish, name, params, **described) for name, params in _candidates(wish.objective)]
     sizes = [predict(t, stats.counts, stats.negative_zeros) for t in targets]
     return [targets[i] for i in sorted(range(len(targets)), key=lambda i: sizes[i])[:most]]
-
-
-def by_counts(wish: Wish, nnz: int, to: Callable[[Wish, str, Mapping[str, Any]], Target]) -> Target:
-    """The smallest layout without an entropy stage: its bytes follow from the number of entries alone."""
-    targets = [to(wish, name, params) for name, params in _candidates("memory")]
-    return min(targets, key=lambda t: predict(t, Counts(nnz), 0))
 
 
 def _candidates(objective: str) -> list[tuple[str, Mapping[str, Any]]]:
@@ -216,7 +215,8 @@ def encoded_nbytes(
         dims = check_row_dims(shape, row_dims)
         grid = Grid.default(*matrix_shape(shape, dims), element.width)
         nnz = grid.size - round(float(sparsity) * grid.size)
-        counts, negative, zero = Counts(nnz, gaps=_geometric_gaps(nnz, grid)), 0, check_zero(zero)
+        counts = expected(Counts(nnz, gaps=_geometric_gaps(nnz, grid)), grid)
+        negative, zero = 0, check_zero(zero)
     wish = Wish(
         layout, layout_params, "disk", entropy if entropy is not None else "auto" if stats is not None else "none"
     )
@@ -224,7 +224,17 @@ def encoded_nbytes(
         if stats is None:
             raise ArgumentError('layout="auto" needs stats=tensor_stats(a)')
         return predict(candidates(wish, stats, most=1)[0], counts, negative)
-    to = target(wish, layout, layout_params, dtype=element.dtype, shape=shape, row_dims=dims, grid=grid, zero=zero)
+    to = target(
+        wish,
+        layout,
+        layout_params,
+        dtype=element.dtype,
+        shape=shape,
+        row_dims=dims,
+        grid=grid,
+        zero=zero,
+        counts=counts,
+    )
     return predict(to, counts, negative)
 
 

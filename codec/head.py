@@ -190,7 +190,8 @@ def _coding_fields(
 ) -> tuple[dict[str, Any], tuple[StreamHead, ...]]:
     params = fields["params"]
     try:
-        if not isinstance(params, dict) or layout.params(params, grid) != params or list(params) != sorted(params):
+        canonical = isinstance(params, dict) and layout.params(params, grid) == params and layout.decided(params)
+        if not canonical or list(params) != sorted(params):
             raise _refuse(f"parameters {params!r} are not those of layout {layout.name}", PREFIX.size)
     except FormatError:
         raise

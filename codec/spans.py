@@ -81,8 +81,8 @@ class Spans:
         if not self._zstd[number]:
             return stream
         grid = self.head.grid
-        # No stream takes more than eight bytes for each element and a pointer for each row.
-        most = 8 * grid.segment_rows * grid.segment_cols + 4 * (grid.segment_rows + 1)
+        # No stream takes more than 16 bytes for each element and a pointer for each row.
+        most = 16 * grid.segment_rows * grid.segment_cols + 4 * (grid.segment_rows + 1)
         stored, bounds, checksums, _, shared = stream
         if shared:
             first, last = 0, min(1, grid.segments)

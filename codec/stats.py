@@ -65,13 +65,20 @@ class TensorStats:
         return 1 - self.nnz / self.size if self.size else 0.0
 
 
-def _tables(grid: Grid, width: int) -> list[np.ndarray]:
-    return [np.zeros(n, np.uint64) for n in (grid.rows * grid.across, grid.cols, 256, 256, 256, histogram_size(width))]
+_BY_SEGMENT = ("escapes", "fillers", "zero_escapes")
 
 
-def _counts(nnz: int, tables: list[np.ndarray], or_of_keys: int) -> Counts:
-    rows, cols, gaps, mask_bytes, lane_bytes, keys = tables
-    return Counts(nnz, rows, cols, gaps, mask_bytes, lane_bytes, keys, or_of_keys)
+def _tables(grid: Grid, width: int) -> dict[str, np.ndarray]:
+    sizes = {"rows": grid.rows * grid.across, "cols": grid.cols, "gaps": 256, "mask_bytes": 256, "lane_bytes": 256}
+    sizes |= {"gap_lengths": 65536, "zero_gap_lengths": 65536, "parts": grid.segments, "keys": histogram_size(width)}
+    sizes |= dict.fromkeys(_BY_SEGMENT, 16 * grid.segments)
+    return {name: np.zeros(n, np.uint64) for name, n in sizes.items()} | {"lengths": np.zeros(2 * 65536, np.uint32)}
+
+
+def _counts(nnz: int, tables: dict[str, np.ndarray], every: int) -> Counts:
+    del tables["lengths"]  # room for one segment, not a result
+    tables |= {name: tables[name].reshape(-1, 16) for name in _BY_SEGMENT}
+    return Counts(nnz, **tables, or_of_keys=every)
 
 
 def stats_of(source: Source) -> TensorStats:
@@ -90,7 +97,7 @@ def stats_of(source: Source) -> TensorStats:
         (),
         1,
     )
-    nnz, negative, every = native.measure(source.dense, source.keep, kernels.kind_code(element.kind), *tables)
+    nnz, negative, every = native.measure(source.dense, source.keep, kernels.kind_code(element.kind), tables)
     return TensorStats(
         source.shape, element.dtype, source.row_dims, source.zero, negative, _counts(nnz, tables, every), grid
     )
@@ -103,7 +110,7 @@ def stats_of_spans(spans: Spans, threads: int) -> TensorStats:
     nnz = every = 0
     for view, first, last in spans.views(0, head.grid.segments, threads):
         result, stored, keys = view.measure(
-            first, last, head.element.nonzero_bits(head.zero), kernels.kind_code(head.element.kind), *tables
+            first, last, head.element.nonzero_bits(head.zero), kernels.kind_code(head.element.kind), tables
         )
         spans.raise_for(result)
         nnz, every = nnz + stored, every | keys

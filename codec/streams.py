@@ -15,6 +15,7 @@ from codec.entropy import (
     histogram_size,
     zstd_compress,
 )
+from codec.errors import ArgumentError
 from codec.layouts import StreamKind
 
 # Bytes of a stream tried with zstandard before all of it is.
@@ -62,6 +63,11 @@ def pack(target: Target, fill: Callable[[_native.Streams], int], threads: int) -
         len(kinds),
     )
     negative_zeros = fill(native)
+    if native.refused is not None:
+        segment, position = native.refused
+        at = grid.place(segment)
+        row, col = at.row + position // at.cols, at.col + position % at.cols
+        raise ArgumentError(f"row {row}, column {col}: {target.layout.refusal(target.params)}")
     coded = [_code_stream(native, number, kind, target, threads) for number, kind in enumerate(kinds)]
     sizes = np.array([_sizes(native, number, grid.segments) for number in range(len(kinds))])
     streams = [

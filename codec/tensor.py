@@ -8,12 +8,13 @@ from typing import Any, Self
 import numpy as np
 
 from codec import _native, interop, kernels, product
-from codec.choose import Wish, by_counts, candidates, fastest, target
+from codec.choose import Wish, candidates, fastest, target
 from codec.errors import ArgumentError
 from codec.frame import Head
 from codec.geometry import Grid
 from codec.head import Read, parse, read_head
 from codec.indexing import take
+from codec.layouts import Counts
 from codec.source import source_of
 from codec.spans import Spans, check_out, in_memory, on_demand
 from codec.stats import TensorStats, stats_of, stats_of_spans
@@ -228,7 +229,7 @@ class PackedTensor:
 
         return _best(wish, lambda: stats_of_spans(self.spans, count), self.nnz, self._target, fill, count)
 
-    def _target(self, wish: Wish, layout: str, params: Mapping[str, Any]) -> Target:
+    def _target(self, wish: Wish, layout: str, params: Mapping[str, Any], counts: Counts) -> Target:
         head = self.spans.head
         return target(
             wish,
@@ -239,6 +240,7 @@ class PackedTensor:
             row_dims=head.row_dims,
             grid=head.grid,
             zero=head.zero,
+            counts=counts,
         )
 
     def to_scipy(self, format: str = "csr") -> Any:
@@ -314,22 +316,22 @@ def _best(
     wish: Wish,
     stats: Callable[[], TensorStats],
     nnz: int | None,
-    to: Callable[[Wish, str, Mapping[str, Any]], Target],
+    to: Callable[[Wish, str, Mapping[str, Any], Counts], Target],
     fill: Callable[[_native.Streams], int],
     threads: int,
 ) -> PackedTensor:
     """Make the frame that was wished for; of two candidates for "disk" the smaller."""
     if wish.layout != "auto":
-        return _packed(to(wish, wish.layout, wish.params), fill, threads)
+        counts = stats().counts if wish.needs_stats else Counts(0)
+        return _packed(to(wish, wish.layout, wish.params, counts), fill, threads)
     counted = stats() if wish.needs_stats or nnz is None else None
     if wish.needs_stats and counted is not None:
-        frames = [_packed(t, fill, threads) for t in candidates(wish, counted, most=2)]
+        exact = wish.stage == "none"
+        frames = [_packed(t, fill, threads) for t in candidates(wish, counted, most=1 if exact else 2)]
         return min(frames, key=lambda p: p.nbytes)
-    stored = counted.nnz if counted is not None else nnz or 0
-    if wish.objective == "memory":
-        return _packed(by_counts(wish, stored, to), fill, threads)
-    probe = to(wish, "dense", {})
-    return _packed(to(wish, *fastest(stored, probe.grid)), fill, threads)
+    counts = counted.counts if counted is not None else Counts(nnz or 0)
+    probe = to(wish, "dense", {}, counts)
+    return _packed(to(wish, *fastest(counts.nnz, probe.grid), counts), fill, threads)
 
 
 def _packed(to: Target, fill: Callable[[_native.Streams], int], threads: int) -> PackedTensor:
@@ -409,7 +411,7 @@ def encode(
     source = source_of(a, zero=zero, mask=mask, row_dims=row_dims)
     count = kernels.thread_count(threads)
 
-    def to(wish: Wish, name: str, params: Mapping[str, Any]) -> Target:
+    def to(wish: Wish, name: str, params: Mapping[str, Any], counts: Counts) -> Target:
         return target(
             wish,
             name,
@@ -419,6 +421,7 @@ def encode(
             row_dims=source.row_dims,
             grid=source.grid,
             zero=source.zero,
+            counts=counts,
         )
 
     def fill(native: _native.Streams) -> int:
@@ -441,14 +444,16 @@ def from_csr(
     empty = source_of(np.zeros(0, values.dtype), zero=zero)
     grid = Grid.default(*shape, empty.element.width)
 
-    def to(wish: Wish, name: str, params: Mapping[str, Any]) -> Target:
-        return target(wish, name, params, dtype=values.dtype, shape=shape, row_dims=1, grid=grid, zero=zero)
+    def to(wish: Wish, name: str, params: Mapping[str, Any], counts: Counts) -> Target:
+        return target(
+            wish, name, params, dtype=values.dtype, shape=shape, row_dims=1, grid=grid, zero=zero, counts=counts
+        )
 
     def fill(native: _native.Streams) -> int:
         native.encode_csr(starts, indices, kernels.octets(values), count)
         return 0
 
-    plain = _packed(to(Wish("bitmap", {}, "memory", "none"), "bitmap", {}), fill, count)
+    plain = _packed(to(Wish("bitmap", {}, "memory", "none"), "bitmap", {}, Counts(0)), fill, count)
     return (
         plain
         if wish.layout == "bitmap" and not wish.params and wish.stage == "none"

@@ -104,6 +104,7 @@ cdef extern from "engine.hpp" namespace "codec" nogil:
         bint shared[4]
         uint64_t stored
         uint64_t dropped_negatives
+        uint64_t refused
 
     cdef struct Geometry:
         uint64_t rows
@@ -120,6 +121,13 @@ cdef extern from "engine.hpp" namespace "codec" nogil:
         uint64_t* gaps
         uint64_t* mask_bytes
         uint64_t* lane_bytes
+        uint64_t* gap_lengths
+        uint64_t* zero_gap_lengths
+        uint64_t* parts
+        uint64_t* escapes
+        uint64_t* fillers
+        uint64_t* zero_escapes
+        uint32_t* lengths
         uint64_t* keys
         uint64_t or_of_keys
         uint64_t stored
@@ -311,13 +319,12 @@ cdef class View:
             r = c_entries(self.view, nonzero, first, last, &starts[0], columns, items, room, &count)
         return _result(r), count
 
-    def measure(self, uint64_t first, uint64_t last, uint64_t nonzero, uint8_t kind, uint64_t[::1] rows, uint64_t[::1] cols,
-                uint64_t[::1] gaps, uint64_t[::1] mask_bytes, uint64_t[::1] lane_bytes, uint64_t[::1] keys):
-        """Adds up what sizes depend on; (result, stored, OR of the values' keys)."""
+    def measure(self, uint64_t first, uint64_t last, uint64_t nonzero, uint8_t kind, dict tables):
+        """Adds up what sizes depend on into arrays by the names of Measures; (result, stored, OR of the values' keys)."""
         cdef Measures m
         cdef Result r
         self._check_range(first, last)
-        _measures(m, self.view.rows * _across(self.view.cols, self.view.segment_cols), self.view.cols, self.view.width, rows, cols, gaps, mask_bytes, lane_bytes, keys)
+        _measures(m, self.view.rows * _across(self.view.cols, self.view.segment_cols), self.view.cols, self.segments, self.view.width, tables)
         with nogil:
             r = c_measure_view(self.view, nonzero, first, last, <Kind>kind, m)
         return _result(r), m.stored, m.or_of_keys
@@ -331,14 +338,30 @@ cdef inline uint64_t _across(uint64_t cols, uint32_t segment_cols) noexcept:
     return (cols + segment_cols - 1) // segment_cols if segment_cols else 0
 
 
-cdef _measures(Measures& m, uint64_t n_rows, uint64_t n_cols, uint32_t width, uint64_t[::1] rows, uint64_t[::1] cols,
-               uint64_t[::1] gaps, uint64_t[::1] mask_bytes, uint64_t[::1] lane_bytes, uint64_t[::1] keys):
-    if (<uint64_t>rows.shape[0] != n_rows or <uint64_t>cols.shape[0] != n_cols or gaps.shape[0] != 256
-            or mask_bytes.shape[0] != 256 or lane_bytes.shape[0] != 256 or keys.shape[0] != (256 if width == 1 else 65536)):
-        raise ValueError("arrays of another size")
-    m.rows = &rows[0] if n_rows else NULL
-    m.cols = &cols[0] if n_cols else NULL
-    m.gaps, m.mask_bytes, m.lane_bytes, m.keys = &gaps[0], &mask_bytes[0], &lane_bytes[0], &keys[0]
+cdef uint64_t* _table(dict tables, str name, uint64_t size) except? NULL:
+    cdef uint64_t[::1] table = tables[name]
+    if <uint64_t>table.shape[0] != size:
+        raise ValueError(f"{name} of another size")
+    return &table[0] if size else NULL
+
+
+cdef _measures(Measures& m, uint64_t n_rows, uint64_t n_cols, uint64_t n_segments, uint32_t width, dict tables):
+    cdef uint32_t[::1] lengths = tables["lengths"]
+    if lengths.shape[0] != 2 * 65536:
+        raise ValueError("lengths of another size")
+    m.lengths = &lengths[0]
+    m.rows = _table(tables, "rows", n_rows)
+    m.cols = _table(tables, "cols", n_cols)
+    m.gaps = _table(tables, "gaps", 256)
+    m.mask_bytes = _table(tables, "mask_bytes", 256)
+    m.lane_bytes = _table(tables, "lane_bytes", 256)
+    m.gap_lengths = _table(tables, "gap_lengths", 65536)
+    m.zero_gap_lengths = _table(tables, "zero_gap_lengths", 65536)
+    m.parts = _table(tables, "parts", n_segments)
+    m.escapes = _table(tables, "escapes", 16 * n_segments)
+    m.fillers = _table(tables, "fillers", 16 * n_segments)
+    m.zero_escapes = _table(tables, "zero_escapes", 16 * n_segments)
+    m.keys = _table(tables, "keys", 256 if width == 1 else 65536)
     m.or_of_keys = m.stored = m.dropped_negatives = 0
 
 
@@ -404,8 +427,7 @@ cdef class Streams:
             r = c_transcode(source.view, self.geometry.nonzero, first, last, self.layout, self.params, self.streams, threads)
         return _result(r)
 
-    def measure(self, const uint8_t[::1] dense, keep, uint8_t kind, uint64_t[::1] rows, uint64_t[::1] cols, uint64_t[::1] gaps,
-                uint64_t[::1] mask_bytes, uint64_t[::1] lane_bytes, uint64_t[::1] keys):
+    def measure(self, const uint8_t[::1] dense, keep, uint8_t kind, dict tables):
         """Adds up what sizes depend on, encoding nothing; returns (stored, dropped negatives, OR of the values' keys)."""
         cdef const uint8_t[::1] kept
         cdef const uint8_t* kept_at = NULL
@@ -413,7 +435,7 @@ cdef class Streams:
         cdef Status status
         if <uint64_t>dense.shape[0] != self.geometry.rows * self.geometry.cols * self.geometry.width:
             raise ValueError("dense of another size")
-        _measures(m, self.geometry.rows * _across(self.geometry.cols, self.geometry.segment_cols), self.geometry.cols, self.geometry.width, rows, cols, gaps, mask_bytes, lane_bytes, keys)
+        _measures(m, self.geometry.rows * _across(self.geometry.cols, self.geometry.segment_cols), self.geometry.cols, self.streams.segments, self.geometry.width, tables)
         if keep is not None:
             kept = keep
             if <uint64_t>kept.shape[0] != self.geometry.rows * self.geometry.cols:
@@ -428,6 +450,11 @@ cdef class Streams:
     def stored(self):
         """Entries stored so far."""
         return self.streams.stored
+
+    @property
+    def refused(self):
+        """(segment, position) of the first entry that the layout cannot say, or None."""
+        return None if self.streams.refused == <uint64_t>-1 else (self.streams.refused >> 32, self.streams.refused & 0xFFFFFFFF)
 
     @property
     def dropped_negatives(self):

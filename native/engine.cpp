@@ -107,9 +107,9 @@ Result open(const View& v, uint64_t segment, bool always, bool flat, Workspace& 
       return r;
     }
     if (stream.code) {
-      // No stream of a layout takes more than eight bytes for each element (order "lanes" has a word for a column of one
-      // row) and a pointer for each row; and no more room is made than the part says it needs.
-      uint64_t limit = uint64_t(p.rows) * p.cols * 8 / stream.code->width + p.rows + 1, claimed = 0, items = 0;
+      // No stream of a layout takes more than 16 bytes for each element (run_length has two u64 for a pair of eight-byte
+      // values) and a pointer for each row; and no more room is made than the part says it needs.
+      uint64_t limit = uint64_t(p.rows) * p.cols * 16 / stream.code->width + p.rows + 1, claimed = 0, items = 0;
       memcpy(&claimed, data, size < 4 ? 0 : 4);
       if (claimed < limit) limit = claimed;
       if (!work.coded[s].reserve(limit * stream.code->width + kSlack)) return failed(Status::no_memory);
@@ -179,7 +179,7 @@ Result flatten(const View& v, uint64_t segment, uint64_t nonzero, Workspace& wor
   if (!read.ok()) return read;
   if (turned) kernels().pack_flat(work.dense.data, mask, n, v.width, work.values.data);
   Place p = place(v, segment);
-  flat = {p.rows, p.cols, v.width, count, mask, work.values.data, nullptr, {}};
+  flat = {p.rows, p.cols, v.width, count, mask, work.values.data, nullptr, {}, nullptr};
   return Result();
 }
 
@@ -446,7 +446,7 @@ Result measure(const View& v, uint64_t nonzero, uint64_t first, uint64_t last, K
     }
     Place p = place(v, segment);
     m.stored += flat.count;
-    kernels().measure(flat, kind, row, p.col, m);
+    kernels().measure(flat, kind, row, p.col, segment, m);
     row += p.rows;
   }
   work.trim();

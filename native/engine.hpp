@@ -39,7 +39,7 @@ struct Kernels {
   uint64_t (*append_panel)(const Panel&, uint32_t cols, uint32_t width, uint64_t* mask, uint8_t* values,
                            uint64_t count);
   void (*index_panel)(Panel&, Scratch&);
-  void (*measure)(const Flat&, Kind, uint64_t row, uint64_t col, Measures&);
+  void (*measure)(const Flat&, Kind, uint64_t row, uint64_t col, uint64_t segment, Measures&);
 
   void (*key_histogram)(const uint8_t*, uint64_t n, uint32_t width, Kind, uint64_t* histogram, uint64_t* or_of_keys);
   uint64_t (*huffman_size)(const HuffmanCode&, const uint8_t*, uint64_t n);
@@ -132,6 +132,7 @@ struct Streams {
   Part* part;  // [segment * streams + stream]
   bool shared[kStreams];
   uint64_t stored, dropped_negatives;
+  uint64_t refused;  // segment * 2^32 + position of the first entry that the layout cannot say; ~0: none
 };
 
 struct Geometry {

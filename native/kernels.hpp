@@ -60,8 +60,8 @@ struct Panel {
 
 inline uint64_t words(uint64_t length) { return (length + 63) / 64; }
 
-enum class Layout : uint32_t { dense, csr, bitmap, huffman };
-constexpr uint32_t kLayouts = 4;
+enum class Layout : uint32_t { dense, csr, bitmap, huffman, relative_index, run_length };
+constexpr uint32_t kLayouts = 6;
 constexpr uint32_t kStreams = 4;  // the most streams that a layout has
 
 // A layout's parameters, in the order in which its Python file lists them; what they mean stands in its own file here.
@@ -77,12 +77,17 @@ struct Span {
 
 // Streams that all segments share have one part, segment 0's; every segment's reader and writer sees it (spec section 4.4).
 
+// Gap codes unpacked at a time.
+constexpr uint32_t kCodes = 1024;
+
 // Room for one panel in any form, and for its values in the accumulator's type. One per worker.
 struct Scratch {
   uint64_t mask[kPanel + 2];  // one word per line at worst (lines of one element), and room to read past
   uint16_t index[kPanel + 64];
   uint32_t starts[kPanel + 1];
   uint64_t values[kPanel + 64];
+  uint64_t decoded[kPanel + 64];  // values that a layout does not store side by side
+  uint16_t codes[kCodes + 16];
 };
 
 // One segment being read: its streams after the entropy stage, and how far each has been used.
@@ -104,6 +109,7 @@ struct Flat {
   const uint8_t* values;  // count items and slack
   uint8_t* dense;         // room for rows * cols items, for writers that walk in another order
   Span shared[kStreams];  // what the shared streams hold
+  uint64_t* refused;      // position of the first entry that the layout cannot say, ~0 while there is none
 };
 
 // What a tensor's sizes depend on (stats.inc). The arrays are the caller's, zeroed.
@@ -113,7 +119,15 @@ struct Measures {
   uint64_t* gaps;        // 256: items of layout huffman's stream "gaps"
   uint64_t* mask_bytes;  // 256: of bitmap's stream "mask", order "rows"
   uint64_t* lane_bytes;  // 256: the same, order "lanes"
-  uint64_t* keys;        // 65536 (256 for one-byte values): top bits of the values' keys
+  uint64_t*
+      gap_lengths;  // 65536: zeros before each entry, over the flattened segment; the last bin for that many or more
+  uint64_t* zero_gap_lengths;  // 65536: entries before each zero
+  uint64_t* parts;             // stored entries of each segment
+  uint64_t* escapes;           // 16 a segment: for k = 1 to 16, how often 2^k - 1 fits into the gaps
+  uint64_t* fillers;           // 16 a segment: 2^k
+  uint64_t* zero_escapes;      // 16 a segment: 2^k - 1 into the gaps before zeros
+  uint32_t* lengths;           // 2 * 65536, zero before and after: room to count a segment's gaps
+  uint64_t* keys;              // 65536 (256 for one-byte values): top bits of the values' keys
   uint64_t or_of_keys;
   uint64_t stored, dropped_negatives;
 };

@@ -18,6 +18,7 @@ Streams* new_streams(uint64_t segments, uint32_t streams) {
   Streams* s = static_cast<Streams*>(calloc(1, sizeof(Streams)));
   if (!s) return nullptr;
   s->segments = segments;
+  s->refused = ~uint64_t{0};
   s->streams = streams;
   s->part = static_cast<Part*>(calloc(segments * streams + 1, sizeof(Part)));
   if (s->part) return s;
@@ -60,7 +61,16 @@ Status write_segment(Layout layout, const Params& params, Flat flat, Streams* st
     out[s] = parts[s].data = static_cast<uint8_t*>(malloc(bytes[s] + kSlack));
     if (!out[s]) return Status::no_memory;
   }
+  uint64_t refused = ~uint64_t{0};
+  flat.refused = &refused;
   kernel.write(flat, params, out, bytes);
+  if (~refused) {
+    refused |= segment << 32;
+    uint64_t first = __atomic_load_n(&streams->refused, __ATOMIC_RELAXED);
+    while (refused < first &&
+           !__atomic_compare_exchange_n(&streams->refused, &first, refused, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    }
+  }
   for (uint32_t s = 0; s < streams->streams; ++s) {
     if (streams->shared[s]) continue;
     parts[s].size = bytes[s];
@@ -89,7 +99,7 @@ Status begin_flat(const Geometry& g, const Place& p, Workspace& work, Flat& flat
     return Status::no_memory;
   uint64_t* mask = reinterpret_cast<uint64_t*>(work.mask.data);
   mask[words(n)] = mask[words(n) + 1] = 0;
-  flat = {p.rows, p.cols, g.width, 0, mask, work.values.data, nullptr, {}};
+  flat = {p.rows, p.cols, g.width, 0, mask, work.values.data, nullptr, {}, nullptr};
   return Status::ok;
 }
 
@@ -159,7 +169,7 @@ Status measure(const Geometry& g, Kind kind, const uint8_t* dense, const uint8_t
                                   g.width, g.nonzero, g.negative, reinterpret_cast<uint64_t*>(work.mask.data),
                                   work.values.data, &m.dropped_negatives);
     m.stored += flat.count;
-    kernels().measure(flat, kind, row, p.col, m);
+    kernels().measure(flat, kind, row, p.col, i, m);
     row += p.rows;
   }
   work.trim();

@@ -14,6 +14,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "bitmap": ("bitmap", {"order": "rows"}),
     "bitmap_lanes": ("bitmap", {"order": "lanes"}),
     "huffman": ("huffman", {"max_length": 12}),
+    "relative": ("relative_index", {"bits": 3, "filler": "escape", "of": "nonzeros"}),
+    "relative_fillers": ("relative_index", {"bits": 2, "filler": "value", "of": "nonzeros"}),
+    "relative_zeros": ("relative_index", {"bits": 1, "filler": "escape", "of": "zeros"}),
+    "run_length": ("run_length", {"bits": 5}),
 }
 
 
@@ -133,9 +137,52 @@ def csr() -> Iterator[Case]:
     yield frame_case("csr_index_8_widest", "5.2", edge, "U8", "csr")
 
 
+def gaps() -> Iterator[Case]:
+    """Gaps at the edges of 5.5 and 5.6, every number of bits, and last words filled to every degree."""
+    for bits in range(1, 17):
+        line = np.zeros((1, 70000 if bits == 16 else 1100), np.uint16)
+        for gap in range(max(0, (1 << bits) - 2), (1 << bits) + 2):
+            at = int(np.flatnonzero(line)[-1]) + 1 if line.any() else 0
+            if at + gap < line.size:
+                line[0, at + gap] = 0x8001
+        line[0, -1] = 7
+        for filler in ("escape", "value"):
+            params = {"bits": bits, "filler": filler}
+            yield frame_case(f"relative_{filler}_bits_{bits}", "5.5", line, "I16", "relative", params=params)
+        yield frame_case(f"run_length_bits_{bits}", "5.6", line, "I16", "run_length", params={"bits": bits})
+    for gap in (2, 3, 4, 5, 7, 8, 9):
+        far = np.zeros((1, 40), np.uint8)
+        far[0, [gap, gap + 2]] = 7
+        for variant in ("relative", "relative_fillers"):
+            yield frame_case(f"{variant}_gap_{gap}", "5.5", far, "U8", variant, params={"bits": 2})
+        yield frame_case(f"run_length_gap_{gap}", "5.6", far, "U8", "run_length", params={"bits": 2})
+        yield frame_case(
+            f"relative_zeros_gap_{gap}", "5.5", (far == 0).astype(np.uint8), "U8", "relative_zeros", params={"bits": 2}
+        )
+    # Kept zeros that are no fillers: other codes than top, and -0.0 behind top.
+    kept = np.zeros((1, 12), "<u2")
+    kept[0, [3, 9]] = [0x8000, 0x3F80]
+    keep = np.zeros((1, 12), bool)
+    keep[0, [3, 5, 6]] = True
+    for variant in ("relative_fillers", "run_length"):
+        yield frame_case(f"{variant}_kept_no_fillers", "5.5", kept, "BF16", variant, keep=keep, params={"bits": 2})
+    for count in range(1, 8):
+        full = sample((1, count), "U8", 100, seed=600 + count)
+        for bits in (1, 5, 16):
+            yield frame_case(
+                f"run_length_{count}_pairs_bits_{bits}", "5.6", full, "U8", "run_length", params={"bits": bits}
+            )
+    for bits in (1, 16):
+        wide = sample((2, 5), "F64", 60, seed=610)
+        yield frame_case(
+            f"run_length_words_of_128_bits_{bits}", "5.6", wide, "F64", "run_length", params={"bits": bits}
+        )
+
+
 def codings() -> Iterator[Case]:
     """The entropy stage on the streams of other layouts."""
     streams = {"dense": ["values"], "csr": ["rows", "columns", "values"], "bitmap": ["mask", "values"]}
+    streams |= {"relative_index": ["gaps", "values"], "run_length": ["words"]}
     for number, (variant, (layout, _)) in enumerate(VARIANTS.items()):
         if layout == "huffman":
             continue
@@ -208,5 +255,5 @@ def codes() -> Iterator[Case]:
 
 
 def decode_cases() -> Iterator[Case]:
-    for group in (shapes, types, special_bits, csr, codings, codes):
+    for group in (shapes, types, special_bits, csr, gaps, codings, codes):
         yield from group()

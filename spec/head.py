@@ -42,6 +42,11 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], dict[str, tuple[Any, ...]]]] = {
     "dense": (("values",), {}),
     "csr": (("rows", "columns", "values"), {"index": (8, 16, 32), "of": ("nonzeros", "zeros")}),
     "bitmap": (("mask", "values"), {"order": ("rows", "lanes")}),
+    "relative_index": (
+        ("gaps", "values"),
+        {"bits": tuple(range(1, 17)), "filler": ("escape", "value"), "of": ("nonzeros", "zeros")},
+    ),
+    "run_length": (("words",), {"bits": tuple(range(1, 17))}),
     "huffman": (("gaps", "values"), {"max_length": tuple(range(8, 16))}),
 }
 CODINGS = ("none", "zstd", "huffman")
@@ -237,13 +242,15 @@ def read_header(raw: bytes) -> Head:
         need(type(found) is type(choices[0]) and found in choices, f"params: {key} is {found!r}")
     if layout == "csr":
         need(w <= 1 << params["index"], "params: index is too narrow for the segment")
+    if layout == "relative_index":
+        need(params["filler"] == "escape" or params["of"] == "nonzeros", "params: fillers between zeros")
     need(values == {"coding": "raw"}, "values: unknown coding")
     need(zero in ("value", "bits"), f"unknown zero rule {zero!r}")
     rest = rows * cols - integer(nnz, "nnz", rows * cols)
     integer(negative, "negative_zeros", 0 if zero == "bits" or negative_zero is None else rest)
     need(type(streams) is list and len(streams) == len(names), f"streams: expected {names}")
     longest = params.get("max_length", LIMITS["length"])
-    item_bits = {"values": bits, "rows": 32, "columns": params.get("index"), "mask": 8, "gaps": 8}
+    item_bits = {"values": bits, "rows": 32, "columns": params.get("index"), "mask": 8, "gaps": 8, "words": 64}
     listed = []
     for stream, name in zip(streams, names, strict=True):
         coding = stream.get("coding") if type(stream) is dict else None

@@ -101,20 +101,23 @@ def part_items(part: Part, count: int, exact: bool = True) -> np.ndarray:
         return np.array(coded_items(part, data, count, exact), unsigned)
     size = count * bits // 8
     if part.stream.coding == "zstd":
-        data = unzstd(data, size)
-    need(len(data) == size, f"part of stream {part.stream.name}: {len(data)} bytes, expected {size}")
+        data = unzstd(data, size, exact)
+    fits = len(data) == size if exact else len(data) <= size and len(data) * 8 % bits == 0
+    need(fits, f"part of stream {part.stream.name}: {len(data)} bytes, expected {size}")
     return np.frombuffer(data, unsigned)
 
 
-def unzstd(data: bytes, size: int) -> bytes:
-    """Section 6.1, zstd."""
+def unzstd(data: bytes, size: int, exact: bool) -> bytes:
+    """Section 6.1, zstd; ``size`` is what the content has, or at most."""
     try:
         about = zstandard.get_frame_parameters(data)
         need(
             data[:4] == b"\x28\xb5\x2f\xfd" and about.dict_id == 0 and not about.has_checksum,
             "zstd: other than allowed",
         )
-        need(about.content_size == size, f"zstd: content size {about.content_size}, expected {size}")
+        wrong = about.content_size != size if exact else about.content_size > size
+        need(not wrong, f"zstd: content size {about.content_size}, expected {size}")
+        size = about.content_size
         need(about.window_size <= max(size, LIMITS["window"]), f"zstd: a window of {about.window_size} bytes")
         # zstandard reads no block of an empty frame.
         need(size > 0 or data[zstandard.frame_header_size(data) :] == b"\x01\0\0", "zstd: more than an empty block")
@@ -132,6 +135,8 @@ def decode(head: Head, parts: list[Part], h: int, w: int) -> tuple[np.ndarray, i
     size, layout, params = h * w, head.info["layout"], head.info["params"]
     if layout == "dense":
         return part_items(parts[0], size), head.info["nnz"]
+    if layout in ("relative_index", "run_length"):
+        return gap_elements(head, parts, h, w)
     positions = {"csr": csr_positions, "bitmap": bitmap_positions, "huffman": huffman_positions}[layout]
     stored = positions(params, parts, h, w)
     values = part_items(parts[-1], len(stored))
@@ -176,6 +181,68 @@ def huffman_positions(params: dict[str, Any], parts: list[Part], h: int, w: int)
     stored = position[gaps != 255]
     need(len(stored) == 0 or stored[-1] < h * w, "huffman: position out of range")
     return np.asarray(stored)
+
+
+def gap_elements(head: Head, parts: list[Part], h: int, w: int) -> tuple[np.ndarray, int]:
+    """Sections 5.5 and 5.6: elements, and how many are stored."""
+    size, params = h * w, head.info["params"]
+    bits, value_bits = params["bits"], DTYPES[head.info["dtype"]].itemsize * 8
+    top, fillers = (1 << bits) - 1, params.get("filler", "value") == "value"
+    values: list[int] = []
+    if head.info["layout"] == "run_length":
+        codes, values = run_pairs(parts[0], size, bits, value_bits)
+    else:
+        codes = packed_codes(part_items(parts[0], 4 + -(-size * bits // 8), exact=False).tobytes(), bits)
+        if fillers:
+            values = part_items(parts[1], len(codes)).tolist()
+    listed, at = [], -1
+    placed = True
+    for number, code in enumerate(codes):
+        placed = code < top or (fillers and values[number] != 0)
+        at += code + 1 if placed or fillers else code
+        if placed:
+            listed.append(at)
+    need(placed, "gaps: the last code places nothing")
+    need(at < size, "gaps: position out of range")
+    out = np.zeros(size, f"<u{value_bits // 8}")
+    if fillers:
+        out[listed] = [value for code, value in zip(codes, values, strict=True) if code < top or value]
+        return out, len(listed)
+    stored = np.delete(np.arange(size), listed) if params["of"] == "zeros" else np.array(listed, np.int64)
+    out[stored] = part_items(parts[1], len(stored))
+    return out, len(stored)
+
+
+def packed_codes(data: bytes, bits: int) -> list[int]:
+    """Section 5.5, ``gaps``."""
+    need(len(data) >= 4, "gaps: no number of codes")
+    count = int.from_bytes(data[:4], "little")
+    need(len(data) == 4 + -(-count * bits // 8), "gaps: another number of codes than there are")
+    packed = int.from_bytes(data[4:], "little")
+    need(packed >> count * bits == 0, "gaps: padding")
+    return [packed >> number * bits & (1 << bits) - 1 for number in range(count)]
+
+
+def run_pairs(part: Part, size: int, bits: int, value_bits: int) -> tuple[list[int], list[int]]:
+    """Section 5.6: codes and values."""
+    width = 128 if value_bits == 64 else 64
+    pair = bits + value_bits
+    count = (width - 1) // pair
+    data = part_items(part, -(-size // count) * width // 64, exact=False).tobytes()
+    need(len(data) * 8 % width == 0, "words: half a word")
+    step = width // 8
+    words = [int.from_bytes(data[at : at + step], "little") for at in range(0, len(data), step)]
+    pairs = []
+    for number, word in enumerate(words):
+        need(word >> width - 1 == (number == len(words) - 1), "words: the top bit is not the last word's")
+        need(word >> count * pair & (1 << width - 1 - count * pair) - 1 == 0, "words: padding")
+        pairs += [word >> slot * pair & (1 << pair) - 1 for slot in range(count)]
+    filler = (1 << bits) - 1
+    whole = count * max(0, len(words) - 1)
+    while len(pairs) > whole and pairs[-1] == filler:
+        pairs.pop()
+    need(not words or len(pairs) > whole, "words: the last one holds nothing")
+    return [one & filler for one in pairs], [one >> bits for one in pairs]
 
 
 def read_frame(data: bytes) -> tuple[np.ndarray, dict[str, Any]]:

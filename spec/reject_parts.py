@@ -121,6 +121,88 @@ def layouts() -> Iterator[Bad]:
     yield gaps("more_gaps_than_elements", [0] * 5, (1, 4), (0, 1, 2, 3))
 
 
+def relative() -> Iterator[Bad]:
+    """Sections 5.5 and 5.6, from a row of 40 elements with codes 3, 3, 1 (fillers or escapes) or their like."""
+
+    def tensor(positions: tuple[int, ...] = (7, 9)) -> np.ndarray:
+        line = np.zeros((1, 40), np.uint8)
+        line[0, list(positions)] = 5
+        return line
+
+    def gaps(name: str, codes: list[int], filler: str = "escape", values: bytes = b"\5\5", **changed: Any) -> Bad:
+        params = {"bits": 2, "filler": filler, "of": changed.get("of", "nonzeros")}
+        line = tensor() if params["of"] == "nonzeros" else 5 * (tensor() == 0).astype(np.uint8)
+        draft = encode(line, "U8", "relative_index", params=params)
+        packed = sum(code << 2 * at for at, code in enumerate(codes)) | changed.get("padding", 0) << 2 * len(codes)
+        body = packed.to_bytes(changed.get("bytes", -(-2 * len(codes) // 8)), "little")
+        draft.parts[0][0] = struct.pack("<I", changed.get("count", len(codes))) + body
+        draft.parts[1][0] = values
+        draft.header["nnz"] = changed.get("nnz", 2)
+        return Bad(f"relative_{name}", "5.5", "format", draft.build())
+
+    # Right: 3 3 1 | 1 is positions 7 and 9; with fillers 3 3 0 | 1 is 8 and 10.
+    yield gaps("last_escape", [3, 3, 1, 1, 3])
+    yield gaps("only_escapes", [3], values=b"", nnz=0)
+    yield gaps("last_filler", [3, 3, 0, 1, 3], "value", b"\0\0\5\5\0")
+    yield gaps("position_out_of_range", [3] * 13 + [0, 0])
+    yield gaps("position_out_of_range_behind_fillers", [3] * 9 + [3, 0], "value", bytes(9) + b"\5\5")
+    yield gaps("count_more", [3, 3, 1, 1], count=5)
+    yield gaps("count_less", [3, 3, 1, 1], count=3)
+    yield gaps("count_within_padding", [3, 3, 1, 1, 0], count=4)
+    yield gaps("count_largest", [3, 3, 1, 1], count=2**32 - 1)
+    yield gaps("padding", [3, 3, 1, 1, 0], padding=1, values=b"\5\5\5", nnz=3)
+    yield gaps("byte_after", [3, 3, 1, 1], bytes=2)
+    yield gaps("value_missing", [3, 3, 1, 1], values=b"\5")
+    yield gaps("value_too_many", [3, 3, 1, 1], values=b"\5\5\5")
+    yield gaps("filler_missing", [3, 3, 0, 1], "value", b"\0\5\5")
+    yield gaps("filler_too_many", [3, 3, 0, 1], "value", b"\0\0\0\5\5")
+    yield gaps("fillers_counted", [3, 3, 0, 1], "value", b"\0\0\5\5", nnz=4)
+    yield gaps("miscounted", [3, 3, 1, 1], nnz=1)
+    yield gaps("zeros_out_of_range", [3] * 13 + [1], of="zeros", values=b"\5" * 38, nnz=38)
+    yield gaps("zeros_value_missing", [3, 3, 1, 1], of="zeros", values=b"\5" * 37, nnz=38)
+    for name, data in (("empty", b""), ("count_cut", b"\0\0\0")):
+        draft = encode(tensor(()), "U8", "relative_index", params={"bits": 2, "filler": "escape", "of": "nonzeros"})
+        draft.parts[0][0] = data
+        yield Bad(f"relative_gaps_{name}", "5.5", "format", draft.build())
+    draft = encode(tensor(), "U8", "relative_index", params={"bits": 2, "filler": "escape", "of": "zeros"})
+    draft.header["params"]["filler"] = "value"
+    yield Bad("relative_fillers_between_zeros", "5.5", "format", draft.build())
+
+    def words(
+        name: str, change: Callable[[list[int]], Any], positions: tuple[int, ...] = (7, 9), nnz: int | None = None
+    ) -> Bad:
+        draft = encode(tensor(positions), "U8", "run_length", params={"bits": 2})
+        found = list(struct.unpack(f"<{len(draft.parts[0][0]) // 8}Q", draft.parts[0][0]))
+        change(found)
+        draft.parts[0][0] = struct.pack(f"<{len(found)}Q", *found)
+        draft.header["nnz"] = draft.header["nnz"] if nnz is None else nnz
+        return Bad(f"run_length_{name}", "5.6", "format", draft.build())
+
+    last = 1 << 63
+    many = tuple(range(0, 40, 3))
+    fill = sum(3 << 10 * slot for slot in range(6))
+    yield words("no_last_word", lambda found: found.__setitem__(-1, found[-1] ^ last))
+    yield words("last_word_too_early", lambda found: found.__setitem__(0, found[0] | last), many)
+    yield words("word_after_last", lambda found: found.append(fill))
+    yield words(
+        "last_word_of_fillers", lambda found: found.__setitem__(slice(-1, None), [found[-1] ^ last, fill | last])
+    )
+    yield words("only_fillers", lambda found: found.__setitem__(0, fill | last), nnz=0)
+    yield words("padding_low", lambda found: found.__setitem__(0, found[0] | 1 << 60))
+    yield words("padding_high", lambda found: found.__setitem__(0, found[0] | 1 << 62))
+    yield words("padding_of_an_early_word", lambda found: found.__setitem__(0, found[0] | 1 << 62), many)
+    yield words("filled_with_zeros", lambda found: found.__setitem__(0, found[0] & ~(3 << 50)))
+    yield words("position_out_of_range", lambda found: found.append(found[0]) or found.__setitem__(0, fill), (7, 20))
+    yield words("miscounted", lambda found: None, nnz=3)
+    yield words("missing", lambda found: found.clear())
+    draft = encode(tensor(), "U8", "run_length", params={"bits": 2})
+    draft.parts[0][0] += b"\0" * 4
+    yield Bad("run_length_half_a_u64", "5.6", "format", draft.build())
+    draft = encode(tensor().astype("<u8"), "U64", "run_length", params={"bits": 2})
+    draft.parts[0][0] = draft.parts[0][0][:-8]
+    yield Bad("run_length_half_a_word", "5.6", "format", draft.build())
+
+
 def entropy() -> Iterator[Bad]:
     coded: dict[str, Any] = {"values": "huffman"}
 
@@ -227,5 +309,5 @@ def entropy() -> Iterator[Bad]:
 
 def part_cases() -> Iterator[Bad]:
     """Every vector of this file."""
-    for group in (layouts, entropy):
+    for group in (layouts, relative, entropy):
         yield from group()

@@ -214,7 +214,40 @@ def positions_of(
             gap, last = position - last - 1, position
             gaps += [255] * (gap // 255) + [gap % 255]
         return {"gaps": gaps}, flat
+    if layout in ("relative_index", "run_length"):
+        codes, order = codes_of(params, stored)
+        packed = "".join(format(code, f"0{params['bits']}b")[::-1] for code in codes)
+        return {"gaps": [*struct.pack("<I", len(codes)), *bit_string(packed)], "codes": codes}, np.array(
+            order, np.int64
+        )
     return {}, np.arange(h * w)
+
+
+def codes_of(params: dict[str, Any], stored: np.ndarray) -> tuple[list[int], list[int]]:
+    """Sections 5.5 and 5.6: codes, and the positions of the values, -1 for a filler."""
+    top = (1 << params["bits"]) - 1
+    fillers, zeros = params.get("filler", "value") == "value", params.get("of") == "zeros"
+    codes, order, last = [], [], -1
+    for position in np.flatnonzero(~stored if zeros else stored).tolist():
+        idle, rest = divmod(position - last - 1, top + fillers)
+        codes += [top] * idle + [rest]
+        order += [-1] * (idle * fillers) + [position]
+        last = position
+    return codes, np.flatnonzero(stored).tolist() if zeros else order
+
+
+def words_of(bits: int, codes: list[int], values: list[int], value_bits: int) -> list[int]:
+    """Section 5.6, as u64s."""
+    width, pair = (128 if value_bits == 64 else 64), bits + value_bits
+    count = (width - 1) // pair
+    pairs = [code | value << bits for code, value in zip(codes, values, strict=True)]
+    pairs += [(1 << bits) - 1] * (-len(pairs) % count)
+    words: list[int] = []
+    for at in range(0, len(pairs), count):
+        word = sum(one << slot * pair for slot, one in enumerate(pairs[at : at + count]))
+        word |= (at + count == len(pairs)) << width - 1
+        words += [word] if width == 64 else [word & (1 << 64) - 1, word >> 64]
+    return words
 
 
 def default_row_dims(shape: tuple[int, ...]) -> int:
@@ -249,19 +282,27 @@ def encode(
     cols = int(np.prod(bits.shape[row_dims:], dtype=np.int64))
     h, w = segment or ((rows, cols) if rows * cols else (0, 0))
     matrix, stored = bits.reshape(rows, cols), stored.reshape(rows, cols)
-    names = {"dense": [], "csr": ["rows", "columns"], "bitmap": ["mask"], "huffman": ["gaps"]}[layout]
-    items: dict[str, list[list[int]]] = {name: [] for name in [*names, "values"]}
+    names = {"dense": [], "csr": ["rows", "columns"], "bitmap": ["mask"], "huffman": ["gaps"]}
+    names |= {"relative_index": ["gaps"], "run_length": ["words"]}
+    listed = names[layout]
+    items: dict[str, list[list[int]]] = {name: [] for name in [*listed, *["values"][: layout != "run_length"]]}
     for top in range(0, rows, h or 1):
         for left in range(0, cols, w or 1):
             piece, there = matrix[top : top + h, left : left + w], stored[top : top + h, left : left + w]
             if piece.size:
                 found, order = positions_of(layout, params, there, w)
-                for name in names:
+                values = np.append(piece.ravel(), piece.dtype.type(0))[
+                    order
+                ].tolist()  # a filler is what lies past the end
+                if layout == "run_length":
+                    items["words"].append(words_of(params["bits"], found["codes"], values, BITS[dtype]))
+                    continue
+                for name in listed:
                     items[name].append(found[name])
-                items["values"].append(piece.ravel()[order].tolist())
+                items["values"].append(values)
     streams, parts = [], []
     for name, segments in items.items():
-        width = {"rows": 32, "columns": params.get("index"), "values": BITS[dtype]}.get(name) or 8
+        width = {"rows": 32, "columns": params.get("index"), "values": BITS[dtype], "words": 64}.get(name) or 8
         kind = kind_of(dtype) if name == "values" else "unsigned"
         stream: dict[str, Any] = {"name": name, "length": 0, "coding": codings.get(name, "none")}
         if layout == "huffman":

@@ -3,8 +3,9 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from codec.dtypes import BY_NAME, ElementType
+from codec.dtypes import BY_NAME, ElementType, element_type
 from codec.layouts import LAYOUTS
+from codec.stats import tensor_stats
 
 # Every layout with every parameter that changes its bytes.
 LAYOUT_PARAMS = [(layout.name, dict(params)) for layout in LAYOUTS.values() for params in layout.variants]
@@ -20,6 +21,13 @@ def layout_id(case: tuple[str, dict[str, object]]) -> str:
 def entropies(layout: str) -> tuple[str, ...]:
     """The entropy stages that a layout takes."""
     return ("auto", "huffman") if LAYOUTS[layout].entropy_coded else ENTROPIES
+
+
+def complete(layout: str, params: dict[str, object], a: np.ndarray, zero: str = "value") -> dict[str, object]:
+    """A layout's parameters with every choice made for that matrix."""
+    stats = tensor_stats(a, zero=zero)
+    found = LAYOUTS[layout]
+    return found.decide(found.params(params, stats.grid), stats.grid, element_type(a.dtype), stats.counts)
 
 
 def seeded(shape: tuple[int, ...], element: ElementType, sparsity: float, seed: int = 0) -> np.ndarray:

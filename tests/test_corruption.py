@@ -19,12 +19,11 @@ import reader
 import writer
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import LAYOUT_PARAMS, layout_id, seeded
+from strategies import LAYOUT_PARAMS, complete, layout_id, seeded
 
 import codec
 from codec import kernels
 from codec.dtypes import element_type
-from codec.geometry import Grid
 from codec.layouts import LAYOUTS
 
 # Two segments, the last of them clipped: codec itself cuts only what has 2**18 elements.
@@ -43,10 +42,10 @@ every_case = pytest.mark.parametrize("number", range(len(CASES)), ids=[f"{layout
 def frame_of(number: int) -> bytes:
     """The frame of a case, every stream in its coding, from the plain writer."""
     layout, given, coding = CASES[number]
-    params = LAYOUTS[layout].params(given, Grid(*SHAPE, *SEGMENT))
     element = element_type("int16")
     # Small values, so that their Huffman code is small too.
     a = (seeded(SHAPE, element, 0.8, number) >> 12).view(element.unsigned)
+    params = complete(layout, given, a)
     streams = LAYOUTS[layout].streams(params, element)
     codings = {stream.name: coding for stream in streams}
     return writer.encode(a, element.name, layout, params=params, segment=SEGMENT, codings=codings).build()

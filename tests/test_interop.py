@@ -151,6 +151,10 @@ def test_any_entries(rows: int, cols: int, count: int, case: tuple[str, dict[str
     rng = np.random.default_rng(seed)
     where = (rng.integers(0, rows, count), rng.integers(0, cols, count))
     s = scipy.sparse.coo_array((rng.integers(-3, 4, count), where), shape=(rows, cols))
+    # Entries that cancel out are kept as zeros, which a layout with fillers may have to refuse.
+    if case[0] == "run_length" or case[1].get("filler") == "value":
+        s.sum_duplicates()
+        s.eliminate_zeros()
     p = codec.PackedTensor.from_scipy(s, layout=case[0], **case[1])
     same(p.to_dense(), s.toarray())
     x = rng.integers(-9, 9, cols)

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from strategies import ELEMENTS, LAYOUT_PARAMS, layout_id, seeded
+from strategies import ELEMENTS, LAYOUT_PARAMS, complete, layout_id, seeded
 
 import codec
 from codec import _native, kernels
@@ -57,8 +57,8 @@ def kernel_decode(
 def test_streams_are_the_references(case: tuple[str, dict], element: ElementType) -> None:
     layout = LAYOUTS[case[0]]
     for seed, shape in enumerate(SHAPES):
-        params = layout.params(case[1], Grid.default(*shape, element.width))
         a = seeded(shape, element, (0.2, 0.6, 0.95, 1.0, 0.0)[seed % 5], seed)
+        params = complete(case[0], case[1], a)
         streams, bits, stored = raw_streams(a, element, case[0], params)
         expected = layout.encode(bits, stored, params)
         assert [s.tobytes() for s in expected] == streams
@@ -74,8 +74,9 @@ def test_damaged_streams_are_refused_by_both_or_read_the_same_by_both(case: tupl
     rng = np.random.default_rng(7)
     refused = 0
     for seed, shape in enumerate([(3, 5), (2, 63), (65, 7), (4, 300), (1, 700)]):
-        params = layout.params(case[1], Grid.default(*shape, element.width))
-        streams, _, _ = raw_streams(seeded(shape, element, 0.8, seed), element, case[0], params)
+        a = seeded(shape, element, 0.8, seed)
+        params = complete(case[0], case[1], a)
+        streams, _, _ = raw_streams(a, element, case[0], params)
         for _ in range(150):
             damaged = list(streams)
             which = int(rng.integers(len(streams)))

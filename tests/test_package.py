@@ -95,7 +95,8 @@ def test_packages_have_no_cycles() -> None:
 def test_layouts_know_nothing_of_each_other() -> None:
     for path in (PACKAGE / "layouts").glob("*.py"):
         if path.stem not in ("__init__", "base"):
-            assert {name for name in imports(path) if name.startswith("layouts")} == {"layouts.base"}, path.name
+            known = {name for name in imports(path) if name.startswith("layouts")}
+            assert known - {"layouts.gaps"} == {"layouts.base"}, path.name  # what several of them have in common
 
 
 def test_importing_codec_imports_nothing_late() -> None:

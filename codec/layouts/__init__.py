@@ -9,8 +9,12 @@ from codec.layouts.bitmap import Bitmap
 from codec.layouts.csr import Csr
 from codec.layouts.dense import Dense
 from codec.layouts.huffman import Huffman
+from codec.layouts.relative_index import RelativeIndex
+from codec.layouts.run_length import RunLength
 
-LAYOUTS: Mapping[str, Layout] = {layout.name: layout for layout in (Dense(), Csr(), Bitmap(), Huffman())}
+LAYOUTS: Mapping[str, Layout] = {
+    layout.name: layout for layout in (Dense(), Csr(), Bitmap(), RelativeIndex(), RunLength(), Huffman())
+}
 
 __all__ = ["LAYOUTS", "Counts", "Histogram", "Layout", "StreamKind", "layout_named"]
 

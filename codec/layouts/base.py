@@ -38,6 +38,12 @@ class Counts:
         Stored entries of each matrix column.
     gaps : ndarray of uint64 or None, (256,)
         Items of layout huffman's gaps by value: zeros before an entry, 255 for each 255 of them.
+    gap_lengths, zero_gap_lengths : ndarray of uint64 or None, (65536,)
+        Zeros before each entry over the flattened segment, and entries before each zero; last bin: 65535 and more.
+    parts : ndarray of uint64 or None, (segments,)
+        Stored entries of each segment.
+    escapes, fillers, zero_escapes : ndarray of uint64 or None, (segments, 16)
+        In column k - 1: how often 2**k - 1 and 2**k fit into the gaps before entries, 2**k - 1 into those before zeros.
     mask_bytes, lane_bytes : ndarray of uint64 or None, (256,)
         Bytes of bitmap's mask by value, for order "rows" and "lanes".
     keys : ndarray of uint64 or None
@@ -50,6 +56,12 @@ class Counts:
     rows: np.ndarray | None = field(default=None, repr=False)
     cols: np.ndarray | None = field(default=None, repr=False)
     gaps: np.ndarray | None = field(default=None, repr=False)
+    gap_lengths: np.ndarray | None = field(default=None, repr=False)
+    zero_gap_lengths: np.ndarray | None = field(default=None, repr=False)
+    parts: np.ndarray | None = field(default=None, repr=False)
+    escapes: np.ndarray | None = field(default=None, repr=False)
+    fillers: np.ndarray | None = field(default=None, repr=False)
+    zero_escapes: np.ndarray | None = field(default=None, repr=False)
     mask_bytes: np.ndarray | None = field(default=None, repr=False)
     lane_bytes: np.ndarray | None = field(default=None, repr=False)
     keys: np.ndarray | None = field(default=None, repr=False)
@@ -87,6 +99,26 @@ class Layout(ABC):
     def check(self, params: dict[str, Any], grid: Grid) -> dict[str, Any]:
         """Checked parameters with every choice made; ArgumentError for one that cannot be."""
         return params
+
+    def decided(self, params: Params) -> bool:
+        """Whether ``params`` leaves nothing to ``decide``; only then can a frame record it."""
+        return True
+
+    def known(self, given: Params) -> bool:
+        """Whether ``decide`` needs no counts to complete the parameters given."""
+        return True
+
+    def decide(self, params: Params, grid: Grid, element: ElementType, counts: Counts) -> dict[str, Any]:
+        """Parameters with what depends on the tensor chosen too: by exact size if ``counts`` tells, else expected."""
+        return dict(params)
+
+    def refusal(self, params: Params) -> str:
+        """Why an entry cannot be stored, and the way out, where the native writer found one that it cannot say."""
+        return f"layout {self.name} cannot store this entry"
+
+    def ideal_bits(self, sparsity: float, value_bits: int, params: Params) -> float:
+        """Expected bits per element for independent zeros in an endless row: no headers, no segments."""
+        raise NotImplementedError
 
     def native(self, params: Params) -> tuple[int, ...]:
         """The parameters as the layout's native file numbers them."""

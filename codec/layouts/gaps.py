@@ -1,0 +1,157 @@
+"""Gaps: the elements before each listed one, as codes of k bits. Shared by relative_index, run_length and huffman.
+
+With top = 2**k - 1, a gap is written as q codes of top and one code r. With escapes q, r = divmod(gap, top) and the
+code top places nothing; with fillers q, r = divmod(gap, top + 1) and each of the q codes places a value of zero bits
+(spec sections 5.4 to 5.6).
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from codec.errors import ArgumentError, FormatError
+from codec.geometry import Grid
+from codec.layouts.base import Counts, Params
+
+MOST_BITS = 16
+
+
+def check_bits(bits: Any, name: str = "bits") -> None:
+    """An int from 1 to 16."""
+    if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= MOST_BITS:
+        raise ArgumentError(f"{name}={bits!r}; expected an int from 1 to {MOST_BITS}")
+
+
+def gaps_before(listed: np.ndarray) -> np.ndarray:
+    """The elements before each listed one, since the one before it, in row-major order."""
+    return np.asarray(np.diff(np.flatnonzero(listed), prepend=-1) - 1)
+
+
+def split(gaps: np.ndarray, step: int, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """Codes of the gaps, ``step`` elements to each code ``top`` that places none; and which codes place an entry."""
+    last = np.cumsum(gaps // step + 1) - 1
+    codes = np.full(int(last[-1]) + 1 if len(gaps) else 0, top, np.int64)
+    codes[last] = gaps % step
+    entry = np.zeros(len(codes), bool)
+    entry[last] = True
+    return codes, entry
+
+
+def join(codes: np.ndarray, entry: np.ndarray, step: int, size: int, stream: str) -> np.ndarray:
+    """Positions of the entries: the inverse of ``split``.
+
+    FormatError where the last code places none, or an entry lies outside.
+    """
+    if len(codes) and not entry[-1]:
+        raise FormatError("the last gap places no entry", stream=stream)
+    positions = (np.cumsum(np.where(entry, codes + 1, step)) - 1)[entry]
+    if len(positions) and positions[-1] >= size:
+        raise FormatError(f"an entry at {positions[-1]}, past the segment's {size} elements", stream=stream)
+    return np.asarray(positions)
+
+
+def pack(codes: np.ndarray, bits: int) -> np.ndarray:
+    """Codes side by side, least significant bit first; the last byte is filled with zeros."""
+    flags = codes[:, None] >> np.arange(bits) & 1
+    return np.packbits(flags.astype(bool).reshape(-1), bitorder="little")
+
+
+def unpack(packed: np.ndarray, count: int, bits: int, stream: str) -> np.ndarray:
+    """The inverse of ``pack``; FormatError for bytes that are not those of ``count`` codes, or other padding than 0."""
+    if len(packed) != -(-count * bits // 8):
+        raise FormatError(f"{len(packed)} bytes for {count} codes of {bits} bits", stream=stream)
+    flags = np.unpackbits(packed, bitorder="little")
+    if flags[count * bits :].any():
+        raise FormatError("a bit past the last code is set", stream=stream)
+    return np.asarray(flags[: count * bits].reshape(count, bits).astype(np.int64) @ (1 << np.arange(bits)))
+
+
+# Sizes ----------------------------------------------------------------------------------------------------------------
+
+
+def expected(counts: Counts, grid: Grid) -> Counts:
+    """``counts`` of which only the entries are known, completed by what independent zeros come to on average."""
+    if counts.parts is not None or not grid.size:
+        return counts
+    density = counts.nnz / grid.size
+    sizes = np.array([place.rows * place.cols for place in grid.places()])
+    steps = 1 << np.arange(1, MOST_BITS + 1)
+
+    def often(density: float, steps: np.ndarray) -> np.ndarray:
+        by_size = {
+            int(size): [_multiples(int(size), int(step), density) for step in steps] for size in np.unique(sizes)
+        }
+        return np.rint([by_size[int(size)] for size in sizes]).astype(np.uint64)
+
+    return replace(
+        counts, parts=np.rint(sizes * density).astype(np.uint64), escapes=often(density, steps - 1),
+        fillers=often(density, steps), zero_escapes=often(1 - density, steps - 1),
+        gap_lengths=_geometric(counts.nnz, density), zero_gap_lengths=_geometric(grid.size - counts.nnz, 1 - density),
+    )  # fmt: skip
+
+
+def _multiples(size: int, step: int, density: float) -> float:
+    """How often ``step`` is expected to fit into the gaps before the entries of ``size`` elements.
+
+    Of every element: that it is an entry behind j * step others, for each j (EIE's padding, with a segment's end).
+    """
+    gap = (1 - density) ** step
+    most = (size - 1) // step
+    if not density or not gap:
+        return 0.0
+    if gap < 1:
+        most = min(most, int(40 / -np.log(gap)) + 1)
+    j = np.arange(1, most + 1)
+    return float(density * np.sum((size - j * step) * gap**j))
+
+
+def _geometric(listed: int, density: float) -> np.ndarray:
+    lengths = density * (1 - density) ** np.arange(1 << 16)
+    lengths[-1] = (1 - density) ** 65535
+    return np.asarray(np.rint(listed * lengths), np.uint64)
+
+
+def code_histogram(lengths: np.ndarray, step: int, bits: int, idle: int) -> np.ndarray:
+    """How often each code occurs: the remainders of the gaps, and ``idle`` codes that place no entry."""
+    codes = np.bincount(np.arange(1 << 16) % step, lengths.astype(np.float64), 1 << bits)
+    codes[-1] += idle
+    return np.asarray(codes)
+
+
+def byte_histogram(codes: np.ndarray, bits: int, size: int) -> np.ndarray:
+    """Bytes of ``size`` bytes of packed codes by value, taking codes as independent (escaped geometric gaps are)."""
+    share = codes / max(1.0, codes.sum())
+    total = np.zeros(256)
+    phases = bits // np.gcd(bits, 8)  # at how many bits of a code a byte may begin
+    for number in range(phases):
+        begin, filled, byte = number * 8 % bits, 0, np.ones(1)
+        while filled < 8:
+            take = min(bits - begin, 8 - filled)
+            piece = np.bincount(np.arange(1 << bits) >> begin & (1 << take) - 1, share, 1 << take)
+            byte = np.outer(piece, byte).reshape(-1)
+            begin, filled = 0, filled + take
+        total += byte
+    return np.asarray(np.rint(total * size / phases), np.uint64)
+
+
+def endless(sparsity: float, step: int) -> float:
+    """Codes for each element of an endless row of independent zeros, ``step`` zeros to a code that places no entry."""
+    return (1 - sparsity) / (1 - float(sparsity**step)) if sparsity < 1 else 1 / step
+
+
+def stored_zero(what: str) -> str:
+    """What an ArgumentError says of a kept zero that would read as a filler."""
+    return f'a zero kept by mask= would read as a filler of {what}; use layout="relative_index" with filler="escape"'
+
+
+def extra(counts: Counts, params: Params) -> np.ndarray | None:
+    """Codes of each segment that place no entry, for relative_index's parameters."""
+    table = (
+        counts.fillers
+        if params["filler"] == "value"
+        else counts.escapes
+        if params["of"] == "nonzeros"
+        else counts.zero_escapes
+    )
+    return None if table is None else table[:, params["bits"] - 1].astype(np.int64)

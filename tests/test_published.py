@@ -1,0 +1,219 @@
+"""Published sparse formats: the papers' own examples, bit for bit, and the layouts that hold the same positions."""
+
+import numpy as np
+import pytest
+
+import codec
+from codec import published
+from codec.errors import ArgumentError, FormatError
+
+# EIE, section III-B: the column of 23 entries.
+EIE_COLUMN = [0, 0, 1, 2, *[0] * 18, 3]
+# EIE, figure 2: which elements of the 16 x 8 matrix are not zero; figure 3 shows PE0 (others by the same rule).
+EIE_MATRIX = """
+    10101110 01010010 00101001 01000100 01001000 00010001 00001010 10010010
+    10000001 10000011 00001000 00100001 10100101 11000010 00111100 00110100
+"""
+EIE_PES = [
+    ([0, 1, 0, 1, 0, 2, 0, 0, 0, 2, 0, 2, 0], [0, 3, 4, 6, 6, 8, 10, 11, 13],
+     [(0, 0), (8, 0), (12, 0), (4, 1), (0, 2), (12, 2), (0, 4), (4, 4), (0, 5), (12, 5), (0, 6), (8, 7), (12, 7)]),
+    ([2, 0, 0, 2, 0, 0, 0, 1, 0, 1, 0], [0, 2, 4, 4, 6, 6, 6, 9, 11],
+     [(9, 0), (13, 0), (1, 1), (13, 1), (1, 3), (5, 3), (1, 6), (9, 6), (13, 6), (5, 7), (9, 7)]),
+    ([0, 2, 3, 0, 0, 0, 0, 3, 1, 0], [0, 0, 0, 2, 3, 7, 8, 9, 10],
+     [(2, 2), (14, 2), (14, 3), (2, 4), (6, 4), (10, 4), (14, 4), (14, 5), (6, 6), (2, 7)]),
+    ([1, 0, 2, 0, 1, 1, 0, 2, 1, 2], [0, 1, 2, 4, 6, 6, 8, 9, 10],
+     [(7, 0), (3, 1), (11, 2), (15, 2), (7, 3), (15, 3), (3, 5), (15, 5), (7, 6), (11, 7)]),
+]  # fmt: skip
+# Eyeriss, the example of run-length compression.
+EYERISS = [0, 0, 12, 0, 0, 0, 0, 53, 0, 0, 22]
+
+
+def streams(p: codec.PackedTensor) -> dict[str, bytes]:
+    """The bytes of a one-segment frame's streams."""
+    head, data = p.spans.head, codec.dumps(p)
+    return {s.name: data[int(at[0]) : int(at[0]) + s.length] for s, at in zip(head.streams, head.offsets, strict=True)}
+
+
+def packed_codes(data: bytes, bits: int) -> list[int]:
+    """Codes of a relative_index part, read plainly."""
+    count, packed = int.from_bytes(data[:4], "little"), int.from_bytes(data[4:], "little")
+    return [packed >> at * bits & (1 << bits) - 1 for at in range(count)]
+
+
+def test_eie_column() -> None:
+    values, zeros = published.relative_index(EIE_COLUMN, 4)
+    assert (values.tolist(), zeros.tolist()) == ([1, 2, 0, 3], [2, 0, 15, 2])
+    assert published.from_relative_index(values, zeros, 23).tolist() == EIE_COLUMN
+    p = codec.encode(np.array(EIE_COLUMN, np.uint8), layout="relative_index", bits=4, filler="value", entropy="none")
+    found = streams(p)
+    assert found["gaps"] == bytes([4, 0, 0, 0, 0x02, 0x2F])
+    assert found["values"] == bytes([1, 2, 0, 3])
+    assert p.nnz == 3
+
+
+def test_eie_matrix_on_four_elements() -> None:
+    rows = EIE_MATRIX.split()
+    # Every element holds its own position, so that values show where they came from.
+    matrix = np.array(
+        [[(r * 8 + c + 1) * int(bit) for c, bit in enumerate(row)] for r, row in enumerate(rows)], np.int16
+    )
+    found = published.eie_columns(matrix, pes=4)
+    for (v, z, p), (zeros, pointers, positions) in zip(found, EIE_PES, strict=True):
+        assert z.tolist() == zeros
+        assert p.tolist() == pointers
+        assert [divmod(int(value) - 1, 8) for value in v] == positions
+    assert np.array_equal(published.from_eie_columns(found, 16), matrix)
+    # The layout counts over whole segments: one column of one element as a vector gives the same codes.
+    p = codec.encode(matrix[0::4, 0].copy(), layout="relative_index", bits=4, filler="value", entropy="none")
+    assert packed_codes(streams(p)["gaps"], 4) == EIE_PES[0][0][:3]
+
+
+def test_deep_compression_relative_index() -> None:
+    # Section 2, figure: values 3.4, 0.9, 1.7 at 1, 4 and 15 with 3 bits; the differences there count from position 0.
+    line = np.zeros(15, np.float32)
+    line[[0, 3, 14]] = [3.4, 0.9, 1.7]
+    values, zeros = published.relative_index(line, 3)
+    assert (zeros + 1).tolist() == [1, 3, 8, 3]
+    assert values.tolist() == line[[0, 3, 1, 14]].tolist()
+    assert int(np.cumsum(zeros + 1)[2]) == 12
+    p = codec.encode(line, layout="relative_index", bits=3, filler="value", entropy="none")
+    assert packed_codes(streams(p)["gaps"], 3) == [0, 2, 7, 2]
+    assert np.frombuffer(streams(p)["values"], np.float32).tolist() == values.tolist()
+
+
+def test_eyeriss() -> None:
+    line = np.array(EYERISS, np.int16)
+    runs, levels = published.eyeriss_pairs(line)
+    assert list(zip(runs.tolist(), levels.tolist(), strict=True)) == [(2, 12), (4, 53), (2, 22)]
+    assert published.eyeriss_words(line, last=False).tolist() == [0x100061000D44002C]
+    assert published.eyeriss_words(line).tolist() == [0x100061000D44002D]
+    assert published.from_eyeriss_words([0x100061000D44002D], 11, np.int16).tolist() == EYERISS
+    runs, levels = published.eyeriss_pairs([*[0] * 40, 7])
+    assert list(zip(runs.tolist(), levels.tolist(), strict=True)) == [(31, 0), (8, 7)]
+    p = codec.encode(line, layout="run_length", preset="eyeriss", entropy="none")
+    assert dict(p.params) == {"bits": 5}
+    word = 1 << 63 | sum(
+        (run | level << 5) << 21 * slot for slot, (run, level) in enumerate([(2, 12), (4, 53), (2, 22)])
+    )
+    assert streams(p)["words"] == word.to_bytes(8, "little")
+    p = codec.encode(np.array([*[0] * 40, 7], np.int16), layout="run_length", preset="eyeriss", entropy="none")
+    word = 1 << 63 | 31 | (8 | 7 << 5) << 21 | 31 << 42  # the third pair is what fills a last word
+    assert streams(p)["words"] == word.to_bytes(8, "little")
+    with pytest.raises(ArgumentError, match="two bytes"):
+        codec.encode(np.zeros(3, np.float32), layout="run_length", preset="eyeriss")
+    with pytest.raises(ArgumentError, match="which has 5"):
+        codec.encode(line, layout="run_length", preset="eyeriss", bits=4)
+
+
+def test_macko() -> None:
+    matrix = np.zeros((4, 40))
+    for row, column, value in [(0, 0, 1), (0, 16, 2), (0, 39, 3), (1, 17, 4), (3, 15, 5), (3, 32, 6)]:
+        matrix[row, column] = value
+    floats, ints = published.macko(matrix), published.macko(matrix.astype(np.int8))
+    assert floats.values.dtype == np.float16
+    assert floats.values.tolist() == [1, 2, 0, 3, 0, 4, 5, 0, 6, 0, 0, 0, 0, 0, 0, 0]
+    assert floats.deltas.tolist() == [240, 111, 31, 255, 0, 0, 0, 0]
+    assert floats.row_pointers.tolist() == [0, 4, 6, 6, 9]
+    assert ints.values.dtype == np.int8
+    assert ints.values.tolist() == [1, 2, 0, 3, 0, 4, 0, 0, 0, 5, 0, 6, 0, 0, 0, 0]
+    assert ints.deltas.tolist() == [240, 111, 31, 255, 255, 15, 0, 0]
+    assert ints.row_pointers.tolist() == [0, 4, 7, 9, 12]
+    for found in (floats, ints):
+        assert np.array_equal(published.from_macko(found, 40), matrix)
+
+
+def test_any_matrix_comes_back() -> None:
+    rng = np.random.default_rng(5)
+    for density in (0.0, 0.02, 0.3, 1.0):
+        matrix = (rng.integers(1, 100, (37, 90)) * (rng.random((37, 90)) < density)).astype(np.int8)
+        for bits, pes in ((1, 1), (4, 3), (16, 40)):
+            assert np.array_equal(published.from_eie_columns(published.eie_columns(matrix, pes, bits), 37), matrix)
+        assert np.array_equal(published.from_macko(published.macko(matrix), 90), matrix)
+        assert np.array_equal(published.from_macko(published.macko(matrix.astype(np.float16)), 90), matrix)
+        line = matrix.reshape(-1).astype(np.int16)
+        assert np.array_equal(published.from_eyeriss_words(published.eyeriss_words(line), line.size, np.int16), line)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(FormatError, match="past the segment's 3 elements"):
+        published.from_relative_index([1, 2], [1, 2], 3)
+    with pytest.raises(FormatError, match="zero counts"):
+        published.from_relative_index([1, 2], [1], 3)
+    with pytest.raises(FormatError, match="pointers"):
+        published.from_macko(published.Macko(np.ones(8, np.int8), np.zeros(4, np.uint8), np.array([0, 9], np.int32)), 4)
+    with pytest.raises(ArgumentError, match="2 dimensions"):
+        published.relative_index(np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize(
+    ("layout", "params"), [("relative_index", {"bits": 2, "filler": "value"}), ("run_length", {"bits": 2})]
+)
+def test_a_kept_zero_that_would_be_a_filler_is_refused(layout: str, params: dict) -> None:
+    a = np.zeros((3, 5), np.float32)
+    a[0, 1] = 1
+    mask = a != 0
+    mask[1, 0] = True  # three zeros behind the entry
+    with pytest.raises(ArgumentError, match=r'row 1, column 0: .*filler="escape"'):
+        codec.encode(a, mask=mask, layout=layout, **params)
+    p = codec.encode(a, mask=mask, layout="relative_index", bits=2)
+    with pytest.raises(ArgumentError, match="row 1, column 0"):
+        p.to_layout(layout, **params)
+    mask[0, 4] = True  # two zeros behind the entry: none of a filler's
+    p = codec.encode(a, mask=mask, layout=layout, **params)
+    assert p.nnz == 3
+    assert codec.loads(codec.dumps(p)).to_layout("csr").nnz == 3
+    assert np.array_equal(p.to_dense(), a)
+
+
+@pytest.mark.parametrize(("sparsity", "most"), [(0.9, 0.133), (0.95, 0.074)])
+def test_sizes_at_random_zeros(sparsity: float, most: float) -> None:
+    import ml_dtypes
+
+    shape = (4096, 4096)
+    size = codec.encoded_nbytes("relative_index", shape, ml_dtypes.bfloat16, sparsity=sparsity, entropy="none")
+    assert size <= most * 2 * 4096 * 4096
+    rng = np.random.default_rng(6)
+    a = (rng.random(shape) >= sparsity).astype(ml_dtypes.bfloat16)
+    p = codec.encode(a, layout="relative_index", entropy="none")
+    assert p.nbytes <= most * p.dense_nbytes
+    assert abs(p.nbytes - size) < 0.003 * size
+    # Exact from the counts, and no other number of bits is smaller.
+    stats = codec.tensor_stats(a)
+    for params in ({}, {"bits": 3}, {"bits": 7, "filler": "value"}, {"bits": 5, "of": "zeros"}):
+        exact = codec.encoded_nbytes("relative_index", shape, a.dtype, stats=stats, entropy="none", **params)
+        assert exact == codec.encode(a, layout="relative_index", entropy="none", **params).nbytes >= p.nbytes
+    exact = codec.encoded_nbytes("run_length", shape, a.dtype, stats=stats, entropy="none")
+    assert exact == codec.encode(a, layout="run_length", entropy="none").nbytes
+
+
+def test_parameters() -> None:
+    a = np.eye(4, dtype=np.float32)
+    for params in (
+        {"bits": 0},
+        {"bits": 17},
+        {"bits": True},
+        {"filler": "zero"},
+        {"of": "all"},
+        {"of": "zeros", "filler": "value"},
+    ):
+        with pytest.raises(ArgumentError):
+            codec.encode(a, layout="relative_index", **params)
+    with pytest.raises(ArgumentError, match="bits=17"):
+        codec.encode(a, layout="run_length", bits=17)
+    assert codec.encode(np.zeros((0, 4)), layout="relative_index").params["bits"] == 1
+
+
+@pytest.mark.parametrize("layout", ["relative_index", "run_length"])
+def test_ideal_bits(layout: str) -> None:
+    found = codec.layouts.LAYOUTS[layout]
+    shape = (64, 1 << 19)
+    for sparsity in (0.3, 0.9, 0.99):
+        for params in ({"bits": 4, "filler": "value"}, {"bits": 5}, {"bits": 3, "of": "zeros"}, {}):
+            if layout == "run_length":
+                params = {"bits": 5}
+            size = codec.encoded_nbytes(layout, shape, np.float16, sparsity=sparsity, entropy="none", **params)
+            ideal = found.ideal_bits(sparsity, 16, params) * shape[0] * shape[1] / 8
+            assert abs(size - ideal) < 0.003 * ideal
+    assert found.ideal_bits(1.0, 16, {"bits": 4, "filler": "value"}) == pytest.approx(
+        20 / 16 if layout == "relative_index" else 64 / 3 / 16
+    )
