@@ -1,5 +1,6 @@
 # The border in native/_native.pyx. Buffers are contiguous; arrays are ndarrays of the item type named.
 
+from collections.abc import Callable
 from typing import Any, Self, TypeAlias, final
 
 import numpy as np
@@ -64,9 +65,35 @@ class View:
         first: int,
         last: int,
         nonzero: int,
+        counter: Counter,
+        threads: int,
+    ) -> _Result: ...
+
+@final
+class Counter:
+    tally: npt.NDArray[np.uint64]
+    rows: npt.NDArray[np.uint64]
+    cols: npt.NDArray[np.uint64]
+    panels: npt.NDArray[np.uint64]
+    long_gaps: npt.NDArray[np.uint64]
+    long_zero_gaps: npt.NDArray[np.uint64]
+    segments: npt.NDArray[np.uint64]
+    def __init__(
+        self,
+        rows: int,
+        cols: int,
+        segment_rows: int,
+        segment_cols: int,
         kind: int,
-        tables: dict[str, npt.NDArray[Any]],
-    ) -> tuple[_Result, int, int]: ...
+        magnitude: int,
+        infinity: int,
+        blocks: tuple[tuple[int, int], ...],
+        groups: tuple[int, ...],
+        make: Callable[[int], npt.NDArray[np.uint64]],
+    ) -> None: ...
+    def count(
+        self, dense: _Bytes, keep: _Bytes | None, width: int, nonzero: int, negative: int, threads: int
+    ) -> _Result: ...
 
 @final
 class Streams:
@@ -92,13 +119,6 @@ class Streams:
     def encode(self, dense: _Bytes, keep: _Bytes | None, threads: int) -> None: ...
     def encode_csr(self, starts: _I64, indices: _I64, values: _Bytes, threads: int) -> None: ...
     def transcode(self, source: View, first: int, last: int, threads: int) -> _Result: ...
-    def measure(
-        self,
-        dense: _Bytes,
-        keep: _Bytes | None,
-        kind: int,
-        tables: dict[str, npt.NDArray[Any]],
-    ) -> tuple[int, int, int]: ...
     def sizes(self, stream: int, out: _U64) -> None: ...
     def part(self, segment: int, stream: int) -> bytes: ...
     def set_part(self, segment: int, stream: int, data: _Bytes) -> None: ...

@@ -12,9 +12,8 @@ from codec.entropy import check_entropy, choose_code
 from codec.errors import ArgumentError
 from codec.geometry import Grid, check_row_dims, matrix_shape
 from codec.layouts import LAYOUTS, Counts, layout_named
-from codec.layouts.gaps import expected
 from codec.source import check_zero
-from codec.stats import TensorStats
+from codec.stats import TensorStats, check_asked
 from codec.streams import CODE_HEADER, Target, huffman_bytes
 
 OBJECTIVES = ("disk", "memory", "speed")
@@ -65,6 +64,11 @@ class Wish:
         """Whether the choice of the layout, or of parameters left out, depends on more than the count of entries."""
         return self.objective != "speed" if self.layout == "auto" else not layout_named(self.layout).known(self.params)
 
+    @property
+    def asks(self) -> tuple[tuple[tuple[Any, int], ...], tuple[int, ...]]:
+        """Block shapes and group sizes that statistics have to hold for it."""
+        return ((), ()) if self.layout == "auto" else check_asked(*layout_named(self.layout).asks(self.params))
+
 
 def target(
     wish: Wish,
@@ -95,7 +99,7 @@ def predict(to: Target, counts: Counts, negative_zeros: int) -> int:
     for kind, size in zip(to.kinds, raw, strict=True):
         if size is None:
             raise ArgumentError(
-                f"the size of stream {kind.name!r} of layout {to.layout.name} needs stats=tensor_stats(a)"
+                f"the size of stream {kind.name!r} of layout {to.layout.name} needs stats=tensor_stats(a), with its block= or group="
             )
         head = frame.StreamHead(kind.name, size, "none")
         if to.entropy in ("huffman", "auto") or to.layout.entropy_coded:
@@ -119,19 +123,14 @@ def candidates(wish: Wish, stats: TensorStats, *, most: int) -> list[Target]:
         "zero": stats.zero,
         "counts": stats.counts,
     }
-    targets = [target(wish, name, params, **described) for name, params in _candidates(wish.objective)]
+    targets = [target(wish, name, params, **described) for name, params in _candidates(wish.objective, stats)]
     sizes = [predict(t, stats.counts, stats.negative_zeros) for t in targets]
     return [targets[i] for i in sorted(range(len(targets)), key=lambda i: sizes[i])[:most]]
 
 
-def _candidates(objective: str) -> list[tuple[str, Mapping[str, Any]]]:
-    every = LAYOUTS.values()
-    return [
-        (layout.name, params)
-        for layout in every
-        if objective == "disk" or not layout.entropy_coded
-        for params in layout.candidates
-    ]
+def _candidates(objective: str, stats: TensorStats) -> list[tuple[str, Mapping[str, Any]]]:
+    every = [layout for layout in LAYOUTS.values() if objective == "disk" or not layout.entropy_coded]
+    return [(layout.name, params) for layout in every for params in layout.choices(stats.counts, stats.grid)]
 
 
 def fastest(nnz: int, grid: Grid) -> tuple[str, dict[str, Any]]:
@@ -214,9 +213,7 @@ def encoded_nbytes(
             raise ArgumentError(f"sparsity={sparsity!r}; expected a number from 0 to 1")
         dims = check_row_dims(shape, row_dims)
         grid = Grid.default(*matrix_shape(shape, dims), element.width)
-        nnz = grid.size - round(float(sparsity) * grid.size)
-        counts = expected(Counts(nnz, gaps=_geometric_gaps(nnz, grid)), grid)
-        negative, zero = 0, check_zero(zero)
+        counts, negative, zero = Counts.expected(grid, float(sparsity)), 0, check_zero(zero)
     wish = Wish(
         layout, layout_params, "disk", entropy if entropy is not None else "auto" if stats is not None else "none"
     )
@@ -236,15 +233,3 @@ def encoded_nbytes(
         counts=counts,
     )
     return predict(to, counts, negative)
-
-
-def _geometric_gaps(nnz: int, grid: Grid) -> np.ndarray:
-    """Expected gap items of independent zeros: a gap of g has probability d (1 - d)**g."""
-    if not nnz:
-        return np.zeros(256, np.uint64)
-    density = nnz / grid.size
-    within = np.zeros(256)
-    escape = (1 - density) ** 255  # that a gap goes on past 255 zeros
-    within[:255] = density * (1 - density) ** np.arange(255) / (1 - escape)
-    within[255] = escape / (1 - escape)
-    return np.rint(within * nnz).astype(np.uint64)

@@ -227,7 +227,7 @@ class PackedTensor:
             self.spans.check_stored(native.stored)
             return head.negative_zeros
 
-        return _best(wish, lambda: stats_of_spans(self.spans, count), self.nnz, self._target, fill, count)
+        return _best(wish, lambda: stats_of_spans(self.spans, count, *wish.asks), self.nnz, self._target, fill, count)
 
     def _target(self, wish: Wish, layout: str, params: Mapping[str, Any], counts: Counts) -> Target:
         head = self.spans.head
@@ -428,7 +428,7 @@ def encode(
         native.encode(source.dense, source.keep, count)
         return int(native.dropped_negatives)
 
-    return _best(wish, lambda: stats_of(source), None, to, fill, count)
+    return _best(wish, lambda: stats_of(source, count, *wish.asks), None, to, fill, count)
 
 
 def from_csr(

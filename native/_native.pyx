@@ -115,25 +115,35 @@ cdef extern from "engine.hpp" namespace "codec" nogil:
         uint64_t nonzero
         uint64_t negative
 
+    cdef struct Tally:
+        uint64_t stored
+
+    cdef struct Question:
+        Kind kind
+        uint64_t magnitude
+        uint64_t infinity
+        uint32_t blocks
+        uint32_t groups
+        uint32_t block[8][2]
+        uint32_t group[8]
+
     cdef struct Measures:
+        Tally* tally
         uint64_t* rows
         uint64_t* cols
-        uint64_t* gaps
-        uint64_t* mask_bytes
-        uint64_t* lane_bytes
-        uint64_t* gap_lengths
-        uint64_t* zero_gap_lengths
-        uint64_t* parts
-        uint64_t* escapes
-        uint64_t* fillers
-        uint64_t* zero_escapes
-        uint32_t* lengths
-        uint64_t* keys
-        uint64_t or_of_keys
-        uint64_t stored
-        uint64_t dropped_negatives
+        uint64_t* panels
+        uint64_t* long_gaps
+        uint64_t* long_zero_gaps
+        uint64_t* segments
 
-    Status c_measure "codec::measure"(const Geometry&, Kind, const uint8_t*, const uint8_t*, Measures&) noexcept
+    const uint64_t kTally
+    const uint32_t kPerSegment
+    uint64_t c_longest_runs "codec::longest_runs"(uint64_t, uint64_t, uint32_t, uint32_t) noexcept
+    uint64_t c_panels "codec::panels"(uint64_t, uint64_t, uint32_t, uint32_t) noexcept
+    Result c_measure "codec::measure"(const Geometry&, const Question&, const uint8_t*, const uint8_t*, const Measures&,
+                                      uint32_t) noexcept
+    Result c_measure_view "codec::measure"(const CView&, uint64_t, uint64_t, uint64_t, const Question&, const Measures&,
+                                           uint32_t) noexcept
     CStreams* new_streams(uint64_t, uint32_t) noexcept
     void free_streams(CStreams*) noexcept
     bint c_set_part "codec::set_part"(Part&, const uint8_t*, uint64_t) noexcept
@@ -142,7 +152,6 @@ cdef extern from "engine.hpp" namespace "codec" nogil:
                                             CStreams*, uint32_t) noexcept
     Result c_transcode "codec::transcode"(const CView&, uint64_t, uint64_t, uint64_t, Layout, const Params&, CStreams*,
                                           uint32_t) noexcept
-    Result c_measure_view "codec::measure"(const CView&, uint64_t, uint64_t, uint64_t, Kind, Measures&) noexcept
     void c_histogram "codec::histogram"(const CStreams*, uint32_t, uint32_t, Kind, uint64_t*, uint64_t*) noexcept
     Status code_stream(CStreams*, uint32_t, const HuffmanCode&, uint32_t) noexcept
     void write_parts(const CStreams*, uint8_t*, const uint64_t*, uint32_t*, uint32_t) noexcept
@@ -217,6 +226,81 @@ cdef class Code:
 
     def __dealloc__(self):
         free(self.code)
+
+
+cdef class Counter:
+    """What one tensor's sizes depend on, counted (stats.inc): `tally` as struct Tally lists it, and counts by place.
+
+    blocks and groups: up to eight (rows, columns) and eight sizes to count beside the ones that always are.
+    """
+    cdef Question question
+    cdef Measures measures
+    cdef uint64_t rows_, cols_
+    cdef uint32_t segment_rows, segment_cols
+    cdef readonly object tally, rows, cols, panels, long_gaps, long_zero_gaps, segments
+
+    def __init__(self, uint64_t rows, uint64_t cols, uint32_t segment_rows, uint32_t segment_cols, uint8_t kind, uint64_t magnitude,
+                 uint64_t infinity, tuple blocks, tuple groups, make):
+        """make(n): an array of n zeros, uint64."""
+        cdef uint64_t[::1] at
+        cdef uint64_t many = c_segments(rows, cols, segment_rows, segment_cols)
+        cdef uint64_t longest = many * c_longest_runs(rows, cols, segment_rows, segment_cols)
+        cdef uint32_t i
+        if len(blocks) > 8 or len(groups) > 8 or not all(r and c for r, c in blocks) or not all(1 <= m <= 64 for m in groups):
+            raise ValueError("at most eight block shapes, and eight groups of 1 to 64")
+        self.rows_, self.cols_, self.segment_rows, self.segment_cols = rows, cols, segment_rows, segment_cols
+        self.question.kind, self.question.magnitude, self.question.infinity = <Kind>kind, magnitude, infinity
+        self.question.blocks, self.question.groups = <uint32_t>len(blocks), <uint32_t>len(groups)
+        for i in range(self.question.blocks):
+            self.question.block[i][0], self.question.block[i][1] = blocks[i]
+        for i in range(self.question.groups):
+            self.question.group[i] = groups[i]
+        self.tally = make(kTally)
+        self.rows = make(rows * ((cols - 1) // segment_cols + 1) if many else rows)
+        self.cols, self.long_gaps, self.long_zero_gaps = make(cols), make(longest), make(longest)
+        self.panels = make(c_panels(rows, cols, segment_rows, segment_cols))
+        self.segments = make(many * kPerSegment)
+        at = self.tally
+        self.measures.tally = <Tally*>&at[0]
+        if not many:
+            return
+        at = self.rows
+        self.measures.rows = &at[0]
+        at = self.cols
+        self.measures.cols = &at[0]
+        at = self.panels
+        self.measures.panels = &at[0]
+        at = self.segments
+        self.measures.segments = &at[0]
+        self.measures.long_gaps = self.measures.long_zero_gaps = NULL
+        if longest:
+            at = self.long_gaps
+            self.measures.long_gaps = &at[0]
+            at = self.long_zero_gaps
+            self.measures.long_zero_gaps = &at[0]
+
+    cdef _check(self, uint64_t rows, uint64_t cols, uint32_t segment_rows, uint32_t segment_cols):
+        if rows != self.rows_ or cols != self.cols_ or segment_rows != self.segment_rows or segment_cols != self.segment_cols:
+            raise ValueError("another matrix or grid")
+
+    def count(self, const uint8_t[::1] dense, keep, uint32_t width, uint64_t nonzero, uint64_t negative, uint32_t threads):
+        """From dense elements; keep: a byte per element, non-zero where it counts as stored, or None for the zero rule."""
+        cdef const uint8_t[::1] kept
+        cdef const uint8_t* kept_at = NULL
+        cdef Geometry g
+        cdef Result r
+        g.rows, g.cols, g.segment_rows, g.segment_cols = self.rows_, self.cols_, self.segment_rows, self.segment_cols
+        g.width, g.nonzero, g.negative = width, nonzero, negative
+        if width not in (1, 2, 4, 8) or <uint64_t>dense.shape[0] != g.rows * g.cols * width:
+            raise ValueError("dense of another size")
+        if keep is not None:
+            kept = keep
+            if <uint64_t>kept.shape[0] != g.rows * g.cols:
+                raise ValueError("keep of another size")
+            kept_at = _bytes(kept)
+        with nogil:
+            r = c_measure(g, self.question, _bytes(dense), kept_at, self.measures, threads)
+        return _result(r)
 
 
 cdef class View:
@@ -319,50 +403,18 @@ cdef class View:
             r = c_entries(self.view, nonzero, first, last, &starts[0], columns, items, room, &count)
         return _result(r), count
 
-    def measure(self, uint64_t first, uint64_t last, uint64_t nonzero, uint8_t kind, dict tables):
-        """Adds up what sizes depend on into arrays by the names of Measures; (result, stored, OR of the values' keys)."""
-        cdef Measures m
+    def measure(self, uint64_t first, uint64_t last, uint64_t nonzero, Counter counter, uint32_t threads):
+        """Adds what sizes depend on to a counter of the same matrix and grid."""
         cdef Result r
         self._check_range(first, last)
-        _measures(m, self.view.rows * _across(self.view.cols, self.view.segment_cols), self.view.cols, self.segments, self.view.width, tables)
+        counter._check(self.view.rows, self.view.cols, self.view.segment_rows, self.view.segment_cols)
         with nogil:
-            r = c_measure_view(self.view, nonzero, first, last, <Kind>kind, m)
-        return _result(r), m.stored, m.or_of_keys
+            r = c_measure_view(self.view, nonzero, first, last, counter.question, counter.measures, threads)
+        return _result(r)
 
     cdef _check_range(self, uint64_t first, uint64_t last):
         if not first <= last <= self.segments:
             raise ValueError("segments out of range")
-
-
-cdef inline uint64_t _across(uint64_t cols, uint32_t segment_cols) noexcept:
-    return (cols + segment_cols - 1) // segment_cols if segment_cols else 0
-
-
-cdef uint64_t* _table(dict tables, str name, uint64_t size) except? NULL:
-    cdef uint64_t[::1] table = tables[name]
-    if <uint64_t>table.shape[0] != size:
-        raise ValueError(f"{name} of another size")
-    return &table[0] if size else NULL
-
-
-cdef _measures(Measures& m, uint64_t n_rows, uint64_t n_cols, uint64_t n_segments, uint32_t width, dict tables):
-    cdef uint32_t[::1] lengths = tables["lengths"]
-    if lengths.shape[0] != 2 * 65536:
-        raise ValueError("lengths of another size")
-    m.lengths = &lengths[0]
-    m.rows = _table(tables, "rows", n_rows)
-    m.cols = _table(tables, "cols", n_cols)
-    m.gaps = _table(tables, "gaps", 256)
-    m.mask_bytes = _table(tables, "mask_bytes", 256)
-    m.lane_bytes = _table(tables, "lane_bytes", 256)
-    m.gap_lengths = _table(tables, "gap_lengths", 65536)
-    m.zero_gap_lengths = _table(tables, "zero_gap_lengths", 65536)
-    m.parts = _table(tables, "parts", n_segments)
-    m.escapes = _table(tables, "escapes", 16 * n_segments)
-    m.fillers = _table(tables, "fillers", 16 * n_segments)
-    m.zero_escapes = _table(tables, "zero_escapes", 16 * n_segments)
-    m.keys = _table(tables, "keys", 256 if width == 1 else 65536)
-    m.or_of_keys = m.stored = m.dropped_negatives = 0
 
 
 cdef class Streams:
@@ -426,25 +478,6 @@ cdef class Streams:
         with nogil:
             r = c_transcode(source.view, self.geometry.nonzero, first, last, self.layout, self.params, self.streams, threads)
         return _result(r)
-
-    def measure(self, const uint8_t[::1] dense, keep, uint8_t kind, dict tables):
-        """Adds up what sizes depend on, encoding nothing; returns (stored, dropped negatives, OR of the values' keys)."""
-        cdef const uint8_t[::1] kept
-        cdef const uint8_t* kept_at = NULL
-        cdef Measures m
-        cdef Status status
-        if <uint64_t>dense.shape[0] != self.geometry.rows * self.geometry.cols * self.geometry.width:
-            raise ValueError("dense of another size")
-        _measures(m, self.geometry.rows * _across(self.geometry.cols, self.geometry.segment_cols), self.geometry.cols, self.streams.segments, self.geometry.width, tables)
-        if keep is not None:
-            kept = keep
-            if <uint64_t>kept.shape[0] != self.geometry.rows * self.geometry.cols:
-                raise ValueError("keep of another size")
-            kept_at = _bytes(kept)
-        with nogil:
-            status = c_measure(self.geometry, <Kind>kind, _bytes(dense), kept_at, m)
-        self._done(status)
-        return m.stored, m.dropped_negatives, m.or_of_keys
 
     @property
     def stored(self):

@@ -433,24 +433,16 @@ Result transcode(const View& v, uint64_t nonzero, uint64_t first, uint64_t last,
   return context.failure.result;
 }
 
-Result measure(const View& v, uint64_t nonzero, uint64_t first, uint64_t last, Kind kind, Measures& m) {
-  Workspace& work = workspace();
-  // Where rows are cut every segment has one.
-  uint64_t row = first == 0 ? 0 : v.segment_cols < v.cols ? first : place(v, first).row;
-  for (uint64_t segment = first; segment < last; ++segment) {
-    Flat flat = {};
-    Result r = flatten(v, segment, nonzero, work, flat);
-    if (!r.ok()) {
-      r.segment = uint32_t(segment);
-      return r;
-    }
-    Place p = place(v, segment);
-    m.stored += flat.count;
-    kernels().measure(flat, kind, row, p.col, segment, m);
-    row += p.rows;
-  }
-  work.trim();
-  return Result();
+Result measure(const View& v, uint64_t nonzero, uint64_t first, uint64_t last, const Question& q, const Measures& m, uint32_t threads) {
+  struct Context {
+    const View& v;
+    uint64_t nonzero;
+  } context{v, nonzero};
+  const Geometry g = {v.rows, v.cols, v.segment_rows, v.segment_cols, v.width, nonzero, 0};
+  return measure_segments(g, first, last, q, m, threads, [](void* at, uint64_t segment, Workspace& work, Flat& flat, Tally&) {
+    const Context& c = *static_cast<Context*>(at);
+    return flatten(c.v, segment, c.nonzero, work, flat);
+  }, &context);
 }
 
 }  // namespace codec

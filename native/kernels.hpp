@@ -112,24 +112,45 @@ struct Flat {
   uint64_t* refused;      // position of the first entry that the layout cannot say, ~0 while there is none
 };
 
-// What a tensor's sizes depend on (stats.inc). The arrays are the caller's, zeroed.
-struct Measures {
-  uint64_t* rows;        // stored entries of each row of each segment
-  uint64_t* cols;        // stored entries of each column
-  uint64_t* gaps;        // 256: items of layout huffman's stream "gaps"
-  uint64_t* mask_bytes;  // 256: of bitmap's stream "mask", order "rows"
-  uint64_t* lane_bytes;  // 256: the same, order "lanes"
-  uint64_t*
-      gap_lengths;  // 65536: zeros before each entry, over the flattened segment; the last bin for that many or more
-  uint64_t* zero_gap_lengths;  // 65536: entries before each zero
-  uint64_t* parts;             // stored entries of each segment
-  uint64_t* escapes;           // 16 a segment: for k = 1 to 16, how often 2^k - 1 fits into the gaps
-  uint64_t* fillers;           // 16 a segment: 2^k
-  uint64_t* zero_escapes;      // 16 a segment: 2^k - 1 into the gaps before zeros
-  uint32_t* lengths;           // 2 * 65536, zero before and after: room to count a segment's gaps
-  uint64_t* keys;              // 65536 (256 for one-byte values): top bits of the values' keys
-  uint64_t or_of_keys;
-  uint64_t stored, dropped_negatives;
+// What a tensor's sizes depend on (stats.inc): the counts that add up over its segments. Only 64-bit words, in the order
+// in which codec/stats.py lists them.
+constexpr uint32_t kRuns = 65536;  // the last bin is for that length less one, or more
+constexpr uint32_t kAsked = 8;     // block shapes, and group sizes, that a caller may add
+constexpr uint32_t kMostGroup = 64;
+struct Tally {
+  uint64_t gaps[kRuns];       // zeros before each stored entry over the flattened segment
+  uint64_t zero_gaps[kRuns];  // stored entries before each of the others
+  uint64_t keys[65536];       // top bits of the values' keys (256 used for one-byte values)
+  uint64_t mask_bytes[256];   // of bitmap's stream "mask", order "rows"
+  uint64_t lane_bytes[256];   // the same, order "lanes"
+  uint64_t row_bytes[256];    // the bits of each row, eight at a time from its first
+  uint64_t sixteens[17];      // groups of 16 along a row by stored entries, the last of a row short
+  uint64_t blocks[6];         // 4x1, 8x1, 2x2, 4x4, 8x8, 16x16 blocks with a stored entry
+  uint64_t asked_blocks[kAsked];
+  uint64_t asked_groups[kAsked][kMostGroup + 1];
+  uint64_t stored, dropped_negatives, nans;
+  uint64_t or_of_keys;  // the one that is not a sum
+};
+constexpr uint64_t kTally = sizeof(Tally) / sizeof(uint64_t);
+
+// What to count beside that. A value is a NaN if its bits under `magnitude` are above `infinity`.
+struct Question {
+  Kind kind;
+  uint64_t magnitude, infinity;
+  uint32_t blocks, groups;
+  uint32_t block[kAsked][2], group[kAsked];
+};
+
+// One segment's counts by place.
+struct Places {
+  uint64_t* rows;                          // stored entries of each of its rows
+  uint64_t* cols;                          // adds up: stored entries of each of its columns
+  uint64_t* panels;                        // stored entries of each of its panels
+  uint64_t *long_gaps, *long_zero_gaps;    // the lengths of kRuns - 1 and more: rows * cols / kRuns at most, the rest untouched
+  uint64_t* part;                          // its stored entries
+  uint64_t *escapes, *fillers, *zero_escapes;  // 16 each, for codes of 1 to 16 bits: how often 2^k - 1 and 2^k fit into the gaps
+  uint64_t* room;                          // words(its columns) + 2, where blocks are asked for
+  uint32_t* lengths;                       // kRuns
 };
 
 }  // namespace codec

@@ -31,11 +31,12 @@ struct Workspace {
   uint8_t packed[(kPanel + 64) * 8 + kSlack];  // values of a dense panel without its zeros
   Buffer coded[kStreams];                      // streams out of the entropy stage
   Buffer mask, values, dense;                  // a segment in flat mask form
+  Buffer room;                                 // of measure.cpp
 
   // What one thread may keep between calls.
   void trim() {
     constexpr uint64_t kKeep = 1 << 20;
-    for (Buffer* b : {&coded[0], &coded[1], &coded[2], &coded[3], &mask, &values, &dense})
+    for (Buffer* b : {&coded[0], &coded[1], &coded[2], &coded[3], &mask, &values, &dense, &room})
       if (b->capacity > kKeep) b->release();
   }
 };
@@ -44,6 +45,12 @@ Workspace& workspace();
 
 // Puts a segment's streams, written in `layout`, into streams->part.
 Status write_segment(Layout layout, const Params&, Flat, Streams*, uint64_t segment, Workspace&);
+
+// Counts segments [first, last) of a matrix; `flatten` brings one of them into flat mask form in the workspace, and adds
+// what it dropped to the tally.
+using Flatten = Result (*)(void* context, uint64_t segment, Workspace&, Flat&, Tally&);
+Result measure_segments(const Geometry&, uint64_t first, uint64_t last, const Question&, const Measures&, uint32_t threads, Flatten,
+                        void* context);
 
 // Orders streaming stores before whatever tells another thread that they are done.
 inline void store_fence() {

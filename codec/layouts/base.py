@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from codec.dtypes import ElementType
 from codec.errors import ArgumentError, FormatError
 from codec.geometry import Grid
+from codec.layouts.counts import Counts as Counts
 
 Params = Mapping[str, Any]
 
@@ -22,50 +23,6 @@ class StreamKind:
     width: int
     kind: str
     shared: bool = False  # one part, segment 0's, for all segments
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What sizes depend on: stored entries, and, where a tensor was counted (codec.stats), how they are spread.
-
-    Attributes
-    ----------
-    nnz : int
-        Stored entries.
-    rows : ndarray of uint64 or None
-        Stored entries of each row of each segment, segment by segment.
-    cols : ndarray of uint64 or None
-        Stored entries of each matrix column.
-    gaps : ndarray of uint64 or None, (256,)
-        Items of layout huffman's gaps by value: zeros before an entry, 255 for each 255 of them.
-    gap_lengths, zero_gap_lengths : ndarray of uint64 or None, (65536,)
-        Zeros before each entry over the flattened segment, and entries before each zero; last bin: 65535 and more.
-    parts : ndarray of uint64 or None, (segments,)
-        Stored entries of each segment.
-    escapes, fillers, zero_escapes : ndarray of uint64 or None, (segments, 16)
-        In column k - 1: how often 2**k - 1 and 2**k fit into the gaps before entries, 2**k - 1 into those before zeros.
-    mask_bytes, lane_bytes : ndarray of uint64 or None, (256,)
-        Bytes of bitmap's mask by value, for order "rows" and "lanes".
-    keys : ndarray of uint64 or None
-        Stored values by the top bits of their keys (spec section 6.2).
-    or_of_keys : int
-        Bitwise OR of these keys: low bits that are zero in it are zero in every value.
-    """
-
-    nnz: int
-    rows: np.ndarray | None = field(default=None, repr=False)
-    cols: np.ndarray | None = field(default=None, repr=False)
-    gaps: np.ndarray | None = field(default=None, repr=False)
-    gap_lengths: np.ndarray | None = field(default=None, repr=False)
-    zero_gap_lengths: np.ndarray | None = field(default=None, repr=False)
-    parts: np.ndarray | None = field(default=None, repr=False)
-    escapes: np.ndarray | None = field(default=None, repr=False)
-    fillers: np.ndarray | None = field(default=None, repr=False)
-    zero_escapes: np.ndarray | None = field(default=None, repr=False)
-    mask_bytes: np.ndarray | None = field(default=None, repr=False)
-    lane_bytes: np.ndarray | None = field(default=None, repr=False)
-    keys: np.ndarray | None = field(default=None, repr=False)
-    or_of_keys: int = 0
 
 
 # Keys of a stream's items by their top bits, and the OR of all: what a Huffman code is chosen from (codec.entropy).
@@ -112,13 +69,13 @@ class Layout(ABC):
         """Parameters with what depends on the tensor chosen too: by exact size if ``counts`` tells, else expected."""
         return dict(params)
 
+    def asks(self, given: Params) -> tuple[tuple[tuple[Any, int], ...], tuple[int, ...]]:
+        """Block shapes and group sizes that ``decide`` or the exact size need for the parameters given."""
+        return (), ()
+
     def refusal(self, params: Params) -> str:
         """Why an entry cannot be stored, and the way out, where the native writer found one that it cannot say."""
         return f"layout {self.name} cannot store this entry"
-
-    def ideal_bits(self, sparsity: float, value_bits: int, params: Params) -> float:
-        """Expected bits per element for independent zeros in an endless row: no headers, no segments."""
-        raise NotImplementedError
 
     def native(self, params: Params) -> tuple[int, ...]:
         """The parameters as the layout's native file numbers them."""
@@ -145,6 +102,18 @@ class Layout(ABC):
     ) -> Histogram | None:
         """Keys of a stream's items, for its Huffman code; None where ``counts`` does not tell."""
         return (counts.keys, counts.or_of_keys) if stream == "values" and counts.keys is not None else None
+
+    def choices(self, counts: Counts, grid: Grid) -> tuple[Params, ...]:
+        """The parameter sets among which layout="auto" looks for the smallest, for a tensor of these counts."""
+        return self.candidates
+
+    @abstractmethod
+    def ideal_bits(self, sparsity: float, value_bits: float, params: Params) -> float:
+        """Expected bits per element where each is a zero by itself, of an endless row: no headers, segments or restarts."""
+
+    def pointer_bits(self, rows: int, cols: int, params: Params) -> float:
+        """Bits per element of a matrix's pointers to rows, which ``ideal_bits`` does not count."""
+        return 0.0
 
     @abstractmethod
     def encode(self, segment: np.ndarray, stored: np.ndarray, params: Params) -> tuple[np.ndarray, ...]:

@@ -50,6 +50,10 @@ class Bitmap(Layout):
             return histogram_of_bytes(counts.mask_bytes if params["order"] == "rows" else counts.lane_bytes)
         return super().histogram(stream, grid, element, counts, params)
 
+    def ideal_bits(self, sparsity: float, value_bits: float, params: Params) -> float:
+        """1 + d b."""
+        return 1 + (1 - sparsity) * value_bits
+
     def encode(self, segment: np.ndarray, stored: np.ndarray, params: Params) -> tuple[np.ndarray, ...]:
         """Bits from the least significant of each byte on; lanes turn each group of 64 rows on its side."""
         if params["order"] == "rows":

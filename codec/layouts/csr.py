@@ -71,6 +71,15 @@ class Csr(Layout):
             return histogram_of(every, np.ones(len(every), np.uint64), 4)
         return super().histogram(stream, grid, element, counts, params)
 
+    def ideal_bits(self, sparsity: float, value_bits: float, params: Params) -> float:
+        """d b, and an index for each position listed."""
+        listed = 1 - sparsity if params["of"] == "nonzeros" else sparsity
+        return (1 - sparsity) * value_bits + listed * int(params["index"])
+
+    def pointer_bits(self, rows: int, cols: int, params: Params) -> float:
+        """32 bits for each row, and for one more."""
+        return 32 * (rows + 1) / (rows * cols)
+
     def encode(self, segment: np.ndarray, stored: np.ndarray, params: Params) -> tuple[np.ndarray, ...]:
         """Pointers, columns and values of one segment."""
         listed = stored if params["of"] == "nonzeros" else ~stored

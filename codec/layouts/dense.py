@@ -35,6 +35,10 @@ class Dense(Layout):
         keys[len(keys) // 2 if element.kind == "signed" else 0] += np.uint64(grid.size - counts.nnz)
         return keys, counts.or_of_keys | (1 << 8 * element.width - 1 if element.kind == "signed" else 0)
 
+    def ideal_bits(self, sparsity: float, value_bits: float, params: Params) -> float:
+        """b."""
+        return float(value_bits)
+
     def encode(self, segment: np.ndarray, stored: np.ndarray, params: Params) -> tuple[np.ndarray, ...]:
         """The elements; those not stored as zero."""
         return (octets(np.where(stored, segment, 0).astype(segment.dtype)),)

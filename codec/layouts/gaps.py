@@ -5,7 +5,6 @@ code top places nothing; with fillers q, r = divmod(gap, top + 1) and each of th
 (spec sections 5.4 to 5.6).
 """
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -71,45 +70,8 @@ def unpack(packed: np.ndarray, count: int, bits: int, stream: str) -> np.ndarray
 
 
 def expected(counts: Counts, grid: Grid) -> Counts:
-    """``counts`` of which only the entries are known, completed by what independent zeros come to on average."""
-    if counts.parts is not None or not grid.size:
-        return counts
-    density = counts.nnz / grid.size
-    sizes = np.array([place.rows * place.cols for place in grid.places()])
-    steps = 1 << np.arange(1, MOST_BITS + 1)
-
-    def often(density: float, steps: np.ndarray) -> np.ndarray:
-        by_size = {
-            int(size): [_multiples(int(size), int(step), density) for step in steps] for size in np.unique(sizes)
-        }
-        return np.rint([by_size[int(size)] for size in sizes]).astype(np.uint64)
-
-    return replace(
-        counts, parts=np.rint(sizes * density).astype(np.uint64), escapes=often(density, steps - 1),
-        fillers=often(density, steps), zero_escapes=often(1 - density, steps - 1),
-        gap_lengths=_geometric(counts.nnz, density), zero_gap_lengths=_geometric(grid.size - counts.nnz, 1 - density),
-    )  # fmt: skip
-
-
-def _multiples(size: int, step: int, density: float) -> float:
-    """How often ``step`` is expected to fit into the gaps before the entries of ``size`` elements.
-
-    Of every element: that it is an entry behind j * step others, for each j (EIE's padding, with a segment's end).
-    """
-    gap = (1 - density) ** step
-    most = (size - 1) // step
-    if not density or not gap:
-        return 0.0
-    if gap < 1:
-        most = min(most, int(40 / -np.log(gap)) + 1)
-    j = np.arange(1, most + 1)
-    return float(density * np.sum((size - j * step) * gap**j))
-
-
-def _geometric(listed: int, density: float) -> np.ndarray:
-    lengths = density * (1 - density) ** np.arange(1 << 16)
-    lengths[-1] = (1 - density) ** 65535
-    return np.asarray(np.rint(listed * lengths), np.uint64)
+    """``counts`` if they tell how entries are spread, else what independent zeros come to on average."""
+    return counts if counts.parts is not None or not grid.size else Counts.independent(grid, counts.nnz)
 
 
 def code_histogram(lengths: np.ndarray, step: int, bits: int, idle: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from codec.dtypes import ElementType
+from codec.entropy import code_lengths
 from codec.errors import ArgumentError, FormatError
 from codec.geometry import Grid
 from codec.layouts.base import Counts, Histogram, Layout, Params, StreamKind, histogram_of_bytes, items, octets
@@ -48,6 +49,17 @@ class Huffman(Layout):
         if stream == "gaps":
             return histogram_of_bytes(counts.gaps)
         return super().histogram(stream, grid, element, counts, params)
+
+    def ideal_bits(self, sparsity: float, value_bits: float, params: Params) -> float:
+        """d b, and the code words of the gap items: a gap of g has probability d s**g, and 255 of s**255 is an escape."""
+        if sparsity >= 1:
+            return 0.0
+        within = (1 - sparsity) * sparsity ** np.arange(ESCAPE + 1.0)
+        within[ESCAPE] = sparsity**ESCAPE
+        counts = np.rint(within * 2.0**40).astype(np.int64)
+        items = 1 / (1 - within[ESCAPE])  # for each entry
+        lengths = code_lengths(counts, params["max_length"])
+        return (1 - sparsity) * (value_bits + items * float(within @ lengths))
 
     def encode(self, segment: np.ndarray, stored: np.ndarray, params: Params) -> tuple[np.ndarray, ...]:
         """Gaps over the flattened segment; zeros after the last entry are not coded."""

@@ -88,7 +88,7 @@ class RelativeIndex(Layout):
         """Only kept zeros, under fillers."""
         return stored_zero(f"{params['bits']} bits")
 
-    def ideal_bits(self, sparsity: float, value_bits: int, params: Params) -> float:
+    def ideal_bits(self, sparsity: float, value_bits: float, params: Params) -> float:
         """A code for each entry and each overflow; a value too for each with fillers."""
         if params.get("bits") is None:
             return min(self.ideal_bits(sparsity, value_bits, {**params, "bits": k}) for k in range(1, MOST_BITS + 1))

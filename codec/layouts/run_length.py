@@ -61,7 +61,7 @@ class RunLength(Layout):
         """Only kept zeros."""
         return stored_zero(f"{params['bits']} bits")
 
-    def ideal_bits(self, sparsity: float, value_bits: int, params: Params) -> float:
+    def ideal_bits(self, sparsity: float, value_bits: float, params: Params) -> float:
         """A word for every so many pairs; a pair for each entry and each filler."""
         bits = params.get("bits") or 5
         word = 64 * -(-(bits + value_bits + 1) // 64)
