@@ -9,6 +9,7 @@ The path, and the modules in its order:
 """
 
 from codec import prune
+from codec.breakeven import BreakEven, break_even
 from codec.choose import encoded_nbytes
 from codec.errors import ArgumentError, ChecksumError, CodecError, FormatError, VersionError
 from codec.kernels import threadpool_limits
@@ -21,12 +22,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ArgumentError",
+    "BreakEven",
     "ChecksumError",
     "CodecError",
     "FormatError",
     "PackedTensor",
     "TensorStats",
     "VersionError",
+    "break_even",
     "decode",
     "dumps",
     "encode",

@@ -71,13 +71,20 @@ class View:
 
 @final
 class Counter:
-    tally: npt.NDArray[np.uint64]
-    rows: npt.NDArray[np.uint64]
-    cols: npt.NDArray[np.uint64]
-    panels: npt.NDArray[np.uint64]
-    long_gaps: npt.NDArray[np.uint64]
-    long_zero_gaps: npt.NDArray[np.uint64]
-    segments: npt.NDArray[np.uint64]
+    @property
+    def tally(self) -> _U64: ...
+    @property
+    def rows(self) -> _U64: ...
+    @property
+    def cols(self) -> _U64: ...
+    @property
+    def panels(self) -> _U64: ...
+    @property
+    def long_gaps(self) -> _U64: ...
+    @property
+    def long_zero_gaps(self) -> _U64: ...
+    @property
+    def segments(self) -> _U64: ...
     def __init__(
         self,
         rows: int,

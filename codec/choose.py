@@ -99,7 +99,8 @@ def predict(to: Target, counts: Counts, negative_zeros: int) -> int:
     for kind, size in zip(to.kinds, raw, strict=True):
         if size is None:
             raise ArgumentError(
-                f"the size of stream {kind.name!r} of layout {to.layout.name} needs stats=tensor_stats(a), with its block= or group="
+                f"the size of stream {kind.name!r} of layout {to.layout.name} needs "
+                "stats=tensor_stats(a), with its block= or group="
             )
         head = frame.StreamHead(kind.name, size, "none")
         if to.entropy in ("huffman", "auto") or to.layout.entropy_coded:
@@ -214,9 +215,8 @@ def encoded_nbytes(
         dims = check_row_dims(shape, row_dims)
         grid = Grid.default(*matrix_shape(shape, dims), element.width)
         counts, negative, zero = Counts.expected(grid, float(sparsity)), 0, check_zero(zero)
-    wish = Wish(
-        layout, layout_params, "disk", entropy if entropy is not None else "auto" if stats is not None else "none"
-    )
+    coded = layout != "auto" and layout_named(layout).entropy_coded
+    wish = Wish(layout, layout_params, "disk", entropy or ("auto" if stats is not None or coded else "none"))
     if layout == "auto":
         if stats is None:
             raise ArgumentError('layout="auto" needs stats=tensor_stats(a)')

@@ -2,7 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
+
+import numpy as np
 
 from codec.errors import ArgumentError
 
@@ -105,6 +108,15 @@ class Grid:
         rows = _extents(self.rows, self.segment_rows)
         cols = _extents(self.cols, self.segment_cols)
         return [(h, w, n * m) for h, n in rows for w, m in cols]
+
+    @cached_property
+    def elements(self) -> np.ndarray:
+        """Elements of each segment (int64)."""
+        if not self.size:
+            return np.zeros(0, np.int64)
+        rows = np.minimum(self.segment_rows, self.rows - np.arange(0, self.rows, self.segment_rows))
+        cols = np.minimum(self.segment_cols, self.cols - np.arange(0, self.cols, self.segment_cols))
+        return np.outer(rows, cols).reshape(-1)
 
     def start(self, number: int) -> int:
         """Row-major index of the first element of segment ``number``; the matrix's size for the one after the last."""

@@ -20,9 +20,9 @@ from codec.spans import Spans
 _ASKED, _MOST_GROUP = 8, 64
 _NATIVE_BLOCKS = ((4, 1), (8, 1), (2, 2), (4, 4), (8, 8), (16, 16))
 _TALLY = {
-    "gaps": RUNS, "zero_gaps": RUNS, "keys": 1 << 16, "mask_bytes": 256, "lane_bytes": 256, "row_bytes": 256, "sixteens": 17,
-    "blocks": len(_NATIVE_BLOCKS), "asked_blocks": _ASKED, "asked_groups": _ASKED * (_MOST_GROUP + 1), "stored": 1,
-    "dropped_negatives": 1, "nans": 1, "or_of_keys": 1,
+    "gaps": RUNS, "zero_gaps": RUNS, "keys": 1 << 16, "mask_bytes": 256, "lane_bytes": 256, "row_bytes": 256,
+    "sixteens": 17, "blocks": len(_NATIVE_BLOCKS), "asked_blocks": _ASKED, "asked_groups": _ASKED * (_MOST_GROUP + 1),
+    "stored": 1, "dropped_negatives": 1, "nans": 1, "or_of_keys": 1,
 }  # fmt: skip
 _ONES = np.array([value.bit_count() for value in range(256)])
 # A panel: what is decoded at a time (kPanel in native/kernels.hpp).
@@ -42,7 +42,7 @@ class TensorStats:
     counts : Counts
         The counts: ``counts.gap_lengths``, ``counts.blocks``, ``counts.groups`` and others.
     panel_counts : ndarray of uint64
-        Stored entries of each panel (whole rows of up to 16384 elements in all, or pieces of a longer row), segment by segment.
+        Stored entries of each panel (whole rows of up to 16384 elements in all, or pieces of a longer row).
     block, group : tuple
         The block shapes and group sizes that were counted beside the ones that always are.
     """
@@ -78,7 +78,7 @@ class TensorStats:
     def row_counts(self) -> np.ndarray:
         """Stored entries of each matrix row (uint64)."""
         assert self.counts.rows is not None
-        return self.counts.rows.reshape(self.grid.rows, self.grid.across).sum(axis=1)
+        return np.asarray(self.counts.rows.reshape(self.grid.rows, self.grid.across).sum(axis=1))
 
     @property
     def col_counts(self) -> np.ndarray:
@@ -122,7 +122,7 @@ class TensorStats:
 
     @property
     def runs(self) -> np.ndarray:
-        """Runs of zeros between stored entries by length, within segments (uint64; index 0 unused, the last for 65535 and more)."""
+        """Runs of zeros before stored entries by length, within segments (the last for 65535 and more)."""
         assert self.counts.gap_lengths is not None
         out = self.counts.gap_lengths.copy()
         out[0] = 0
@@ -163,8 +163,8 @@ def _counter(grid: Grid, element: ElementType, blocks: tuple[tuple[Any, int], ..
     magnitude, infinity = _infinity(element)
     here = tuple((r, c) for r, c in blocks if r != "all")
     return _native.Counter(
-        grid.rows, grid.cols, grid.segment_rows, grid.segment_cols, kernels.kind_code(element.kind), magnitude, infinity, here, groups,
-        lambda n: np.zeros(n, np.uint64),
+        grid.rows, grid.cols, grid.segment_rows, grid.segment_cols, kernels.kind_code(element.kind),
+        magnitude, infinity, here, groups,         lambda n: np.zeros(n, np.uint64),
     )  # fmt: skip
 
 
@@ -191,7 +191,9 @@ def _counts(
     occupied |= {s: int(n) for s, n in zip([s for s in blocks if s[0] != "all"], tally["asked_blocks"], strict=False)}
     for r, c in blocks:
         if r == "all":
-            occupied[r, c] = int(np.add.reduceat(counter.cols, np.arange(0, grid.cols, c)).astype(bool).sum()) if grid.size else 0
+            occupied[r, c] = (
+                int(np.add.reduceat(counter.cols, np.arange(0, grid.cols, c)).astype(bool).sum()) if grid.size else 0
+            )
     counts = Counts(
         nnz=int(tally["stored"][0]),
         rows=counter.rows,
@@ -237,7 +239,17 @@ def stats_of(
     kernels.raise_for(result, [])
     counts, negative, nans = _counts(counter, grid, element, blocks, groups)
     return TensorStats(
-        source.shape, element.dtype, source.row_dims, source.zero, negative, nans, counts, counter.panels, blocks, groups, grid
+        source.shape,
+        element.dtype,
+        source.row_dims,
+        source.zero,
+        negative,
+        nans,
+        counts,
+        counter.panels,
+        blocks,
+        groups,
+        grid,
     )
 
 
@@ -251,13 +263,13 @@ def stats_of_spans(
         spans.raise_for(view.measure(first, last, head.element.nonzero_bits(head.zero), counter, threads))
     counts, _, nans = _counts(counter, head.grid, head.element, blocks, groups)
     return TensorStats(
-        head.shape, head.element.dtype, head.row_dims, head.zero, head.negative_zeros, nans, counts, counter.panels, blocks, groups,
-        head.grid,
+        head.shape, head.element.dtype, head.row_dims, head.zero, head.negative_zeros, nans, counts, counter.panels,
+        blocks, groups,         head.grid,
     )  # fmt: skip
 
 
 def _int(value: Any, least: int = 1) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= least
 
 
 def check_asked(block: Any, group: Any) -> tuple[tuple[tuple[Any, int], ...], tuple[int, ...]]:
@@ -268,14 +280,18 @@ def check_asked(block: Any, group: Any) -> tuple[tuple[tuple[Any, int], ...], tu
         isinstance(s, tuple) and len(s) == 2 and (s[0] == "all" or _int(s[0])) and _int(s[1]) for s in shapes
     )
     if not fine:
-        raise ArgumentError(f'block={block!r}; expected a shape (rows, columns) or ("all", columns), or a tuple of them')
+        raise ArgumentError(
+            f'block={block!r}; expected a shape (rows, columns) or ("all", columns), or a tuple of them'
+        )
     if not isinstance(sizes, tuple | list) or not all(_int(m) and m <= _MOST_GROUP for m in sizes):
         raise ArgumentError(f"group={group!r}; expected an int from 1 to {_MOST_GROUP}, or a tuple of them")
     asked = dict.fromkeys((s[0] if s[0] == "all" else min(int(s[0]), 1 << 31), min(int(s[1]), 1 << 31)) for s in shapes)
     extra = tuple(s for s in asked if s not in BLOCKS)
     more = tuple(m for m in dict.fromkeys(map(int, sizes)) if m not in GROUPS)
     if len(extra) > _ASKED or len(more) > _ASKED:
-        raise ArgumentError(f"{max(len(extra), len(more))} block shapes or group sizes; expected at most {_ASKED} in one pass")
+        raise ArgumentError(
+            f"{max(len(extra), len(more))} block shapes or group sizes; expected at most {_ASKED} in one pass"
+        )
     return extra, more
 
 
@@ -313,4 +329,6 @@ def tensor_stats(
     (4, 2, 3)
     """
     blocks, groups = check_asked(block, group)
-    return stats_of(source_of(a, zero=zero, mask=mask, row_dims=row_dims), kernels.thread_count(threads), blocks, groups)
+    return stats_of(
+        source_of(a, zero=zero, mask=mask, row_dims=row_dims), kernels.thread_count(threads), blocks, groups
+    )

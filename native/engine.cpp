@@ -433,16 +433,20 @@ Result transcode(const View& v, uint64_t nonzero, uint64_t first, uint64_t last,
   return context.failure.result;
 }
 
-Result measure(const View& v, uint64_t nonzero, uint64_t first, uint64_t last, const Question& q, const Measures& m, uint32_t threads) {
+Result measure(const View& v, uint64_t nonzero, uint64_t first, uint64_t last, const Question& q, const Measures& m,
+               uint32_t threads) {
   struct Context {
     const View& v;
     uint64_t nonzero;
   } context{v, nonzero};
   const Geometry g = {v.rows, v.cols, v.segment_rows, v.segment_cols, v.width, nonzero, 0};
-  return measure_segments(g, first, last, q, m, threads, [](void* at, uint64_t segment, Workspace& work, Flat& flat, Tally&) {
-    const Context& c = *static_cast<Context*>(at);
-    return flatten(c.v, segment, c.nonzero, work, flat);
-  }, &context);
+  return measure_segments(
+      g, first, last, q, m, threads,
+      [](void* at, uint64_t segment, Workspace& work, Flat& flat, Tally&) {
+        const Context& c = *static_cast<Context*>(at);
+        return flatten(c.v, segment, c.nonzero, work, flat);
+      },
+      &context);
 }
 
 }  // namespace codec

@@ -149,7 +149,8 @@ Status encode(const Geometry&, Layout, const Params&, const uint8_t* dense, cons
 Status encode_csr(const Geometry&, Layout, const Params&, const int64_t* starts, const int64_t* indices,
                   const uint8_t* values, Streams*, uint32_t threads);
 // From another layout of the same matrix and grid.
-Result transcode(const View&, uint64_t nonzero, uint64_t first, uint64_t last, Layout, const Params&, Streams*, uint32_t threads);
+Result transcode(const View&, uint64_t nonzero, uint64_t first, uint64_t last, Layout, const Params&, Streams*,
+                 uint32_t threads);
 
 // Counting (measure.cpp), for whole matrices. The arrays are the caller's, zeroed: a row count for every row of every
 // segment, a count for every column, `panels` of them for every panel of every segment, and longest_runs() of each of the
@@ -162,8 +163,10 @@ struct Measures {
 constexpr uint32_t kPerSegment = 49;
 uint64_t longest_runs(uint64_t rows, uint64_t cols, uint32_t segment_rows, uint32_t segment_cols);
 uint64_t panels(uint64_t rows, uint64_t cols, uint32_t segment_rows, uint32_t segment_cols);
-Result measure(const View&, uint64_t nonzero, uint64_t first, uint64_t last, const Question&, const Measures&, uint32_t threads);
-Result measure(const Geometry&, const Question&, const uint8_t* dense, const uint8_t* keep, const Measures&, uint32_t threads);
+Result measure(const View&, uint64_t nonzero, uint64_t first, uint64_t last, const Question&, const Measures&,
+               uint32_t threads);
+Result measure(const Geometry&, const Question&, const uint8_t* dense, const uint8_t* keep, const Measures&,
+               uint32_t threads);
 void histogram(const Streams*, uint32_t stream, uint32_t width, Kind, uint64_t* counts, uint64_t* or_of_keys);
 Status code_stream(Streams*, uint32_t stream, const HuffmanCode&, uint32_t threads);
 void write_parts(const Streams*, uint8_t* base, const uint64_t* offsets, uint32_t* checksums, uint32_t threads);

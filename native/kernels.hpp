@@ -143,14 +143,16 @@ struct Question {
 
 // One segment's counts by place.
 struct Places {
-  uint64_t* rows;                          // stored entries of each of its rows
-  uint64_t* cols;                          // adds up: stored entries of each of its columns
-  uint64_t* panels;                        // stored entries of each of its panels
-  uint64_t *long_gaps, *long_zero_gaps;    // the lengths of kRuns - 1 and more: rows * cols / kRuns at most, the rest untouched
-  uint64_t* part;                          // its stored entries
-  uint64_t *escapes, *fillers, *zero_escapes;  // 16 each, for codes of 1 to 16 bits: how often 2^k - 1 and 2^k fit into the gaps
-  uint64_t* room;                          // words(its columns) + 2, where blocks are asked for
-  uint32_t* lengths;                       // kRuns
+  uint64_t* rows;    // stored entries of each of its rows
+  uint64_t* cols;    // adds up: stored entries of each of its columns
+  uint64_t* panels;  // stored entries of each of its panels
+  uint64_t *long_gaps,
+      *long_zero_gaps;  // the lengths of kRuns - 1 and more: rows * cols / kRuns at most, the rest untouched
+  uint64_t* part;       // its stored entries
+  uint64_t *escapes, *fillers,
+      *zero_escapes;  // 16 each, for codes of 1 to 16 bits: how often 2^k - 1 and 2^k fit into the gaps
+  uint64_t* room;     // words(its columns) + 2, where blocks are asked for
+  uint32_t* lengths;  // kRuns
 };
 
 }  // namespace codec

@@ -57,7 +57,8 @@ Result measure_segment(Context& c, uint64_t segment, Tally& tally, uint64_t* col
   at.cols = cols + p.col;
   // Only the last segment of a row, or of the matrix, has fewer panels than the others.
   const uint64_t last_in_row = panels_of(1, uint32_t((g.cols - 1) % g.segment_cols + 1));
-  at.panels = c.m.panels + (c.across > 1 ? p.row * ((c.across - 1) * whole + last_in_row) + segment % c.across * whole : segment * whole);
+  at.panels = c.m.panels + (c.across > 1 ? p.row * ((c.across - 1) * whole + last_in_row) + segment % c.across * whole
+                                         : segment * whole);
   at.long_gaps = c.m.long_gaps + segment * c.longest;
   at.long_zero_gaps = c.m.long_zero_gaps + segment * c.longest;
   at.part = c.m.segments + segment * kPerSegment;
@@ -108,12 +109,24 @@ uint64_t panels(uint64_t rows, uint64_t cols, uint32_t segment_rows, uint32_t se
   return (down - 1) * panels_of(segment_rows, segment_cols) + panels_of(height, segment_cols);
 }
 
-Result measure_segments(const Geometry& g, uint64_t first, uint64_t last, const Question& q, const Measures& m, uint32_t threads,
-                        Flatten flatten, void* context) {
+Result measure_segments(const Geometry& g, uint64_t first, uint64_t last, const Question& q, const Measures& m,
+                        uint32_t threads, Flatten flatten, void* context) {
   if (first == last) return Result();
   const uint64_t across = (g.cols - 1) / g.segment_cols + 1, most = across > 1 ? across : last - first;
-  Context c = {g, q, m, flatten, context, first, last, across, threads < most ? threads : most,
-               longest_runs(g.rows, g.cols, g.segment_rows, g.segment_cols), nullptr, nullptr, Result(), 0};
+  Context c = {g,
+               q,
+               m,
+               flatten,
+               context,
+               first,
+               last,
+               across,
+               threads < most ? threads : most,
+               longest_runs(g.rows, g.cols, g.segment_rows, g.segment_cols),
+               nullptr,
+               nullptr,
+               Result(),
+               0};
   if (c.tasks > 1) {
     c.tallies = static_cast<Tally*>(calloc(c.tasks - 1, sizeof(Tally)));
     if (across == 1) c.cols = static_cast<uint64_t*>(calloc((c.tasks - 1) * g.cols, sizeof(uint64_t)));

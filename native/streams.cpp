@@ -156,24 +156,28 @@ Status encode_csr(const Geometry& g, Layout layout, const Params& params, const 
   return run(e, threads);
 }
 
-Result measure(const Geometry& g, const Question& q, const uint8_t* dense, const uint8_t* keep, const Measures& m, uint32_t threads) {
+Result measure(const Geometry& g, const Question& q, const uint8_t* dense, const uint8_t* keep, const Measures& m,
+               uint32_t threads) {
   struct Context {
     const Geometry& g;
     const uint8_t *dense, *keep;
   } context{g, dense, keep};
-  return measure_segments(g, 0, segments(g.rows, g.cols, g.segment_rows, g.segment_cols), q, m, threads,
-                          [](void* at, uint64_t segment, Workspace& work, Flat& flat, Tally& tally) {
-    const Context& c = *static_cast<Context*>(at);
-    Place p = place(c.g.rows, c.g.cols, c.g.segment_rows, c.g.segment_cols, segment);
-    Result r;
-    r.status = begin_flat(c.g, p, work, flat);
-    if (!r.ok()) return r;
-    uint64_t first = p.row * c.g.cols + p.col;
-    flat.count = kernels().gather(c.dense + first * c.g.width, c.keep ? c.keep + first : nullptr, uint64_t(p.rows) * p.cols, c.g.width,
-                                  c.g.nonzero, c.g.negative, reinterpret_cast<uint64_t*>(work.mask.data), work.values.data,
-                                  &tally.dropped_negatives);
-    return r;
-  }, &context);
+  return measure_segments(
+      g, 0, segments(g.rows, g.cols, g.segment_rows, g.segment_cols), q, m, threads,
+      [](void* at, uint64_t segment, Workspace& work, Flat& flat, Tally& tally) {
+        const Context& c = *static_cast<Context*>(at);
+        Place p = place(c.g.rows, c.g.cols, c.g.segment_rows, c.g.segment_cols, segment);
+        Result r;
+        r.status = begin_flat(c.g, p, work, flat);
+        if (!r.ok()) return r;
+        uint64_t first = p.row * c.g.cols + p.col;
+        flat.count =
+            kernels().gather(c.dense + first * c.g.width, c.keep ? c.keep + first : nullptr, uint64_t(p.rows) * p.cols,
+                             c.g.width, c.g.nonzero, c.g.negative, reinterpret_cast<uint64_t*>(work.mask.data),
+                             work.values.data, &tally.dropped_negatives);
+        return r;
+      },
+      &context);
 }
 
 void histogram(const Streams* streams, uint32_t stream, uint32_t width, Kind kind, uint64_t* counts,

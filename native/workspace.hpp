@@ -49,8 +49,8 @@ Status write_segment(Layout layout, const Params&, Flat, Streams*, uint64_t segm
 // Counts segments [first, last) of a matrix; `flatten` brings one of them into flat mask form in the workspace, and adds
 // what it dropped to the tally.
 using Flatten = Result (*)(void* context, uint64_t segment, Workspace&, Flat&, Tally&);
-Result measure_segments(const Geometry&, uint64_t first, uint64_t last, const Question&, const Measures&, uint32_t threads, Flatten,
-                        void* context);
+Result measure_segments(const Geometry&, uint64_t first, uint64_t last, const Question&, const Measures&,
+                        uint32_t threads, Flatten, void* context);
 
 // Orders streaming stores before whatever tells another thread that they are done.
 inline void store_fence() {

@@ -10,7 +10,19 @@ from codec.geometry import Grid
 from codec.layouts.counts import BLOCKS, CODES, GROUPS, RUNS, Counts
 
 ASKED, SIZES = ((3, 5), (7, 100), (1, 1), ("all", 3)), (3, 64)
-SHAPES = [(1, 1), (3, 5), (0, 4), (65, 130), (17, 4096), (300, 100), (40_000, 30), (3, 600_000), (70, 9000), (5, 20_000), (2000, 1)]
+SHAPES = [
+    (1, 1),
+    (3, 5),
+    (0, 4),
+    (65, 130),
+    (17, 4096),
+    (300, 100),
+    (40_000, 30),
+    (3, 600_000),
+    (70, 9000),
+    (5, 20_000),
+    (2000, 1),
+]
 
 
 def segments(stored: np.ndarray, grid: Grid) -> list[np.ndarray]:
@@ -39,7 +51,9 @@ def runs(shape: tuple[int, ...], seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     a, at = np.ones(int(np.prod(shape)), np.int8), 0
     while at < a.size:
-        zeros, others = (int(rng.integers(1, 12)) if rng.random() < 0.6 else int(rng.exponential(60_000)) for _ in range(2))
+        zeros, others = (
+            int(rng.integers(1, 12)) if rng.random() < 0.6 else int(rng.exponential(60_000)) for _ in range(2)
+        )
         a[at : at + zeros] = 0
         at += zeros + others
     return a.reshape(shape)
@@ -48,7 +62,11 @@ def runs(shape: tuple[int, ...], seed: int) -> np.ndarray:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.97, 1.0, None])
 def test_counts_are_those_of_plain_loops(shape: tuple[int, ...], sparsity: float | None) -> None:
-    dtype = ("float32", "int8", "bfloat16", "float8_e5m2", "float64")[SHAPES.index(shape) % 5] if sparsity is not None else "int8"
+    dtype = (
+        ("float32", "int8", "bfloat16", "float8_e5m2", "float64")[SHAPES.index(shape) % 5]
+        if sparsity is not None
+        else "int8"
+    )
     element = element_type(dtype)
     a = seeded(shape, element, sparsity, 5) if sparsity is not None else runs(shape, 6)
     stats = codec.tensor_stats(a, block=ASKED, group=SIZES, threads=2)
@@ -67,8 +85,14 @@ def test_counts_are_those_of_plain_loops(shape: tuple[int, ...], sparsity: float
         assert np.array_equal(found, lengths(expected))
         assert sorted(long) == sorted(g for part in expected for g in part[part >= RUNS - 1])
     assert np.array_equal(stats.runs[1:], lengths(before)[1:])
-    for table, expected, less in ((counts.escapes, before, 1), (counts.fillers, before, 0), (counts.zero_escapes, zeros_before, 1)):
-        assert table.tolist() == [[int((part // (2**k - less)).sum()) for k in range(1, CODES + 1)] for part in expected]
+    for table, expected, less in (
+        (counts.escapes, before, 1),
+        (counts.fillers, before, 0),
+        (counts.zero_escapes, zeros_before, 1),
+    ):
+        assert table.tolist() == [
+            [int((part // (2**k - less)).sum()) for k in range(1, CODES + 1)] for part in expected
+        ]
     items = np.zeros(256, np.int64)
     for part in before:
         np.add.at(items, part % 255, 1)

@@ -1,6 +1,6 @@
 """The command line, `codec VERB ...`; `main` is its entry point.
 
-files.py has the verbs that write or check files, show.py those that only print.
+files.py has the verbs that write or check files, show.py those that only print, weigh.py those that count and compare.
 """
 
 import click
@@ -8,6 +8,7 @@ import click
 from codec.cli.files import convert, decode, encode, verify
 from codec.cli.output import Verbs
 from codec.cli.show import config, demo, inspect
+from codec.cli.weigh import breakeven, stats
 
 __all__ = ["main"]
 
@@ -21,5 +22,5 @@ def main() -> None:
     """
 
 
-for verb in (encode, decode, inspect, verify, convert, config, demo):
+for verb in (encode, decode, inspect, verify, convert, stats, breakeven, config, demo):
     main.add_command(verb)

@@ -109,7 +109,7 @@ class Layout(ABC):
 
     @abstractmethod
     def ideal_bits(self, sparsity: float, value_bits: float, params: Params) -> float:
-        """Expected bits per element where each is a zero by itself, of an endless row: no headers, segments or restarts."""
+        """Expected bits per element of an endless row of independent zeros: no headers, segments or restarts."""
 
     def pointer_bits(self, rows: int, cols: int, params: Params) -> float:
         """Bits per element of a matrix's pointers to rows, which ``ideal_bits`` does not count."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import comb, log
+from math import comb, log, log1p
 from typing import Any
 
 import numpy as np
@@ -34,12 +34,12 @@ class Counts:
     parts : ndarray of uint64 or None, (segments,)
         Stored entries of each segment.
     gap_lengths, zero_gap_lengths : ndarray of uint64 or None, (65536,)
-        Zeros before each entry over the flattened segment, and entries before each of the others; the last bin is for 65535
-        and more.
+        Zeros before each entry over the flattened segment, and entries before each of the others; the last bin is for
+        65535 and more.
     long_gaps, long_zero_gaps : ndarray of int64 or None
         Those of 65535 and more, one by one.
     escapes, fillers, zero_escapes : ndarray of uint64 or None, (segments, 16)
-        In column k - 1: how often 2**k - 1 and 2**k fit into the gaps before entries, and 2**k - 1 into those before zeros.
+        In column k - 1: how often 2**k - 1 and 2**k fit into gaps before entries, and 2**k - 1 into those before zeros.
     blocks : mapping of (r, c) to int, or None
         Blocks of r x c with a stored entry, counted from the top left of each segment and clipped at its edges.
     groups : mapping of m to ndarray of uint64 (m + 1,), or None
@@ -75,17 +75,11 @@ class Counts:
         """Items of layout huffman's gaps by value, (256,): zeros before an entry, 255 for each 255 of them."""
         if self.gap_lengths is None or self.long_gaps is None:
             return None
-        out = np.zeros(256, np.uint64)
-        lengths = self.gap_lengths[:-1]
-        whole = -(-len(lengths) // 255)
-        padded = np.zeros(whole * 255, np.uint64)
-        padded[: len(lengths)] = lengths
-        table = padded.reshape(whole, 255)
-        out[:255] = table.sum(axis=0)
-        out[255] = table.sum(axis=1) @ np.arange(whole, dtype=np.uint64)
-        np.add.at(out, self.long_gaps % 255, np.uint64(1))
-        out[255] += np.uint64((self.long_gaps // 255).sum())
-        return out
+        used = np.flatnonzero(self.gap_lengths[:-1])
+        times = self.gap_lengths[used].astype(np.float64)
+        out = np.bincount(used % 255, times, 256) + np.bincount(self.long_gaps % 255, minlength=256)
+        out[255] = times @ (used // 255) + (self.long_gaps // 255).sum()
+        return out.astype(np.uint64)
 
     @staticmethod
     def expected(grid: Grid, sparsity: float) -> "Counts":
@@ -107,8 +101,7 @@ class _Expected(Counts):
     def __init__(self, grid: Grid, nnz: int) -> None:
         super().__init__(nnz)
         # The fields' defaults stand in the instance, before the properties below.
-        for name in ("cols", "parts", "gap_lengths", "zero_gap_lengths", "long_gaps", "long_zero_gaps", "escapes", "fillers",
-                     "zero_escapes", "blocks", "groups", "mask_bytes", "lane_bytes"):  # fmt: skip
+        for name in set(self.__dict__) - {"nnz", "rows", "keys", "or_of_keys"}:
             del self.__dict__[name]
         self.__dict__["grid"] = grid
         self.__dict__["density"] = nnz / grid.size if grid.size else 0.0
@@ -117,7 +110,7 @@ class _Expected(Counts):
     density: float
 
     @cached_property
-    def cols(self) -> np.ndarray:  # type: ignore[override]
+    def cols(self) -> np.ndarray:
         """Columns alike, but for as many that hold nothing as there will be."""
         live = round(self.grid.cols * (1 - (1 - self.density) ** self.grid.rows))
         out = np.zeros(self.grid.cols, np.uint64)
@@ -128,17 +121,21 @@ class _Expected(Counts):
     def _by_segment(self, value: Any) -> np.ndarray:
         """value(h, w) for each segment, from its distinct extents."""
         known = {(h, w): value(h, w) for h, w, _ in self.grid.shapes()}
-        extents = [(place.rows, place.cols) for place in self.grid.places()] if len(known) > 1 else list(known) * self.grid.segments
-        return np.array([known[extent] for extent in extents], np.uint64)
+        extents = (
+            [(place.rows, place.cols) for place in self.grid.places()]
+            if len(known) > 1
+            else list(known) * self.grid.segments
+        )
+        return np.array([known[extent] for extent in extents]).astype(np.uint64)
 
     @cached_property
-    def parts(self) -> np.ndarray:  # type: ignore[override]
+    def parts(self) -> np.ndarray:
         """Entries in proportion to elements."""
-        ends = np.cumsum(self._by_segment(lambda h, w: h * w)).astype(np.float64)
+        ends = np.cumsum(self.grid.elements).astype(np.float64)
         return np.diff(np.rint(ends * self.density), prepend=0).astype(np.uint64)
 
     def _at_least(self, density: float, lengths: np.ndarray) -> np.ndarray:
-        """Gaps of at least these lengths: an item at each place that has so many places before it, and all of them empty."""
+        """Gaps of at least these lengths: an item at each place that has so many places before it, all empty."""
         out = np.zeros(len(lengths))
         if density > 0:
             reach = (1.0 - density) ** lengths
@@ -162,60 +159,71 @@ class _Expected(Counts):
         return np.repeat(np.arange(RUNS - 1, RUNS - 2 + len(above)), (above[:-1] - above[1:]).astype(np.int64))
 
     @cached_property
-    def gap_lengths(self) -> np.ndarray:  # type: ignore[override]
+    def gap_lengths(self) -> np.ndarray:
         """As counted."""
         return self._lengths(self.density)
 
     @cached_property
-    def zero_gap_lengths(self) -> np.ndarray:  # type: ignore[override]
+    def zero_gap_lengths(self) -> np.ndarray:
         """As counted."""
         return self._lengths(1 - self.density)
 
     @cached_property
-    def long_gaps(self) -> np.ndarray:  # type: ignore[override]
+    def long_gaps(self) -> np.ndarray:
         """As counted."""
         return self._long(self.density)
 
     @cached_property
-    def long_zero_gaps(self) -> np.ndarray:  # type: ignore[override]
+    def long_zero_gaps(self) -> np.ndarray:
         """As counted."""
         return self._long(1 - self.density)
 
     def _fit(self, density: float, less: int) -> np.ndarray:
-        """How often 2**k - less fits into the gaps of a segment: once for each of its multiples that a gap reaches."""
+        """How often 2**k - less fits into the gaps of a segment: once for each of its multiples that a gap reaches.
 
-        def of(h: int, w: int) -> list[int]:
-            out, n = [], h * w
-            most = _reach(density, n)
-            for k in range(1, CODES + 1):
-                at = np.arange(1, most // (step := (1 << k) - less) + 1, dtype=np.float64) * step
-                out.append(round(float(density * ((n - at) * (1.0 - density) ** at).sum())))
-            return out
+        Of n elements, the sum over j of d (n - j step) q**j with q = (1 - d)**step, in closed form.
+        """
+        steps = (1 << np.arange(1, CODES + 1)) - less
+
+        def of(h: int, w: int) -> np.ndarray:
+            n = h * w
+            most = ((n - 1) // steps).astype(np.float64)
+            if density <= 0 or density >= 1:
+                return np.zeros(CODES)
+            rest = -np.expm1(steps * log1p(-density))  # 1 - q
+            last = np.exp(most * steps * log1p(-density))  # q**most
+            q = 1 - rest
+            sums = q * (1 - last) / rest
+            weighted = q * (1 - last * (1 + most * rest)) / rest**2
+            few = most * rest < 1e-3  # then the difference above is lost in rounding, and every q**j is 1
+            sums, weighted = np.where(few, most, sums), np.where(few, most * (most + 1) / 2, weighted)
+            found: np.ndarray = np.rint(np.maximum(0, density * (n * sums - steps * weighted)))
+            return found
 
         return self._by_segment(of).reshape(-1, CODES)
 
     @cached_property
-    def escapes(self) -> np.ndarray:  # type: ignore[override]
+    def escapes(self) -> np.ndarray:
         """As counted."""
         return self._fit(self.density, 1)
 
     @cached_property
-    def fillers(self) -> np.ndarray:  # type: ignore[override]
+    def fillers(self) -> np.ndarray:
         """As counted."""
         return self._fit(self.density, 0)
 
     @cached_property
-    def zero_escapes(self) -> np.ndarray:  # type: ignore[override]
+    def zero_escapes(self) -> np.ndarray:
         """As counted."""
         return self._fit(1 - self.density, 1)
 
     @cached_property
-    def blocks(self) -> Mapping[tuple[Any, int], int]:  # type: ignore[override]
+    def blocks(self) -> Mapping[tuple[Any, int], int]:
         """Of any shape."""
         return _ExpectedBlocks(self.grid, self.density)
 
     @cached_property
-    def groups(self) -> Mapping[int, np.ndarray]:  # type: ignore[override]
+    def groups(self) -> Mapping[int, np.ndarray]:
         """Of any size."""
         return _ExpectedGroups(self.grid, self.density)
 
@@ -225,12 +233,12 @@ class _Expected(Counts):
         return np.rint(n * self.density**ones * (1.0 - self.density) ** (8 - ones)).astype(np.uint64)
 
     @cached_property
-    def mask_bytes(self) -> np.ndarray:  # type: ignore[override]
+    def mask_bytes(self) -> np.ndarray:
         """As counted, but for the last byte of each segment."""
         return self._bytes(-(-self.grid.size // 8))
 
     @cached_property
-    def lane_bytes(self) -> np.ndarray:  # type: ignore[override]
+    def lane_bytes(self) -> np.ndarray:
         """As counted, but for groups of fewer than 64 rows."""
         return self._bytes(sum(n * 8 * -(-h // 64) * w for h, w, n in self.grid.shapes()))
 
@@ -283,9 +291,12 @@ class _ExpectedGroups(Mapping[int, np.ndarray]):
         out = np.zeros(m + 1)
         for h, w, n in self.grid.shapes():
             for length, across in _cut(w, m):
-                chances = [comb(length, j) * self.density**j * (1 - self.density) ** (length - j) for j in range(length + 1)]
+                chances = [
+                    comb(length, j) * self.density**j * (1 - self.density) ** (length - j) for j in range(length + 1)
+                ]
                 out[: length + 1] += n * h * across * np.array(chances)
-        return -np.diff(np.rint(np.append(out[::-1].cumsum()[::-1], 0))).astype(np.int64).astype(np.uint64)
+        least = np.rint(np.append(out[::-1].cumsum()[::-1], 0))  # groups with at least so many
+        return np.asarray(least[:-1] - least[1:]).astype(np.uint64)
 
 
 def _cut(total: int, step: int) -> list[tuple[int, int]]:

@@ -59,7 +59,7 @@ class Huffman(Layout):
         counts = np.rint(within * 2.0**40).astype(np.int64)
         items = 1 / (1 - within[ESCAPE])  # for each entry
         lengths = code_lengths(counts, params["max_length"])
-        return (1 - sparsity) * (value_bits + items * float(within @ lengths))
+        return float((1 - sparsity) * (value_bits + items * (within @ lengths)))
 
     def encode(self, segment: np.ndarray, stored: np.ndarray, params: Params) -> tuple[np.ndarray, ...]:
         """Gaps over the flattened segment; zeros after the last entry are not coded."""

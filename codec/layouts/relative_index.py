@@ -113,7 +113,7 @@ class RelativeIndex(Layout):
             return (None, None if params["filler"] == "value" else counts.nnz * width)
         listed = counts.parts.astype(np.int64)
         if params["of"] == "zeros":
-            listed = np.array([place.rows * place.cols for place in grid.places()], np.int64) - listed
+            listed = grid.elements - listed
         coded = -(-(listed + idle) * params["bits"] // 8)
         fillers = int(idle.sum()) if params["filler"] == "value" else 0
         return (int(coded.sum()) + _COUNT * grid.segments, (counts.nnz + fillers) * width)
