@@ -51,7 +51,7 @@ class Huffman(Layout):
         return super().histogram(stream, grid, element, counts, params)
 
     def ideal_bits(self, sparsity: float, value_bits: float, params: Params) -> float:
-        """d b, and the code words of the gap items: a gap of g has probability d s**g, and 255 of s**255 is an escape."""
+        """d b, and the code words of the gap items: a gap of g has probability d s**g, an escape s**255."""
         if sparsity >= 1:
             return 0.0
         within = (1 - sparsity) * sparsity ** np.arange(ESCAPE + 1.0)
