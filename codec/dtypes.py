@@ -72,6 +72,8 @@ def element_type(dtype: object) -> ElementType:
 
     Raises ArgumentError for a dtype that the format has no name for (object, complex, strings, structured).
     """
+    if (known := _BY_DTYPE.get(dtype) if isinstance(dtype, np.dtype) else None) is not None:
+        return known
     try:
         found = np.dtype(dtype)  # type: ignore[call-overload]
     except TypeError as error:

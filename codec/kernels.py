@@ -19,6 +19,7 @@ MAX_THREADS = 64
 
 # In the order of enum class Type in native/kernels.hpp.
 _TYPES = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64")
+_TYPE_CODES = {**{name: code for code, name in enumerate(_TYPES)}, "BOOL": _TYPES.index("U8")}
 _KINDS = ("unsigned", "signed", "float")
 
 
@@ -113,7 +114,7 @@ def octets(data: Any) -> np.ndarray:
 
 def type_code(element: ElementType) -> int:
     """The native number of an element type (bool multiplies as u8)."""
-    return _TYPES.index("U8" if element.name == "BOOL" else element.name)
+    return _TYPE_CODES[element.name]
 
 
 def kind_code(kind: str) -> int:

@@ -1,7 +1,7 @@
 """Products straight from the packed bytes: matvec, matmul, linear, and the two directions of ``@``."""
 
 from dataclasses import dataclass
-from math import prod
+from math import isfinite, prod
 from typing import Any
 
 import numpy as np
@@ -89,8 +89,9 @@ def multiply(
         packed = np.zeros((padded, width + (width == 1 < batch)), kind.acc.dtype)
         packed[:n, :width] = columns
         sums = np.zeros((m, packed.shape[1]), kind.acc.dtype)
-        with np.errstate(over="ignore", invalid="ignore"):  # an infinity or NaN does not sum up to anything finite
-            finite = not kind.acc.is_float or bool(np.isfinite(packed.sum()))
+        with np.errstate(all="ignore"):
+            # An infinity or NaN does not sum up to anything finite.
+            finite = not kind.acc.is_float or isfinite(packed.sum())
         for view, first, last in w.spans.views(0, head.grid.segments, count):
             w.spans.raise_for(
                 view.multiply(
@@ -141,7 +142,7 @@ def _operand(x: Any, expected: int, what: str, w: Packed, ndims: tuple[int, ...]
             f"shapes do not match: {what} is {array.shape}, w is {w.spans.head.shape}; "
             f"expected {expected} along axis {axis} of {what}"
         )
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def _matrix_of(w: Any) -> Packed:
@@ -183,7 +184,10 @@ def matvec(w: Packed, x: Any, *, out: np.ndarray | None = None, threads: int | N
     array([0., 1., 2.], dtype=float32)
     """
     w = _matrix_of(w)
-    x = _operand(x, w.spans.head.grid.cols, "x", w, (1,))
+    return _vector(w, _operand(x, w.spans.head.grid.cols, "x", w, (1,)), out, threads)
+
+
+def _vector(w: Packed, x: np.ndarray, out: np.ndarray | None, threads: int | None) -> np.ndarray:
     result = multiply(w, x[:, None], out=None if out is None else _rank(out, 1)[:, None], threads=threads)
     return result[:, 0] if out is None else out
 
@@ -212,9 +216,7 @@ def matmul(w: Packed, x: Any, *, out: np.ndarray | None = None, threads: int | N
     """
     w = _matrix_of(w)
     x = _operand(x, w.spans.head.grid.cols, "x", w, (1, 2))
-    if x.ndim == 1:
-        return matvec(w, x, out=out, threads=threads)
-    return multiply(w, x, out=out, threads=threads)
+    return _vector(w, x, out, threads) if x.ndim == 1 else multiply(w, x, out=out, threads=threads)
 
 
 def rmatmul(x: Any, w: Packed, *, threads: int | None = None) -> np.ndarray:

@@ -102,7 +102,8 @@ class Spans:
 
     def raise_for(self, result: tuple[int, int, int, int, int]) -> None:
         """Raise the error that a native result on one of our views stands for."""
-        kernels.raise_for(result, self.head.names, self.head.offsets)
+        if result[0]:
+            kernels.raise_for(result, self.head.names, self.head.offsets)
 
     def decode(self, first: int, count: int, out: np.ndarray, threads: int, *, always: bool = True) -> None:
         """Elements [first, first + count) in row-major order into ``out`` (uint8, contiguous)."""
