@@ -15,6 +15,7 @@ from codec.layouts import LAYOUTS, Counts, layout_named
 from codec.source import check_zero
 from codec.stats import TensorStats, check_asked
 from codec.streams import CODE_HEADER, Target, huffman_bytes
+from codec.valuecoding import RAW, ValueCoding, check_values
 
 OBJECTIVES = ("disk", "memory", "speed")
 
@@ -40,6 +41,7 @@ class Wish:
     params: Mapping[str, Any]
     objective: str = "disk"
     entropy: str = "auto"
+    values: ValueCoding = RAW
 
     def __post_init__(self) -> None:
         check_objective(self.objective)
@@ -86,7 +88,7 @@ def target(
     found = layout_named(layout)
     element = element_type(dtype)
     chosen = found.decide(found.params(params, grid), grid, element, counts)
-    return Target(element, shape, row_dims, grid, found, chosen, zero, wish.stage)
+    return Target(element, shape, row_dims, grid, found, chosen, wish.values.on(grid), zero, wish.stage)
 
 
 def predict(to: Target, counts: Counts, negative_zeros: int) -> int:
@@ -94,7 +96,7 @@ def predict(to: Target, counts: Counts, negative_zeros: int) -> int:
 
     Where ``counts`` does not tell what a coded stream holds, it counts as incompressible.
     """
-    raw = to.layout.stream_bytes(to.grid, to.element.width, counts, to.params)
+    raw = to.values.estimated(to.layout, to.grid, to.element, counts, to.params)
     heads = []
     for kind, size in zip(to.kinds, raw, strict=True):
         if size is None:
@@ -103,8 +105,8 @@ def predict(to: Target, counts: Counts, negative_zeros: int) -> int:
                 "stats=tensor_stats(a), with its block= or group="
             )
         head = frame.StreamHead(kind.name, size, "none")
-        if to.entropy in ("huffman", "auto") or to.layout.entropy_coded:
-            known = to.layout.histogram(kind.name, to.grid, to.element, counts, to.params)
+        if not kind.plain and (to.entropy in ("huffman", "auto") or to.layout.entropy_coded):
+            known = to.values.histogram(to.layout, kind, to.grid, to.element, counts, to.params)
             if known is not None:
                 code = choose_code(*known, kind.width, kind.kind, to.longest)
                 coded = huffman_bytes(known[0], code, to.grid.segments)
@@ -150,6 +152,8 @@ def encoded_nbytes(
     stats: TensorStats | None = None,
     entropy: str | None = None,
     values: str = "raw",
+    value_bits: int | None = None,
+    codebook_rows: int | None = None,
     zero: str = "value",
     row_dims: int | None = None,
     **layout_params: Any,
@@ -166,10 +170,11 @@ def encoded_nbytes(
         Share of zeros, 0 to 1, spread independently; ``round(sparsity * size)`` of them.
     stats : TensorStats, optional
         ``tensor_stats(a)`` of the very tensor; exactly one of the two must be given.
+    values, value_bits, codebook_rows
+        The value coding, as in ``encode``. Codes count as incompressible; where ``sparsity`` does not tell how the
+        entries spread over segments, codes of less than 8 bits are right within a byte for each segment.
     entropy : str, optional
         "none", "huffman", "zstd" or "auto"; by default "auto" with ``stats``, "none" with ``sparsity``.
-    values : {"raw"}
-        Value coding, as in ``encode``.
     zero, row_dims
         As in ``encode``; by default those of ``stats``.
 
@@ -189,8 +194,6 @@ def encoded_nbytes(
     >>> encoded_nbytes("bitmap", (4096, 4096), "bfloat16", sparsity=0.9)
     5453696
     """
-    if values != "raw":
-        raise ArgumentError(f'values={values!r}; this release codes values="raw"')
     if (sparsity is None) == (stats is None):
         raise ArgumentError("expected one of sparsity= and stats=")
     element = element_type(dtype)
@@ -216,7 +219,10 @@ def encoded_nbytes(
         grid = Grid.default(*matrix_shape(shape, dims), element.width)
         counts, negative, zero = Counts.expected(grid, float(sparsity)), 0, check_zero(zero)
     coded = layout != "auto" and layout_named(layout).entropy_coded
-    wish = Wish(layout, layout_params, "disk", entropy or ("auto" if stats is not None or coded else "none"))
+    stage = entropy or ("auto" if stats is not None or coded else "none")
+    wish = Wish(
+        layout, layout_params, "disk", stage, check_values(values, value_bits, None, codebook_rows, None, grid, None)
+    )
     if layout == "auto":
         if stats is None:
             raise ArgumentError('layout="auto" needs stats=tensor_stats(a)')

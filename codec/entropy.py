@@ -221,7 +221,9 @@ def code_lengths(counts: Histogram, max_length: int) -> npt.NDArray[np.int64]:
     return lengths
 
 
-def choose_code(histogram: Histogram, or_of_keys: int, width: int, kind: str, max_length: int = 12) -> HuffmanCode:
+def choose_code(
+    histogram: Histogram, or_of_keys: int, width: int, kind: str, max_length: int = 12, *, bits: int = 0
+) -> HuffmanCode:
     """The code that takes the fewest bits for the items counted, header included.
 
     Parameters
@@ -236,6 +238,8 @@ def choose_code(histogram: Histogram, or_of_keys: int, width: int, kind: str, ma
         How an item's bits are read.
     max_length : int, default 12
         Bits of the longest code word, 8 to 15: shorter ones decode from a smaller table.
+    bits : int, optional
+        Bits of a key, where items of one byte have less than eight.
 
     Returns
     -------
@@ -246,7 +250,7 @@ def choose_code(histogram: Histogram, or_of_keys: int, width: int, kind: str, ma
         raise ArgumentError(f"max_length={max_length} is not 8 to {LONGEST}")
     if len(histogram) != (size := histogram_size(width)):
         raise ArgumentError(f"a histogram of {len(histogram)} entries; items of {width} bytes need {size}")
-    bits, hidden = key_bits(width, kind), histogram_shift(width, kind)
+    bits, hidden = bits or key_bits(width, kind), histogram_shift(width, kind)
     used = np.flatnonzero(histogram)
     if hidden == 0:  # then the histogram knows better than a caller with statistics alone
         or_of_keys = int(np.bitwise_or.reduce(used)) if len(used) else 0

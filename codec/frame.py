@@ -15,7 +15,8 @@ from codec import kernels
 from codec.dtypes import ElementType
 from codec.entropy import HuffmanCode
 from codec.geometry import Grid
-from codec.layouts import Layout
+from codec.layouts import Layout, StreamKind
+from codec.valuecoding import ValueCoding
 
 MAGIC = b"\x89CDCF\r\n\x1a"
 VERSION = 0
@@ -44,7 +45,13 @@ class Subject:
     grid: Grid
     layout: Layout
     params: dict[str, Any]
+    values: ValueCoding
     zero: str
+
+    @property
+    def kinds(self) -> tuple[StreamKind, ...]:
+        """The streams' items."""
+        return self.values.kinds(self.layout, self.params, self.element)
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,7 @@ def _header(subject: Subject, nnz: int, negative_zeros: int, streams: Sequence[S
         "segment": [grid.segment_rows, grid.segment_cols],
         "layout": subject.layout.name,
         "params": subject.params,
-        "values": {"coding": "raw"},
+        "values": subject.values.to_header(),
         "zero": subject.zero,
         "nnz": nnz,
         "negative_zeros": negative_zeros,

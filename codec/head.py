@@ -16,6 +16,7 @@ from codec.errors import ChecksumError, CodecError, FormatError, VersionError
 from codec.frame import ALIGNMENT, MAGIC, PREFIX, VERSION, Head, StreamHead, Subject, align, data_start, head_checksum
 from codec.geometry import MAX_NDIM, MAX_SEGMENT, Grid, matrix_shape
 from codec.layouts import LAYOUTS, Counts, Layout
+from codec.valuecoding import ValueCoding
 
 _MAX_HEADER = 1 << 20
 MAX_STREAMS = 4
@@ -64,8 +65,8 @@ def read_head(read: Read, length: int) -> Head:
     end = table + 12 * len(streams) * grid.segments
     if head[PREFIX.size + header_length : table].any() or head[end:].any():
         raise _refuse("padding in the head is not zero", PREFIX.size + header_length)
-    params, described = _coding_fields(fields, element, grid, layout, streams)
-    subject = Subject(element, shape, row_dims, grid, layout, params, fields["zero"])
+    params, values, described = _coding_fields(fields, element, grid, layout, streams)
+    subject = Subject(element, shape, row_dims, grid, layout, params, values, fields["zero"])
     offsets, checksums = _spans(head[table:end], table, start, subject, described, length)
     return Head(
         **vars(subject),
@@ -106,9 +107,7 @@ def _spans(
     offsets[:, :-1] = entries[: 8 * len(streams) * segments].view("<u8").reshape(len(streams), -1)
     checksums = entries[8 * len(streams) * segments :].view("<u4").reshape(len(streams), -1).copy()
     end = start
-    for stream, kind, row in zip(
-        streams, subject.layout.streams(subject.params, subject.element), offsets, strict=True
-    ):
+    for stream, kind, row in zip(streams, subject.kinds, offsets, strict=True):
         row[-1] = end + stream.length
         if (segments and row[0] != end) or np.any(row[1:] < row[:-1]) or (not segments and stream.length):
             raise _refuse(f"parts do not fill the stream from {end} to {end + stream.length}", at, stream.name)
@@ -187,7 +186,7 @@ def _tensor_fields(fields: dict[str, Any]) -> tuple[ElementType, tuple[int, ...]
 
 def _coding_fields(
     fields: dict[str, Any], element: ElementType, grid: Grid, layout: Layout, streams: list[Any]
-) -> tuple[dict[str, Any], tuple[StreamHead, ...]]:
+) -> tuple[dict[str, Any], ValueCoding, tuple[StreamHead, ...]]:
     params = fields["params"]
     try:
         canonical = isinstance(params, dict) and layout.params(params, grid) == params and layout.decided(params)
@@ -197,8 +196,10 @@ def _coding_fields(
         raise
     except (CodecError, TypeError) as error:
         raise _refuse(f"parameters of layout {layout.name}: {error}", PREFIX.size) from None
-    if fields["values"] != {"coding": "raw"}:
-        raise _refuse(f"value coding {fields['values']!r}, expected raw", PREFIX.size)
+    try:
+        values = ValueCoding.from_header(fields["values"], grid)
+    except FormatError as error:
+        raise _refuse(error.message, PREFIX.size) from None
     if fields["zero"] not in ("value", "bits") or not isinstance(fields["zero"], str):
         raise _refuse(f"zero rule {fields['zero']!r}, expected value or bits", PREFIX.size)
     nnz, negative = fields["nnz"], fields["negative_zeros"]
@@ -208,23 +209,27 @@ def _coding_fields(
         or (negative and (fields["zero"] == "bits" or not element.sign_bit))
     ):
         raise _refuse(f"{nnz!r} stored entries and {negative!r} negative zeros among {grid.size} elements", PREFIX.size)
-    kinds = layout.streams(params, element)
+    kinds = values.kinds(layout, params, element)
     if len(streams) != len(kinds):
         raise _refuse(f"{len(streams)} streams, layout {layout.name} has {len(kinds)}", PREFIX.size)
-    expected = layout.stream_bytes(grid, element.width, Counts(nnz), params)
+    expected = values.stream_bytes(layout, grid, element, Counts(nnz), params)
     described = []
     for entry, kind, raw_bytes in zip(streams, kinds, expected, strict=True):
         coding = entry.get("coding") if isinstance(entry, dict) else None
         keys = ["name", "length", "coding"] + (["code"] if coding == "huffman" else [])
         if not isinstance(entry, dict) or list(entry) != keys or entry["name"] != kind.name or coding not in CODINGS:
             raise _refuse(f"stream {entry!r} is not a description of {kind.name!r}", PREFIX.size)
-        if layout.entropy_coded and coding != "huffman":
+        if kind.plain and coding != "none":
+            raise _refuse(f"coding {coding}, this stream is always as it is", PREFIX.size, kind.name)
+        if layout.entropy_coded and not kind.plain and coding != "huffman":
             raise _refuse(f"coding {coding}, layout {layout.name} is always huffman", PREFIX.size, kind.name)
         length = entry["length"]
         if not _count(length) or (coding == "none" and raw_bytes is not None and length != raw_bytes):
             raise _refuse(f"{length!r} bytes, expected {raw_bytes}", PREFIX.size, kind.name)
         try:
             code = HuffmanCode.from_header(entry["code"], kind.width, kind.kind) if coding == "huffman" else None
+            if code is not None:
+                values.check_code(code, kind)
         except FormatError as error:
             raise _refuse(error.message, PREFIX.size, kind.name) from None
         if code is not None and code.longest > params.get("max_length", LONGEST):
@@ -232,4 +237,4 @@ def _coding_fields(
                 f"code words of {code.longest} bits, max_length is {params['max_length']}", PREFIX.size, kind.name
             )
         described.append(StreamHead(kind.name, length, coding, code))
-    return params, tuple(described)
+    return params, values, tuple(described)

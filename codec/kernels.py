@@ -136,10 +136,20 @@ def view(
     params: tuple[int, ...],
     streams: Sequence[tuple[Any, ...]],
     checked: np.ndarray | None,
+    coding: tuple[int, int, int, bool] = (0, 0, 0, False),
 ) -> _native.View:
     """The proved spans of a frame, for the operations of ``codec._native.View``."""
     return _native.View(
-        grid.rows, grid.cols, grid.segment_rows, grid.segment_cols, layout, width, params, list(streams), checked
+        grid.rows,
+        grid.cols,
+        grid.segment_rows,
+        grid.segment_cols,
+        layout,
+        width,
+        params,
+        list(streams),
+        checked,
+        coding,
     )
 
 

@@ -32,7 +32,7 @@ class Spans:
         self._fetch = fetch
         self.checked = np.full(head.grid.segments, checked, np.uint8)
         self._codes = [kernels.native_code(s.code) if s.code else None for s in head.streams]
-        self._shared = [kind.shared for kind in head.layout.streams(head.params, head.element)]
+        self._shared = [kind.shared for kind in head.kinds]
         self._zstd = [s.coding == "zstd" for s in head.streams]
         # In memory one view of everything serves all calls.
         self._whole = self._stored(0, head.grid.segments) if in_memory else None
@@ -52,7 +52,13 @@ class Spans:
     def _view(self, streams: list[_Stream], checked: np.ndarray | None) -> _native.View:
         head = self.head
         return kernels.view(
-            head.grid, head.layout.code, head.element.width, head.layout.native(head.params), streams, checked
+            head.grid,
+            head.layout.code,
+            head.element.width,
+            head.layout.native(head.params),
+            streams,
+            checked,
+            head.values.native(head.layout, head.params, head.element),
         )
 
     def views(
@@ -100,6 +106,16 @@ class Spans:
         joined += bytes(SLACK)
         return np.frombuffer(joined, np.uint8), offsets, checksums, None, shared
 
+    def shared(self, name: str, dtype: np.dtype) -> np.ndarray:
+        """The items of a stream that all segments share and that has no coding, its checksum compared."""
+        number = self.head.names.index(name)
+        offsets = self.head.offsets[number]
+        data = self._fetch(int(offsets[0]), self.head.streams[number].length)[: self.head.streams[number].length]
+        if len(data):
+            found, expected = kernels.crc32c(np.ascontiguousarray(data)), int(self.head.checksums[number][0])
+            self.raise_for((int(found != expected), 0, number, found, expected))
+        return np.frombuffer(data.tobytes(), dtype)
+
     def raise_for(self, result: tuple[int, int, int, int, int]) -> None:
         """Raise the error that a native result on one of our views stands for."""
         if result[0]:
@@ -133,7 +149,7 @@ class Spans:
         if found != self.head.nnz and not self.head.layout.padded(self.head.params):
             raise FormatError(
                 f"{found} stored entries, expected {self.head.nnz} as the header says: not written by codec",
-                stream=self.head.names[-1],
+                stream=[name for name in self.head.names if name != "codebook"][-1],
             )
 
     def check(self, threads: int) -> None:

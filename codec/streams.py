@@ -17,6 +17,7 @@ from codec.entropy import (
 )
 from codec.errors import ArgumentError
 from codec.layouts import StreamKind
+from codec.valuecoding import packed_bytes
 
 # Bytes of a stream tried with zstandard before all of it is.
 _SAMPLE = 1 << 16
@@ -31,11 +32,6 @@ class Target(frame.Subject):
     entropy: str
 
     @property
-    def kinds(self) -> tuple[StreamKind, ...]:
-        """The layout's streams."""
-        return self.layout.streams(self.params, self.element)
-
-    @property
     def longest(self) -> int:
         """Bits of the longest code word that the streams' codes may have."""
         return int(self.params.get("max_length", 12))
@@ -46,7 +42,7 @@ def huffman_bytes(histogram: np.ndarray, code: HuffmanCode, parts: int) -> int:
     return coded_bits(histogram, code) // 8 + parts * (PART_OVERHEAD + PART_ROUNDING // 16)
 
 
-def pack(target: Target, fill: Callable[[_native.Streams], int], threads: int) -> tuple[np.ndarray, frame.Head]:
+def pack(target: Target, fill: Callable[[_native.Streams, Target], int], threads: int) -> tuple[np.ndarray, frame.Head]:
     """A frame: ``fill`` runs the layout stage on the native streams and returns the count of negative zeros."""
     kinds = target.kinds
     element, grid = target.element, target.grid
@@ -55,24 +51,25 @@ def pack(target: Target, fill: Callable[[_native.Streams], int], threads: int) -
         grid.cols,
         grid.segment_rows,
         grid.segment_cols,
-        element.width,
-        element.nonzero_bits(target.zero),
-        element.sign_bit if target.zero == "value" else 0,
+        target.values.width(element),
+        255 if target.values.bits else element.nonzero_bits(target.zero),
+        element.sign_bit if target.zero == "value" and not target.values.bits else 0,
         target.layout.code,
         target.layout.native(target.params),
         len(kinds),
+        target.values.bits,
     )
-    negative_zeros = fill(native)
+    negative_zeros = fill(native, target)
     if native.refused is not None:
         segment, position = native.refused
         at = grid.place(segment)
         row, col = at.row + position // at.cols, at.col + position % at.cols
         raise ArgumentError(f"row {row}, column {col}: {target.layout.refusal(target.params)}")
-    coded = [_code_stream(native, number, kind, target, threads) for number, kind in enumerate(kinds)]
+    codings = [_code_stream(native, number, kind, target, threads) for number, kind in enumerate(kinds)]
     sizes = np.array([_sizes(native, number, grid.segments) for number in range(len(kinds))])
     streams = [
         frame.StreamHead(kind.name, int(total), coding, code)
-        for kind, total, (coding, code) in zip(kinds, sizes.sum(axis=1), coded, strict=True)
+        for kind, total, (coding, code) in zip(kinds, sizes.sum(axis=1), codings, strict=True)
     ]
 
     def write(buffer: np.ndarray, offsets: np.ndarray, checksums: np.ndarray) -> None:
@@ -91,17 +88,23 @@ def _code_stream(
     native: _native.Streams, number: int, kind: StreamKind, target: Target, threads: int
 ) -> tuple[str, HuffmanCode | None]:
     """Put a stream through the entropy stage; its coding is "none" wherever that is not larger."""
+    if kind.plain:
+        return "none", None
     entropy = "huffman" if target.layout.entropy_coded else target.entropy
-    raw = int(_sizes(native, number, target.grid.segments).sum())
+    raw = int(packed_bytes(_sizes(native, number, target.grid.segments), kind).sum())
     best, code, coding = raw, None, "none"
     if entropy in ("huffman", "auto"):
         histogram = np.zeros(histogram_size(kind.width), np.uint64)
         every = native.histogram(number, kind.width, kernels.kind_code(kind.kind), histogram)
-        candidate = choose_code(histogram, every, kind.width, kind.kind, target.longest)
+        candidate = choose_code(histogram, every, kind.width, kind.kind, target.longest, bits=kind.bits)
         coded = huffman_bytes(histogram, candidate, target.grid.segments) + CODE_HEADER
         if coded < best or target.layout.entropy_coded:
             best, code, coding = coded, candidate, "huffman"
-    if entropy in ("zstd", "auto") and not target.layout.entropy_coded and raw:
+    # A Huffman code takes the codes, anything else their packed bytes.
+    packed = kind.bits and coding == "none"
+    if packed:
+        native.pack(number, kind.bits, threads)
+    if entropy in ("zstd", "auto") and (packed or not kind.bits) and not target.layout.entropy_coded and raw:
         parts = _zstd_parts(native, number, target.grid.segments, None if entropy == "zstd" else best / raw)
         if parts is not None and sum(map(len, parts)) < best:
             for segment, part in enumerate(parts):

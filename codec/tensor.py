@@ -1,6 +1,7 @@
 """The spine: dense array -> layout -> entropy stage -> frame, and back. The file to open first."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import prod
 from types import MappingProxyType
 from typing import Any, Self
@@ -9,16 +10,18 @@ import numpy as np
 
 from codec import _native, interop, kernels, product
 from codec.choose import Wish, candidates, fastest, target
+from codec.codebook import Quantiser, check_given, given_codebook
 from codec.errors import ArgumentError
 from codec.frame import Head
 from codec.geometry import Grid
 from codec.head import Read, parse, read_head
 from codec.indexing import take
-from codec.layouts import Counts
+from codec.layouts import Counts, layout_named
 from codec.source import source_of
 from codec.spans import Spans, check_out, in_memory, on_demand
 from codec.stats import TensorStats, stats_of, stats_of_spans
 from codec.streams import Target, pack
+from codec.valuecoding import ValueCoding, check_values
 
 
 class PackedTensor:
@@ -39,6 +42,8 @@ class PackedTensor:
         nnz / size, its complement, and dense_nbytes / nbytes.
     layout, params
         Where the values are, and the layout's parameters.
+    values, value_bits, codebook
+        What the values are: raw, or codes of so many bits for the entries of codebooks.
     zero, negative_zeros
         The zero rule, and how many elements were -0.0 and became +0.0 under zero="value".
     """
@@ -112,6 +117,22 @@ class PackedTensor:
         return MappingProxyType(self.spans.head.params)
 
     @property
+    def values(self) -> str:
+        """The value coding: "raw" (elements as they are) or "codebook" (weights that share few values)."""
+        return self.spans.head.values.name
+
+    @property
+    def value_bits(self) -> int:
+        """Bits of a value in its stream, before the entropy stage: those of the dtype, or of a code."""
+        return self.spans.head.values.bits or 8 * self.spans.head.element.width
+
+    @property
+    def codebook(self) -> np.ndarray | None:
+        """The codebooks, (groups, entries), in the order of the codes, unused entries 0; None for raw values."""
+        coding = self.spans.head.values
+        return self.spans.shared("codebook", self.dtype).reshape(-1, coding.entries) if coding.bits else None
+
+    @property
     def zero(self) -> str:
         """The zero rule, "value" or "bits"."""
         return self.spans.head.zero
@@ -139,6 +160,7 @@ class PackedTensor:
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.shape)) or "scalar"
         params = "".join(f", {k}={v!r}" for k, v in self.params.items())
+        params += f", codebook of {self.value_bits} bits" if self.values == "codebook" else ""
         return (
             f"<PackedTensor {shape} {self.dtype}, layout {self.layout}{params}, {self.nnz} stored "
             f"({self.sparsity:.1%} zeros), {self.nbytes} bytes ({self.ratio:.2f} times smaller)>"
@@ -202,28 +224,40 @@ class PackedTensor:
         *,
         objective: str = "disk",
         entropy: str = "auto",
+        values: str | None = None,
         threads: int | None = None,
         **layout_params: Any,
     ) -> "PackedTensor":
         """The same tensor in another layout, segment by segment: never through a whole dense tensor.
 
-        Parameters are those of `encode`; zero rule, shape and row_dims stay. ``entropy="auto"`` means the smallest for
-        ``objective="disk"``, and no entropy stage for "memory" and "speed".
+        Parameters are those of `encode`; zero rule, shape and row_dims stay, and so does the value coding
+        (``values="raw"`` makes codes values again; where a layout pads and no code is left for its zeros, codes get one
+        bit more). ``entropy="auto"`` means the smallest for ``objective="disk"``, and no entropy stage for "memory"
+        and "speed".
 
         Raises
         ------
         ArgumentError
-            As `encode`.
+            As `encode`; and for codes of 8 bits, all of them in use, in a layout that pads.
         FormatError, ChecksumError
             If the bytes are damaged.
         """
-        wish = Wish(layout, layout_params, objective, entropy)
         count = kernels.thread_count(threads)
         head = self.spans.head
+        if values not in (None, "raw", head.values.name) or not isinstance(values, str | None):
+            raise ArgumentError(
+                f'values={values!r}; expected "raw" or None (as it is): encode the dense tensor for a codebook'
+            )
+        kept = ValueCoding() if values == "raw" else head.values
+        wish = Wish(layout, layout_params, objective, entropy, kept)
 
-        def fill(native: _native.Streams) -> int:
+        def fill(native: _native.Streams, to: Target) -> int:
+            codes = None
+            if to.values.bits:
+                book, codes = self._recoded(to)
+                native.share(len(to.kinds) - 1, kernels.octets(book))
             for view, first, last in self.spans.views(0, head.grid.segments, count):
-                self.spans.raise_for(native.transcode(view, first, last, count))
+                self.spans.raise_for(native.transcode(view, first, last, count, codes))
             self.spans.check_stored(native.stored)
             return head.negative_zeros
 
@@ -231,7 +265,7 @@ class PackedTensor:
 
     def _target(self, wish: Wish, layout: str, params: Mapping[str, Any], counts: Counts) -> Target:
         head = self.spans.head
-        return target(
+        to = target(
             wish,
             layout,
             params,
@@ -242,6 +276,36 @@ class PackedTensor:
             zero=head.zero,
             counts=counts,
         )
+        if not wish.values.bits or not self._no_code_left(to):
+            return to
+        if to.values.bits < 8:
+            return replace(to, values=replace(to.values, bits=to.values.bits + 1))
+        if wish.layout == "auto":
+            return replace(to, values=ValueCoding())
+        raise ArgumentError(
+            f'all 256 codes are in use, and layout {layout} pads with a code of its own; take values="raw"'
+        )
+
+    def _needs_zero(self, to: Target) -> bool:
+        """Whether code 0 is to become a zero that it is not here."""
+        head = self.spans.head
+        return to.layout.zero_items(to.params) and not head.layout.zero_items(head.params)
+
+    def _no_code_left(self, to: Target) -> bool:
+        book = self.codebook
+        assert book is not None
+        return self._needs_zero(to) and bool((book.view(self.spans.head.element.unsigned)[:, -1] != 0).any())
+
+    def _recoded(self, to: Target) -> tuple[np.ndarray, np.ndarray]:
+        """The codebooks for ``to``, and what each code becomes."""
+        book, same = self.codebook, np.arange(256, dtype=np.uint8)
+        assert book is not None
+        if not self._needs_zero(to):
+            return book, same
+        moved = np.zeros((len(book), to.values.entries), self.dtype)
+        moved[:, 1 : book.shape[1] + 1] = book[:, : to.values.entries - 1]
+        # The last entry is 0 where there is no room for it.
+        return moved, np.where(same < to.values.entries - 1, same + np.uint8(1), np.uint8(0))
 
     def to_scipy(self, format: str = "csr") -> Any:
         """A scipy.sparse array ("csr", "bsr", "csc" or "coo") of a matrix, segment by segment, without a dense copy.
@@ -312,12 +376,16 @@ class Transpose:
         return np.asarray(self.T.__array__(dtype, copy)).T
 
 
+# Runs the layout stage on native streams for a frame to be; returns the count of negative zeros.
+Fill = Callable[[_native.Streams, Target], int]
+
+
 def _best(
     wish: Wish,
     stats: Callable[[], TensorStats],
     nnz: int | None,
     to: Callable[[Wish, str, Mapping[str, Any], Counts], Target],
-    fill: Callable[[_native.Streams], int],
+    fill: Fill,
     threads: int,
 ) -> PackedTensor:
     """Make the frame that was wished for; of two candidates for "disk" the smaller."""
@@ -327,14 +395,15 @@ def _best(
     counted = stats() if wish.needs_stats or nnz is None else None
     if wish.needs_stats and counted is not None:
         exact = wish.stage == "none"
-        frames = [_packed(t, fill, threads) for t in candidates(wish, counted, most=1 if exact else 2)]
+        best = candidates(wish, counted, most=1 if exact else 2)
+        frames = [_packed(to(wish, t.layout.name, t.params, counted.counts), fill, threads) for t in best]
         return min(frames, key=lambda p: p.nbytes)
     counts = counted.counts if counted is not None else Counts(nnz or 0)
     probe = to(wish, "dense", {}, counts)
     return _packed(to(wish, *fastest(counts.nnz, probe.grid), counts), fill, threads)
 
 
-def _packed(to: Target, fill: Callable[[_native.Streams], int], threads: int) -> PackedTensor:
+def _packed(to: Target, fill: Fill, threads: int) -> PackedTensor:
     data, head = pack(to, fill, threads)
     data.flags.writeable = False
     return PackedTensor(data, in_memory(head, data, checked=True))
@@ -370,9 +439,18 @@ def encode(
         What "auto" weighs: the fewest bytes; the fewest without an entropy stage; the fastest product.
     entropy : {"auto", "none", "huffman", "zstd"}
         The entropy stage: each stream takes it only where it gets smaller. "auto": the smallest for "disk", else none.
-    values : {"raw"}
-        Value coding; codebooks (``value_bits``, ``codebook``, ``codebook_rows``, ``codebook_start``) are
-        not in this release.
+    values : {"raw", "codebook"}
+        What the stored values are: every bit of them, or codes of the nearest entries of a codebook (weight sharing;
+        lossy, unless a tensor has no more values than entries). NaN and infinite weights are refused.
+    value_bits : int, optional
+        Bits of a code, 1 to 8: at most ``2**value_bits`` values. By default as many as ``codebook`` needs, else 8.
+        A layout that pads or fills (dense among them) needs one code for its zeros.
+    codebook : array-like, (entries,) or (groups, entries), optional
+        Distinct entries to use; by default k-means finds them.
+    codebook_rows : int, optional
+        Rows of the matrix that share a codebook; by default all.
+    codebook_start : {"linear", "density", "random"}, optional
+        Where k-means begins, as published; by default at (nearly) the optimum.
     zero : {"value", "bits"}
         What a zero is: what compares equal to 0 (-0.0 becomes +0.0, and is counted), or only the bits of +0.0.
     mask : array of bool, optional
@@ -397,18 +475,15 @@ def encode(
     >>> p.nnz, p.layout, bool((p.to_dense() == np.eye(64)).all())
     (64, 'csr', True)
     """
-    if values != "raw":
-        raise ArgumentError(f'values={values!r}; this release codes values="raw"')
-    for name, given in (
-        ("value_bits", value_bits),
-        ("codebook", codebook),
-        ("codebook_rows", codebook_rows),
-        ("codebook_start", codebook_start),
-    ):
-        if given is not None:
-            raise ArgumentError(f'{name} belongs to values="codebook", which is not in this release')
-    wish = Wish(layout, layout_params, objective, entropy)
     source = source_of(a, zero=zero, mask=mask, row_dims=row_dims)
+    given = None if codebook is None or values != "codebook" else given_codebook(codebook, source.element)
+    entries = None if given is None else given.shape[1]
+    if given is not None and layout != "auto" and not (given == 0).any(axis=1).all():
+        named = layout_named(layout)
+        entries = given.shape[1] + int(named.zero_items(named.params(layout_params, source.grid)))
+    coding = check_values(values, value_bits, codebook, codebook_rows, codebook_start, source.grid, entries)
+    wish = Wish(layout, layout_params, objective, entropy, coding)
+    quantiser = Quantiser(source, coding, start=codebook_start, given=given) if coding.bits else None
     count = kernels.thread_count(threads)
 
     def to(wish: Wish, name: str, params: Mapping[str, Any], counts: Counts) -> Target:
@@ -424,9 +499,17 @@ def encode(
             counts=counts,
         )
 
-    def fill(native: _native.Streams) -> int:
-        native.encode(source.dense, source.keep, count)
-        return int(native.dropped_negatives)
+    def fill(native: _native.Streams, to: Target) -> int:
+        if quantiser is None:
+            native.encode(source.dense, source.keep, count)
+            return int(native.dropped_negatives)
+        padded = to.layout.zero_items(to.params)
+        if given is not None:
+            check_given(given, coding, coding.groups(source.grid), zero_first=padded, layout=to.layout.name)
+        book, codes, stored = quantiser.made(zero_first=padded)
+        native.share(len(to.kinds) - 1, book)
+        native.encode(codes, stored, count)
+        return quantiser.negative_zeros
 
     return _best(wish, lambda: stats_of(source, count, *wish.asks), None, to, fill, count)
 
@@ -437,6 +520,8 @@ def from_csr(
     """Pack proved CSR arrays (int64 starts and ascending indices) without a dense copy; ``options`` as for `encode`."""
     allowed = {"layout": "auto", "objective": "disk", "entropy": "auto", "threads": None}
     zero = options.pop("zero", "value")
+    if options.pop("values", "raw") != "raw":
+        raise ArgumentError('values="codebook" needs encode(a.toarray(), values="codebook", ...)')
     picked = {name: options.pop(name, default) for name, default in allowed.items()}
     wish = Wish(picked["layout"], options, picked["objective"], picked["entropy"])
     count = kernels.thread_count(picked["threads"])
@@ -449,7 +534,7 @@ def from_csr(
             wish, name, params, dtype=values.dtype, shape=shape, row_dims=1, grid=grid, zero=zero, counts=counts
         )
 
-    def fill(native: _native.Streams) -> int:
+    def fill(native: _native.Streams, to: Target) -> int:
         native.encode_csr(starts, indices, kernels.octets(values), count)
         return 0
 

@@ -48,11 +48,18 @@ cdef extern from "engine.hpp" namespace "codec" nogil:
     cdef struct Kernels:
         const char* name
         uint32_t (*crc32c)(uint32_t, const uint8_t*, size_t) noexcept nogil
+        void (*assign_codes)(const uint8_t*, uint64_t, uint32_t, Order, const uint64_t*, const uint8_t*, uint32_t, uint8_t*) noexcept nogil
 
     const Kernels& kernels() noexcept
     Selection c_select "codec::select"(const char*) noexcept
     bint c_built "codec::built"(const char*) noexcept
     bint c_runs_here "codec::runs_here"(const char*) noexcept
+
+    cdef struct Coding:
+        uint32_t bits
+        uint32_t codes
+        uint64_t rows
+        bint zero_first
 
     cdef struct CStream "codec::Stream":
         const uint8_t* base
@@ -72,6 +79,7 @@ cdef extern from "engine.hpp" namespace "codec" nogil:
         uint32_t streams
         CStream stream[4]
         uint8_t* checked
+        Coding coding
 
     uint64_t c_segments "codec::segments"(uint64_t, uint64_t, uint32_t, uint32_t) noexcept
     bint inside(const CStream&, uint64_t, uint64_t) noexcept
@@ -105,6 +113,7 @@ cdef extern from "engine.hpp" namespace "codec" nogil:
         uint64_t stored
         uint64_t dropped_negatives
         uint64_t refused
+        uint32_t bits
 
     cdef struct Geometry:
         uint64_t rows
@@ -151,9 +160,13 @@ cdef extern from "engine.hpp" namespace "codec" nogil:
     Status c_encode_csr "codec::encode_csr"(const Geometry&, Layout, const Params&, const int64_t*, const int64_t*, const uint8_t*,
                                             CStreams*, uint32_t) noexcept
     Result c_transcode "codec::transcode"(const CView&, uint64_t, uint64_t, uint64_t, Layout, const Params&, CStreams*,
-                                          uint32_t) noexcept
+                                          const uint8_t*, uint32_t) noexcept
     void c_histogram "codec::histogram"(const CStreams*, uint32_t, uint32_t, Kind, uint64_t*, uint64_t*) noexcept
     Status code_stream(CStreams*, uint32_t, const HuffmanCode&, uint32_t) noexcept
+    void pack_stream(CStreams*, uint32_t, uint32_t, uint32_t) noexcept
+    enum class Order(uint8_t):
+        pass
+    Status c_kmeans "codec::kmeans"(const double*, const double*, uint64_t, uint32_t, bint, uint32_t, double*) noexcept
     void write_parts(const CStreams*, uint8_t*, const uint64_t*, uint32_t*, uint32_t) noexcept
 
 
@@ -203,6 +216,37 @@ def crc32c(const uint8_t[::1] data, uint32_t value):
     with nogil:
         crc = kernels().crc32c(value, _bytes(data), data.shape[0])
     return crc
+
+
+def kmeans(const double[::1] x, weight, bint start, uint32_t rounds, double[::1] centers):
+    """Centers of sorted points (weight: theirs, or None) by at most `rounds` of Lloyd's; start: from those in centers."""
+    cdef const double[::1] weights
+    cdef const double* weight_at = NULL
+    cdef Status status
+    if weight is not None:
+        weights = weight
+        if weights.shape[0] != x.shape[0]:
+            raise ValueError("one weight for each point")
+        weight_at = &weights[0] if weights.shape[0] else NULL
+    if x.shape[0] == 0 or not 0 < centers.shape[0] <= 256:
+        raise ValueError("no points, or not 1 to 256 centers")
+    with nogil:
+        status = c_kmeans(&x[0], weight_at, x.shape[0], <uint32_t>centers.shape[0], start, rounds, &centers[0])
+    if status != Status.ok:
+        raise MemoryError
+
+
+def assign_codes(const uint8_t[::1] items, uint32_t width, uint8_t order, const uint64_t[::1] bounds, const uint8_t[::1] codes,
+                 uint8_t[::1] out):
+    """The code of each item, by the interval that its ordered bits fall in; bounds: where intervals but the first begin."""
+    cdef uint64_t n = out.shape[0]
+    cdef const uint64_t* bounds_at = &bounds[0] if bounds.shape[0] else NULL
+    if (width not in (1, 2, 4, 8) or <uint64_t>items.shape[0] != n * width or bounds.shape[0] > 255
+            or codes.shape[0] != bounds.shape[0] + 1 or order > 2):
+        raise ValueError("arrays of another size")
+    if n:
+        with nogil:
+            kernels().assign_codes(&items[0], n, width, <Order>order, bounds_at, &codes[0], <uint32_t>bounds.shape[0], &out[0])
 
 
 cdef class Code:
@@ -314,7 +358,7 @@ cdef class View:
     cdef list keep
 
     def __init__(self, uint64_t rows, uint64_t cols, uint32_t segment_rows, uint32_t segment_cols, uint32_t layout, uint32_t width,
-                 tuple params, list streams, checked):
+                 tuple params, list streams, checked, tuple coding=(0, 0, 0, False)):
         cdef const uint8_t[::1] buffer
         cdef const uint64_t[::1] offsets
         cdef const uint32_t[::1] checksums
@@ -340,6 +384,9 @@ cdef class View:
             if not inside(self.view.stream[s], self.segments, buffer.shape[0]):
                 raise ValueError("a part lies outside its buffer")
         self.view.checked = NULL
+        self.view.coding.bits, self.view.coding.codes, self.view.coding.rows, self.view.coding.zero_first = coding
+        if self.view.coding.bits > 8 or (self.view.coding.bits and not self.view.streams):
+            raise ValueError("codes of more than 8 bits, or without streams")
         if checked is not None and self.segments:
             flags = checked
             if <uint64_t>flags.shape[0] != self.segments:
@@ -425,7 +472,7 @@ cdef class Streams:
     cdef Params params
 
     def __cinit__(self, uint64_t rows, uint64_t cols, uint32_t segment_rows, uint32_t segment_cols, uint32_t width, uint64_t nonzero,
-                  uint64_t negative, uint32_t layout, tuple params, uint32_t streams):
+                  uint64_t negative, uint32_t layout, tuple params, uint32_t streams, uint32_t bits=0):
         self.geometry.rows, self.geometry.cols = rows, cols
         self.geometry.segment_rows, self.geometry.segment_cols = segment_rows, segment_cols
         self.geometry.width, self.geometry.nonzero, self.geometry.negative = width, nonzero, negative
@@ -433,6 +480,7 @@ cdef class Streams:
         self.streams = new_streams(c_segments(rows, cols, segment_rows, segment_cols), streams)
         if self.streams == NULL:
             raise MemoryError
+        self.streams.bits = bits
 
     def __dealloc__(self):
         free_streams(self.streams)
@@ -467,16 +515,23 @@ cdef class Streams:
             status = c_encode_csr(self.geometry, self.layout, self.params, &starts[0], columns, _bytes(values), self.streams, threads)
         self._done(status)
 
-    def transcode(self, View source, uint64_t first, uint64_t last, uint32_t threads):
-        """Segments [first, last) from another layout of the same matrix and grid."""
+    def transcode(self, View source, uint64_t first, uint64_t last, uint32_t threads, codes=None):
+        """Segments [first, last) from another layout of the same matrix and grid; codes: 256 bytes, what each code becomes."""
         cdef Result r
+        cdef const uint8_t[::1] table
+        cdef const uint8_t* table_at = NULL
+        if codes is not None:
+            table = codes
+            if table.shape[0] != 256 or not source.view.coding.bits:
+                raise ValueError("not a table of 256 codes, or a source without codes")
+            table_at = &table[0]
         source._check_range(first, last)
         if (source.view.rows != self.geometry.rows or source.view.cols != self.geometry.cols
                 or source.view.segment_rows != self.geometry.segment_rows or source.view.segment_cols != self.geometry.segment_cols
-                or source.view.width != self.geometry.width):
+                or (1 if table_at != NULL else source.view.width) != self.geometry.width):
             raise ValueError("another matrix or grid")
         with nogil:
-            r = c_transcode(source.view, self.geometry.nonzero, first, last, self.layout, self.params, self.streams, threads)
+            r = c_transcode(source.view, self.geometry.nonzero, first, last, self.layout, self.params, self.streams, table_at, threads)
         return _result(r)
 
     @property
@@ -542,6 +597,13 @@ cdef class Streams:
         with nogil:
             status = code_stream(self.streams, stream, code.code[0], threads)
         self._done(status)
+
+    def pack(self, uint32_t stream, uint32_t bits, uint32_t threads):
+        """Codes of a byte each to codes of `bits`, in every part of a stream."""
+        if stream >= self.streams.streams or not 1 <= bits <= 8:
+            raise ValueError("no such stream, or not 1 to 8 bits")
+        with nogil:
+            pack_stream(self.streams, stream, bits, threads)
 
     def write(self, uint8_t[::1] frame, const uint64_t[::1] offsets, uint32_t[::1] checksums, uint32_t threads):
         """Copies the parts to their offsets (by stream, then segment) and fills in their checksums."""

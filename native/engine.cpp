@@ -61,6 +61,31 @@ Result failed(Status status) {
   return r;
 }
 
+Result failed(Status status, uint32_t stream, uint64_t found, uint64_t expected) {
+  Result r = failed(status);
+  r.stream = stream;
+  r.found = found;
+  r.expected = expected;
+  return r;
+}
+
+// 2^bits entries for each group of rows; where the layout pads with code 0, that is zero in the segment's groups.
+Result check_codebook(const View& v, const Place& p, const Span& stream, Codebook& book) {
+  const uint64_t groups = book.rows ? (v.rows - 1) / book.rows + 1 : 1, size = uint64_t{v.width} << book.bits;
+  const uint32_t number = v.streams - 1;
+  if (stream.size / size < groups) return failed(Status::too_short, number, stream.size, groups * size);
+  if (stream.size != groups * size) return failed(Status::too_long, number, stream.size, groups * size);
+  book.entries = stream.data;
+  if (!v.coding.zero_first) return Result();
+  const uint64_t first = book.rows ? p.row / book.rows : 0, last = book.rows ? (p.row + p.rows - 1) / book.rows : 0;
+  for (uint64_t group = first; group <= last; ++group) {
+    uint64_t entry = 0;
+    memcpy(&entry, stream.data + group * size, v.width);
+    if (entry) return failed(Status::out_of_range, number, entry, 0);
+  }
+  return Result();
+}
+
 Result check_segment(const View& v, uint64_t segment) {
   for (uint32_t s = 0; s < v.streams; ++s) {
     const Stream& stream = v.stream[s];
@@ -82,7 +107,7 @@ Result check_segment(const View& v, uint64_t segment) {
 
 // Checks a segment's parts where that is still to be done, brings its streams out of the entropy stage, and opens it.
 // `flat`: as one row, where the layout does not mind.
-Result open(const View& v, uint64_t segment, bool always, bool flat, Workspace& work, Reader& r) {
+Result open(const View& v, uint64_t segment, bool always, bool flat, Workspace& work, Reader& r, Codebook& book) {
   if (v.checked && (always || !__atomic_load_n(&v.checked[segment], __ATOMIC_RELAXED))) {
     Result checked = check_segment(v, segment);
     if (!checked.ok()) return checked;
@@ -93,8 +118,14 @@ Result open(const View& v, uint64_t segment, bool always, bool flat, Workspace& 
   r.rows = p.rows;
   r.cols = p.cols;
   r.width = v.width;
+  r.bits = 8 * v.width;
   r.params = v.params;
   r.scratch = &work.scratch;
+  book = {nullptr, v.coding.bits, v.coding.rows, p.row};
+  if (book.bits) {
+    r.width = 1;
+    r.bits = book.bits;
+  }
   for (uint32_t s = 0; s < v.streams; ++s) {
     const Stream& stream = v.stream[s];
     const uint64_t part = stream.shared ? 0 : segment;
@@ -120,10 +151,27 @@ Result open(const View& v, uint64_t segment, bool always, bool flat, Workspace& 
       }
       data = work.coded[s].data;
       size = items * stream.code->width;
+    } else if (book.bits && book.bits < 8 && s == v.coding.codes) {
+      // As many whole codes as there are bits; those that the layout does not ask for must be the padding of a byte.
+      const uint64_t codes = size * 8 / book.bits, rest = size * 8 - codes * book.bits;
+      if (codes > uint64_t(p.rows) * p.cols + 8)
+        return failed(Status::too_long, s, size, (uint64_t(p.rows) * p.cols * book.bits + 7) / 8);
+      if (!work.coded[s].reserve(codes + 8 + kSlack)) return failed(Status::no_memory);
+      if (rest && data[size - 1] >> (8 - rest)) return failed(Status::padding, s, data[size - 1], 0);
+      kernels().spread_codes(data, codes, book.bits, work.coded[s].data);
+      data = work.coded[s].data;
+      size = codes;
+      r.spare[s] = (7 - rest) / book.bits;
     }
     r.stream[s] = {data, size};
   }
+  if (book.bits) {
+    Result found = check_codebook(v, p, r.stream[v.streams - 1], book);
+    if (!found.ok()) return found;
+  }
   const LayoutKernels& layout = kernels().layouts[uint32_t(v.layout)];
+  // Rows of other groups must be told apart.
+  flat = flat && (!book.rows || p.row / book.rows == (p.row + p.rows - 1) / book.rows);
   if (flat && layout.flat(v.params)) {
     r.cols = r.rows * r.cols;
     r.rows = 1;
@@ -131,14 +179,19 @@ Result open(const View& v, uint64_t segment, bool always, bool flat, Workspace& 
   return layout.open(r);
 }
 
-// Reads a segment to its end, handing every panel to use(panel).
+// Reads a segment to its end, handing every panel to use(panel): with its values, or (`codes`) its codes, a byte each.
 template <class Use>
-Result walk(const View& v, Reader& r, Use&& use) {
+Result walk(const View& v, Reader& r, const Codebook& book, bool codes, Use&& use) {
   const LayoutKernels& layout = kernels().layouts[uint32_t(v.layout)];
   while (r.row < r.rows) {
     Panel p = {};
     Result next = layout.next(r, p);
     if (!next.ok()) return next;
+    if (book.bits && !codes) {
+      uint8_t* values = reinterpret_cast<uint8_t*>(r.scratch->looked_up);
+      kernels().look_up(p, book, v.width, values);
+      p.values = values;
+    }
     Status used = use(p);
     if (used != Status::ok) return failed(used);
   }
@@ -148,38 +201,41 @@ Result walk(const View& v, Reader& r, Use&& use) {
 Result decode_segment(const View& v, uint64_t segment, bool always, bool streaming, uint8_t* out, uint64_t stride,
                       uint64_t* stored, Workspace& work) {
   Reader r;
-  Result opened = open(v, segment, always, true, work, r);
+  Codebook book;
+  Result opened = open(v, segment, always, true, work, r, book);
   if (!opened.ok()) return opened;
-  return walk(v, r, [&](Panel& p) {
+  return walk(v, r, book, false, [&](Panel& p) {
     *stored += p.count;
     kernels().expand_panel(p, v.width, streaming, out, stride, work.scratch);
     return Status::ok;
   });
 }
 
-// A segment as flat mask form in the workspace.
-Result flatten(const View& v, uint64_t segment, uint64_t nonzero, Workspace& work, Flat& flat) {
+// A segment as flat mask form in the workspace; with `codes` its values are codes of a byte each.
+Result flatten(const View& v, uint64_t segment, uint64_t nonzero, bool codes, Workspace& work, Flat& flat) {
   Reader r;
-  Result opened = open(v, segment, false, true, work, r);
+  Codebook book;
+  Result opened = open(v, segment, false, true, work, r, book);
   if (!opened.ok()) return opened;
+  const uint32_t width = codes ? 1 : v.width;
   uint64_t n = uint64_t(r.rows) * r.cols;
-  if (!work.mask.reserve((words(n) + 2) * 8) || !work.values.reserve(n * v.width + 64 * 8 + kSlack))
+  if (!work.mask.reserve((words(n) + 2) * 8) || !work.values.reserve(n * width + 64 * 8 + kSlack))
     return failed(Status::no_memory);
   uint64_t* mask = reinterpret_cast<uint64_t*>(work.mask.data);
   memset(mask, 0, (words(n) + 2) * 8);
   uint64_t count = 0;
   const bool turned = kernels().layouts[uint32_t(v.layout)].columns(v.params);
-  if (turned && !work.dense.reserve(n * v.width + kSlack)) return failed(Status::no_memory);
-  Result read = walk(v, r, [&](Panel& p) {
-    if (p.form == Form::dense || p.padded) kernels().drop_zeros(p, v.width, nonzero, work.packed, work.scratch);
-    count = kernels().append_panel(p, r.cols, v.width, mask, work.values.data, count);
-    if (turned) kernels().expand_panel(p, v.width, false, work.dense.data, uint64_t(r.cols) * v.width, work.scratch);
+  if (turned && !work.dense.reserve(n * width + kSlack)) return failed(Status::no_memory);
+  Result read = walk(v, r, book, codes, [&](Panel& p) {
+    if (p.form == Form::dense || p.padded) kernels().drop_zeros(p, width, nonzero, work.packed, work.scratch);
+    count = kernels().append_panel(p, r.cols, width, mask, work.values.data, count);
+    if (turned) kernels().expand_panel(p, width, false, work.dense.data, uint64_t(r.cols) * width, work.scratch);
     return Status::ok;
   });
   if (!read.ok()) return read;
-  if (turned) kernels().pack_flat(work.dense.data, mask, n, v.width, work.values.data);
+  if (turned) kernels().pack_flat(work.dense.data, mask, n, width, work.values.data);
   Place p = place(v, segment);
-  flat = {p.rows, p.cols, v.width, count, mask, work.values.data, nullptr, {}, nullptr};
+  flat = {p.rows, p.cols, width, count, mask, work.values.data, nullptr, {}, nullptr};
   return Result();
 }
 
@@ -306,10 +362,11 @@ Status multiply_panel(const View& v, const Product& w, const float* paired, cons
 Result multiply_segment(const View& v, const Product& w, const float* paired, uint64_t segment, Range batch,
                         Workspace& work) {
   Reader r;
-  Result opened = open(v, segment, false, false, work, r);
+  Codebook book;
+  Result opened = open(v, segment, false, false, work, r, book);
   if (!opened.ok()) return opened;
   const Place at = place(v, segment);
-  return walk(v, r, [&](Panel& p) {
+  return walk(v, r, book, false, [&](Panel& p) {
     switch (w.acc) {
       case Type::f64:
         return multiply_panel<double>(v, w, paired, at, batch, p, work);
@@ -378,7 +435,7 @@ Result entries(const View& v, uint64_t nonzero, uint64_t first, uint64_t last, i
   Workspace& work = workspace();
   for (uint64_t segment = first; segment < last; ++segment) {
     Flat flat;
-    Result r = flatten(v, segment, nonzero, work, flat);
+    Result r = flatten(v, segment, nonzero, false, work, flat);
     if (r.ok() && flat.count > capacity - *count) {
       r = failed(Status::too_long);
       r.stream = v.streams - 1;
@@ -408,15 +465,16 @@ Result entries(const View& v, uint64_t nonzero, uint64_t first, uint64_t last, i
 }
 
 Result transcode(const View& v, uint64_t nonzero, uint64_t first, uint64_t last, Layout layout, const Params& params,
-                 Streams* streams, uint32_t threads) {
+                 Streams* streams, const uint8_t* codes, uint32_t threads) {
   struct Context {
     const View& v;
     uint64_t nonzero, first;
     Layout layout;
     const Params& params;
     Streams* streams;
+    const uint8_t* codes;
     Failure failure;
-  } context{v, nonzero, first, layout, params, streams, {}};
+  } context{v, nonzero, first, layout, params, streams, codes, {}};
   parallel(
       uint32_t(last - first), threads,
       [](void* at, uint32_t task, uint32_t) {
@@ -424,7 +482,9 @@ Result transcode(const View& v, uint64_t nonzero, uint64_t first, uint64_t last,
         Workspace& work = workspace();
         uint64_t segment = c.first + task;
         Flat flat = {};
-        Result r = flatten(c.v, segment, c.nonzero, work, flat);
+        Result r = flatten(c.v, segment, c.codes ? 255 : c.nonzero, c.codes, work, flat);
+        if (r.ok() && c.codes)
+          for (uint64_t i = 0; i < flat.count; ++i) work.values.data[i] = c.codes[work.values.data[i]];
         if (r.ok()) r.status = write_segment(c.layout, c.params, flat, c.streams, segment, work);
         if (!r.ok()) c.failure.report(r, segment);
         work.trim();
@@ -444,7 +504,7 @@ Result measure(const View& v, uint64_t nonzero, uint64_t first, uint64_t last, c
       g, first, last, q, m, threads,
       [](void* at, uint64_t segment, Workspace& work, Flat& flat, Tally&) {
         const Context& c = *static_cast<Context*>(at);
-        return flatten(c.v, segment, c.nonzero, work, flat);
+        return flatten(c.v, segment, c.nonzero, false, work, flat);
       },
       &context);
 }

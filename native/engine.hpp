@@ -41,6 +41,12 @@ struct Kernels {
   void (*index_panel)(Panel&, Scratch&);
   void (*measure)(const Flat&, const Question&, const Places&, Tally&);
 
+  void (*spread_codes)(const uint8_t*, uint64_t n, uint32_t bits, uint8_t* out);
+  void (*pack_codes)(const uint8_t* codes, uint64_t n, uint32_t bits, uint8_t* to);
+  void (*look_up)(const Panel&, const Codebook&, uint32_t width, uint8_t* out);
+  void (*assign_codes)(const uint8_t* items, uint64_t n, uint32_t width, Order, const uint64_t* bounds,
+                       const uint8_t* codes, uint32_t count, uint8_t* out);
+
   void (*key_histogram)(const uint8_t*, uint64_t n, uint32_t width, Kind, uint64_t* histogram, uint64_t* or_of_keys);
   uint64_t (*huffman_size)(const HuffmanCode&, const uint8_t*, uint64_t n);
   uint64_t (*huffman_encode)(const HuffmanCode&, const uint8_t*, uint64_t n, uint8_t* out);
@@ -75,6 +81,14 @@ struct Stream {
   bool shared;                // one part, segment 0's, for all segments
 };
 
+// Values coded by codebook: which streams, and how.
+struct Coding {
+  uint32_t bits;    // of a code; 0: values are elements
+  uint32_t codes;   // the stream of codes; kStreams: inside another
+  uint64_t rows;    // rows that share a group of entries; 0: all. The codebook is the last stream.
+  bool zero_first;  // the layout pads with code 0, so every group's first entry is zero
+};
+
 struct View {
   uint64_t rows, cols;
   uint32_t segment_rows, segment_cols;
@@ -84,6 +98,7 @@ struct View {
   uint32_t streams;
   Stream stream[kStreams];
   uint8_t* checked;  // per segment, 1 once its checksums were found right; null: check nothing
+  Coding coding;
 };
 
 // Where a segment lies in the matrix; always contiguous in row-major order.
@@ -132,6 +147,7 @@ struct Streams {
   Part* part;  // [segment * streams + stream]
   bool shared[kStreams];
   uint64_t stored, dropped_negatives;
+  uint32_t bits;     // of a value that is a code; 0: values are elements
   uint64_t refused;  // segment * 2^32 + position of the first entry that the layout cannot say; ~0: none
 };
 
@@ -148,9 +164,9 @@ Status encode(const Geometry&, Layout, const Params&, const uint8_t* dense, cons
               uint32_t threads);
 Status encode_csr(const Geometry&, Layout, const Params&, const int64_t* starts, const int64_t* indices,
                   const uint8_t* values, Streams*, uint32_t threads);
-// From another layout of the same matrix and grid.
+// From another layout of the same matrix and grid; with `codes`, codes to codes by that table of 256.
 Result transcode(const View&, uint64_t nonzero, uint64_t first, uint64_t last, Layout, const Params&, Streams*,
-                 uint32_t threads);
+                 const uint8_t* codes, uint32_t threads);
 
 // Counting (measure.cpp), for whole matrices. The arrays are the caller's, zeroed: a row count for every row of every
 // segment, a count for every column, `panels` of them for every panel of every segment, and longest_runs() of each of the
@@ -169,6 +185,11 @@ Result measure(const Geometry&, const Question&, const uint8_t* dense, const uin
                uint32_t threads);
 void histogram(const Streams*, uint32_t stream, uint32_t width, Kind, uint64_t* counts, uint64_t* or_of_keys);
 Status code_stream(Streams*, uint32_t stream, const HuffmanCode&, uint32_t threads);
+void pack_stream(Streams*, uint32_t stream, uint32_t bits, uint32_t threads);  // codes of a byte each to `bits`
 void write_parts(const Streams*, uint8_t* base, const uint64_t* offsets, uint32_t* checksums, uint32_t threads);
+
+// kmeans.cpp: the k centers of weighted points in ascending order; see there.
+Status kmeans(const double* x, const double* weight, uint64_t n, uint32_t k, bool start, uint32_t rounds,
+              double* centers);
 
 }  // namespace codec

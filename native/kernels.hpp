@@ -75,6 +75,18 @@ struct Span {
   uint64_t size;
 };
 
+// Values coded by codebook (spec section 4.5): while a layout reads or writes, its values are codes, one byte each, and
+// its width is 1; between its panels and everything that uses them stands look_up (codebook.inc).
+struct Codebook {
+  const uint8_t* entries;  // of all groups in turn, 2^bits each
+  uint32_t bits;           // of a code; 0: there is no codebook
+  uint64_t rows;           // rows of the matrix that share a group; 0: all
+  uint64_t top;            // row of the matrix that is the segment's first
+};
+
+// How the bits of an item are ordered as a number: codes are assigned by intervals of it.
+enum class Order : uint8_t { unsigned_, signed_, float_ };
+
 // Streams that all segments share have one part, segment 0's; every segment's reader and writer sees it (spec section 4.4).
 
 // Gap codes unpacked at a time.
@@ -88,28 +100,32 @@ struct Scratch {
   uint64_t values[kPanel + 64];
   uint64_t decoded[kPanel + 64];  // values that a layout does not store side by side
   uint16_t codes[kCodes + 16];
+  uint64_t looked_up[kPanel + 64];  // values of a panel's codes
 };
 
 // One segment being read: its streams after the entropy stage, and how far each has been used.
 struct Reader {
-  uint32_t rows, cols, width;  // width: bytes of a value
+  uint32_t rows, cols, width;  // width: bytes of a value (1 for a code)
+  uint32_t bits;               // of a value: 8 width, or those of a code; for layouts that keep values inside words
   Params params;
   Span stream[kStreams];
-  uint32_t row, column;   // where the next panel begins
-  uint64_t at[kStreams];  // the layout's own: items used
-  uint64_t pending;       // the layout's own
+  uint32_t row, column;      // where the next panel begins
+  uint64_t at[kStreams];     // the layout's own: items used
+  uint64_t pending;          // the layout's own
+  uint64_t spare[kStreams];  // items at a stream's end that may be padding: zeros that fill a last byte of packed codes
   Scratch* scratch;
 };
 
 // One segment in mask form, flat: element i of the segment is bit i. The waist of encoding.
 struct Flat {
   uint32_t rows, cols, width;
-  uint64_t count;         // stored entries
-  const uint64_t* mask;   // words(rows * cols), and one to read past; bits past the end are 0
-  const uint8_t* values;  // count items and slack
-  uint8_t* dense;         // room for rows * cols items, for writers that walk in another order
-  Span shared[kStreams];  // what the shared streams hold
-  uint64_t* refused;      // position of the first entry that the layout cannot say, ~0 while there is none
+  uint64_t count;               // stored entries
+  const uint64_t* mask;         // words(rows * cols), and one to read past; bits past the end are 0
+  const uint8_t* values;        // count items and slack
+  uint8_t* dense;               // room for rows * cols items, for writers that walk in another order
+  Span shared[kStreams];        // what the shared streams hold
+  uint64_t* refused = nullptr;  // position of the first entry that the layout cannot say, ~0 while there is none
+  uint32_t bits = 0;            // of a value, as in Reader
 };
 
 // What a tensor's sizes depend on (stats.inc): the counts that add up over its segments. Only 64-bit words, in the order

@@ -54,6 +54,7 @@ Status write_segment(Layout layout, const Params& params, Flat flat, Streams* st
   uint8_t* out[kStreams] = {};
   for (uint32_t s = 0; s < streams->streams; ++s)
     if (streams->shared[s]) flat.shared[s] = {streams->part[s].data, streams->part[s].size};
+  flat.bits = streams->bits ? streams->bits : 8 * flat.width;
   kernel.bound(flat, params, bytes);
   Part* parts = streams->part + segment * streams->streams;
   for (uint32_t s = 0; s < streams->streams; ++s) {
@@ -213,6 +214,25 @@ Status code_stream(Streams* streams, uint32_t stream, const HuffmanCode& code, u
       },
       &context);
   return context.status;
+}
+
+void pack_stream(Streams* streams, uint32_t stream, uint32_t bits, uint32_t threads) {
+  struct Context {
+    Streams* streams;
+    uint32_t stream, bits;
+  } context{streams, stream, bits};
+  parallel(
+      uint32_t(streams->segments), threads,
+      [](void* at, uint32_t task, uint32_t) {
+        Context& c = *static_cast<Context*>(at);
+        Part& part = c.streams->part[uint64_t(task) * c.streams->streams + c.stream];
+        // In place: eight codes are read before the fewer bytes that they become are written, and what is written
+        // behind those lies before the next codes.
+        kernels().pack_codes(part.data, part.size, c.bits, part.data);
+        part.size = (part.size * c.bits + 7) / 8;
+        memset(part.data + part.size, 0, kSlack);
+      },
+      &context);
 }
 
 void write_parts(const Streams* streams, uint8_t* base, const uint64_t* offsets, uint32_t* checksums,

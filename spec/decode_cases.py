@@ -254,6 +254,56 @@ def codes() -> Iterator[Case]:
         )
 
 
+def book_of(bits: np.ndarray, code_bits: int, rows: int, *, zero: bool) -> tuple[int, int, list[list[int]]]:
+    """Codebooks with every element of a matrix, zero first if it is needed for padding; as ``encode`` takes them."""
+    groups = [bits[at : at + (rows or len(bits))] for at in range(0, len(bits), rows or len(bits))] if bits.size else []
+    found = [[*[0] * zero, *sorted({int(one) for one in group.ravel()} - {0})] for group in groups]
+    assert all(len(group) <= 1 << code_bits for group in found)
+    return code_bits, rows, found
+
+
+def few(shape: tuple[int, int], dtype: str, values: int, seed: int) -> np.ndarray:
+    """Bits with so many different values and as many zeros."""
+    bits = sample(shape, dtype, 50, seed)
+    chosen = np.unique(sample((1, 400), dtype, 100, 77))[:values]
+    return np.where(bits != 0, chosen[np.arange(bits.size).reshape(shape) * 7 % len(chosen)], 0).astype(bits.dtype)
+
+
+def codebook() -> Iterator[Case]:
+    """Values by codebook: every layout x every width of a code; row groups; codings."""
+    dtypes = ["F32", "BF16", "I16", "F64", "F8_E4M3", "F16", "I64", "U8"]
+    for number, (variant, (layout, _)) in enumerate(VARIANTS.items()):
+        padded = variant in ("dense", "relative_fillers", "run_length")
+        for code_bits in range(1, 9):
+            dtype = dtypes[(number + code_bits) % len(dtypes)]
+            bits = few((5, 13), dtype, (1 << code_bits) - padded, seed=600 + number)
+            book = book_of(bits, code_bits, 0, zero=padded)
+            name = f"codebook_{variant}_{code_bits}"
+            yield frame_case(name, "4.5", bits, dtype, variant, segment=(2, 13), book=book)
+        bits = few((7, 11), "F16", 5, seed=700 + number)
+        bits[2:4] ^= (bits[2:4] != 0) * np.uint16(0x8000)
+        for rows, segment in ((1, (3, 11)), (2, (7, 11)), (5, (1, 4)), (6, (4, 11))):
+            book = book_of(bits, 4, rows, zero=padded)
+            yield frame_case(f"codebook_{variant}_rows_{rows}", "4.5", bits, "F16", variant, segment=segment, book=book)
+        for coding in ("huffman", "zstd"):
+            if layout not in ("huffman", "run_length"):
+                for code_bits in (4, 8):
+                    book = book_of(bits, code_bits, 2, zero=padded)
+                    name = f"codebook_{variant}_{coding}_{code_bits}"
+                    given = {"segment": (3, 11), "book": book, "codings": {"codes": coding}}
+                    yield frame_case(name, "4.5", bits, "F16", variant, **given)
+        nothing = np.zeros((0, 3), "<u2")
+        yield frame_case(f"codebook_{variant}_empty", "4.5", nothing, "BF16", variant, book=(4, 0, []))
+        zeros = np.zeros((4, 5), "<u2")
+        yield frame_case(
+            f"codebook_{variant}_all_zero", "4.5", zeros, "BF16", variant, segment=(2, 5), book=(4, 0, [[0]])
+        )
+    # An entry of zero bits, and one twice: readers take entries as they are.
+    bits = few((4, 6), "F32", 3, seed=800)
+    one = [0, *sorted({int(v) for v in bits.ravel()} - {0})]
+    yield frame_case("codebook_zero_entry", "4.5", bits, "F32", "bitmap", book=(3, 0, [[*one, *one]]))
+
+
 def decode_cases() -> Iterator[Case]:
-    for group in (shapes, types, special_bits, csr, gaps, codings, codes):
+    for group in (shapes, types, special_bits, csr, gaps, codings, codes, codebook):
         yield from group()

@@ -53,6 +53,7 @@ CODINGS = ("none", "zstd", "huffman")
 # Sections 4.2 and 6.3: the keys of each map, in order.
 HEADER: tuple[str, ...] = ("dtype", "shape", "row_dims", "segment", "layout", "params")
 HEADER += ("values", "zero", "nnz", "negative_zeros", "streams")
+CODEBOOK = ("coding", "bits", "rows")
 STREAM = ("name", "length", "coding", "code")
 CODE = ("low", "zeros", "first", "lengths")
 
@@ -156,6 +157,7 @@ class Stream:
     kind: str
     bits: int
     code: Code | None
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,17 @@ def read_code(value: Any, bits: int, kind: str, longest: int) -> Code:
     return Code(low, zeros, first, words)
 
 
+def read_values(values: Any, rows: int, size: int) -> int:
+    """Section 4.5: bits of a code, 0 where values are elements."""
+    if values == {"coding": "raw"}:
+        return 0
+    coding, bits, shared = fields(values, CODEBOOK, "values")
+    need(coding == "codebook", "values: unknown coding")
+    need(integer(bits, "bits", 8) >= 1, "values: codes of 0 bits")
+    integer(shared, "rows", max(rows, 1) - 1 if size else 0)
+    return int(bits)
+
+
 def read_header(raw: bytes) -> Head:
     """Step 4 of section 4.4."""
     info = unpack(raw)
@@ -244,23 +257,27 @@ def read_header(raw: bytes) -> Head:
         need(w <= 1 << params["index"], "params: index is too narrow for the segment")
     if layout == "relative_index":
         need(params["filler"] == "escape" or params["of"] == "nonzeros", "params: fillers between zeros")
-    need(values == {"coding": "raw"}, "values: unknown coding")
+    code_bits = read_values(values, rows, rows * cols)
+    if code_bits:
+        names = (*("codes" if name == "values" else name for name in names), "codebook")
     need(zero in ("value", "bits"), f"unknown zero rule {zero!r}")
     rest = rows * cols - integer(nnz, "nnz", rows * cols)
     integer(negative, "negative_zeros", 0 if zero == "bits" or negative_zero is None else rest)
     need(type(streams) is list and len(streams) == len(names), f"streams: expected {names}")
     longest = params.get("max_length", LIMITS["length"])
     item_bits = {"values": bits, "rows": 32, "columns": params.get("index"), "mask": 8, "gaps": 8, "words": 64}
+    item_bits |= {"codes": code_bits, "codebook": bits}
     listed = []
     for stream, name in zip(streams, names, strict=True):
         coding = stream.get("coding") if type(stream) is dict else None
         need(type(coding) is str and coding in CODINGS, f"stream {name}: unknown coding {coding!r}")
-        need(layout != "huffman" or coding == "huffman", f"stream {name}: must have coding huffman")
+        always = "none" if name == "codebook" else "huffman" if layout == "huffman" else coding
+        need(coding == always, f"stream {name}: must have coding {always}")
         found = fields(stream, STREAM if coding == "huffman" else STREAM[:3], f"stream {name}")
         need(found[0] == name, f"expected stream {name}, found {found[0]!r}")
-        about = (kind if name == "values" else "unsigned", item_bits[name])
+        about = (kind if name in ("values", "codebook") else "unsigned", item_bits[name])
         code = read_code(found[3], about[1], about[0], longest) if coding == "huffman" else None
-        listed.append(Stream(name, integer(found[1], "length"), str(coding), *about, code))
+        listed.append(Stream(name, integer(found[1], "length"), str(coding), *about, code, name == "codebook"))
     return Head(info, rows, cols, listed)
 
 
@@ -289,6 +306,7 @@ def read_head(data: bytes) -> tuple[Head, list[list[Part]]]:
         need(not any(data[end:begin]), "padding between streams")
         edges = [*offsets[mine], ends]
         need(edges[0] == begin and edges == sorted(edges), f"stream {stream.name}: parts do not tile it")
+        need(not stream.shared or edges[1:] == [ends] * head.segments, f"stream {stream.name}: a second part")
         pieces = [data[a:b] for a, b in pairwise(edges)]
         parts.append([Part(stream, piece, crc) for piece, crc in zip(pieces, crcs[mine], strict=True)])
         end = ends

@@ -96,14 +96,18 @@ def coded_items(part: Part, data: bytes, count: int, exact: bool) -> list[int]:
 def part_items(part: Part, count: int, exact: bool = True) -> np.ndarray:
     """The items of a part, of which the layout asks for ``count`` (or at most so many)."""
     data, bits = part.check(), part.stream.bits
-    unsigned = np.dtype(f"<u{bits // 8}")
+    unsigned = np.dtype(f"<u{max(1, bits // 8)}")
     if part.stream.coding == "huffman":
         return np.array(coded_items(part, data, count, exact), unsigned)
-    size = count * bits // 8
+    size = -(-count * bits // 8)
     if part.stream.coding == "zstd":
         data = unzstd(data, size, exact)
     fits = len(data) == size if exact else len(data) <= size and len(data) * 8 % bits == 0
     need(fits, f"part of stream {part.stream.name}: {len(data)} bytes, expected {size}")
+    if bits < 8:  # section 4.5
+        packed = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
+        need(not packed[count * bits :].any(), f"part of stream {part.stream.name}: padding")
+        return packed[: count * bits].reshape(count, bits) @ (1 << np.arange(bits)).astype(np.uint8)
     return np.frombuffer(data, unsigned)
 
 
@@ -130,19 +134,41 @@ def unzstd(data: bytes, size: int, exact: bool) -> bytes:
 # Section 5 -----------------------------------------------------------------------------------------------------------
 
 
-def decode(head: Head, parts: list[Part], h: int, w: int) -> tuple[np.ndarray, int]:
+def decode(head: Head, parts: list[Part], corner: tuple[int, int, int, int]) -> tuple[np.ndarray, int]:
     """One segment: its elements' bits in row-major order, and how many are stored."""
+    top, _, h, w = corner
     size, layout, params = h * w, head.info["layout"], head.info["params"]
+    books = codebooks(head, parts.pop()) if parts[-1].stream.shared else None
+    shared = head.info["values"].get("rows", 0)
+
+    def elements(items: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        if books is None:
+            return items
+        return books[(top + positions // w) // shared if shared else np.zeros(len(items), int), items]
+
+    fills = layout in ("dense", "run_length") or params.get("filler") == "value"
+    need(books is None or not fills or not books[:, 0].any(), "codebook: entry 0 is not zero")
     if layout == "dense":
-        return part_items(parts[0], size), head.info["nnz"]
+        return elements(part_items(parts[0], size), np.arange(size)), head.info["nnz"]
     if layout in ("relative_index", "run_length"):
-        return gap_elements(head, parts, h, w)
+        value_bits = DTYPES[head.info["dtype"]].itemsize * 8
+        items, stored = gap_elements(head, parts, h, w, value_bits if books is None else 8)
+        out = np.zeros(size, f"<u{value_bits // 8}")
+        out[stored] = elements(items, stored)
+        return out, len(stored)
     positions = {"csr": csr_positions, "bitmap": bitmap_positions, "huffman": huffman_positions}[layout]
     stored = positions(params, parts, h, w)
-    values = part_items(parts[-1], len(stored))
+    values = elements(part_items(parts[-1], len(stored)), stored)
     out = np.zeros(size, values.dtype)
     out[stored] = values
     return out, len(stored)
+
+
+def codebooks(head: Head, part: Part) -> np.ndarray:
+    """Section 4.5: one row of entries for each group of rows."""
+    shared, entries = head.info["values"]["rows"], 1 << head.info["values"]["bits"]
+    groups = -(-head.rows // shared) if shared else 1
+    return part_items(part, groups * entries).reshape(groups, entries)
 
 
 def csr_positions(params: dict[str, Any], parts: list[Part], h: int, w: int) -> np.ndarray:
@@ -183,10 +209,10 @@ def huffman_positions(params: dict[str, Any], parts: list[Part], h: int, w: int)
     return np.asarray(stored)
 
 
-def gap_elements(head: Head, parts: list[Part], h: int, w: int) -> tuple[np.ndarray, int]:
-    """Sections 5.5 and 5.6: elements, and how many are stored."""
+def gap_elements(head: Head, parts: list[Part], h: int, w: int, value_bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sections 5.5 and 5.6: values, and where they are stored."""
     size, params = h * w, head.info["params"]
-    bits, value_bits = params["bits"], DTYPES[head.info["dtype"]].itemsize * 8
+    bits = params["bits"]
     top, fillers = (1 << bits) - 1, params.get("filler", "value") == "value"
     values: list[int] = []
     if head.info["layout"] == "run_length":
@@ -204,13 +230,11 @@ def gap_elements(head: Head, parts: list[Part], h: int, w: int) -> tuple[np.ndar
             listed.append(at)
     need(placed, "gaps: the last code places nothing")
     need(at < size, "gaps: position out of range")
-    out = np.zeros(size, f"<u{value_bits // 8}")
     if fillers:
-        out[listed] = [value for code, value in zip(codes, values, strict=True) if code < top or value]
-        return out, len(listed)
+        found = [value for code, value in zip(codes, values, strict=True) if code < top or value]
+        return np.array(found, f"<u{value_bits // 8}"), np.array(listed, np.int64)
     stored = np.delete(np.arange(size), listed) if params["of"] == "zeros" else np.array(listed, np.int64)
-    out[stored] = part_items(parts[1], len(stored))
-    return out, len(stored)
+    return part_items(parts[1], len(stored)), stored
 
 
 def packed_codes(data: bytes, bits: int) -> list[int]:
@@ -252,7 +276,8 @@ def read_frame(data: bytes) -> tuple[np.ndarray, dict[str, Any]]:
     nnz = 0
     for number in range(head.segments):
         row, column, h, w = head.corner(number)
-        elements, stored = decode(head, [stream[number] for stream in parts], h, w)
+        here = [stream[0 if stream[0].stream.shared else number] for stream in parts]
+        elements, stored = decode(head, here, (row, column, h, w))
         matrix[row : row + h, column : column + w] = elements.reshape(h, w)
         nnz += stored
     need(head.info["layout"] == "dense" or nnz == head.info["nnz"], f"{nnz} stored elements are not nnz")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import zstandard
+from decode_cases import VARIANTS, book_of, few
 from reject_head import Bad, base
 from writer import Draft, coded_part, encode, nibbles, zstd_part
 
@@ -307,7 +308,71 @@ def entropy() -> Iterator[Bad]:
     yield zstd("reserved_block", lambda data: data[:6] + bytes([data[6] | 6]) + data[7:])
 
 
+def codebooks() -> Iterator[Bad]:
+    def made(variant: str, code_bits: int = 3, rows: int = 0, **options: Any) -> Draft:
+        layout, params = VARIANTS[variant]
+        bits = few((5, 13), "BF16", 5, seed=9)
+        given = book_of(bits, code_bits, rows, zero=variant in ("dense", "relative_fillers", "run_length"))
+        return encode(bits, "BF16", layout, params=params, segment=(2, 13), book=given, **options)
+
+    def bad(name: str, change: Callable[[Draft], Any], draft: Draft | None = None) -> Bad:
+        draft = draft or made("bitmap")
+        change(draft)
+        return Bad(f"codebook_{name}", "4.5", "format", draft.build())
+
+    def values(**changed: Any) -> Callable[[Draft], None]:
+        return lambda draft: draft.header["values"].update(changed)
+
+    def part(stream: int, number: int, change: Callable[[bytes], bytes]) -> Callable[[Draft], None]:
+        def edit(draft: Draft) -> None:
+            draft.parts[stream][number] = change(draft.parts[stream][number])
+
+        return edit
+
+    def moved(draft: Draft) -> None:
+        whole = draft.parts[-1][0]
+        draft.parts[-1][:2] = [whole[:8], whole[8:]]
+
+    yield bad("bits_0", values(bits=0))
+    yield bad("bits_9", values(bits=9))
+    yield bad("bits_boolean", values(bits=True))
+    yield bad("bits_other", values(bits=4))
+    yield bad("rows_all", values(rows=5))
+    yield bad("rows_other", values(rows=3))
+    yield bad("rows_negative", values(rows=-1))
+    yield bad("key_unknown", values(entries=8))
+    yield bad("coding_unknown", values(coding="table"))
+    yield bad("keys_in_another_order", lambda d: d.header.update(values={"bits": 3, "coding": "codebook", "rows": 0}))
+    yield bad("rows_of_empty", values(rows=1), encode(np.zeros((0, 3), "<u2"), "BF16", "dense", book=(4, 0, [])))
+    yield bad("raw_with_codes", lambda draft: draft.header.update(values={"coding": "raw"}))
+    yield bad("stream_missing", lambda draft: (draft.header["streams"].pop(), draft.parts.pop()))
+    yield bad("entry_missing", part(-1, 0, lambda data: data[:-2]))
+    yield bad("entry_too_many", part(-1, 0, lambda data: data + b"\0\0"))
+    yield bad("in_two_parts", moved)
+    yield bad("coded", lambda draft: draft.header["streams"][-1].update(coding="zstd"))
+    yield bad("codes_missing", part(1, 0, lambda data: data[:-1]))
+    yield bad("codes_byte_after", part(1, 0, lambda data: data + b"\0"))
+    # 13 codes of 3 bits leave one bit, 13 of 1 bit as many as 3 codes.
+    padding = part(0, 2, lambda data: data[:-1] + bytes([data[-1] | 128]))
+    yield bad("codes_padding", padding, made("dense"))
+    single = few((5, 13), "BF16", 1, seed=9)
+    narrow = encode(single, "BF16", "dense", segment=(2, 13), book=book_of(single, 1, 0, zero=True))
+    yield bad("codes_padding_of_a_whole_code", padding, narrow)
+    for variant in ("dense", "csr", "huffman"):
+        draft = made(variant, codings={"codes": "huffman"})
+        flat = {"low": 0, "zeros": 0, "first": 0, "lengths": nibbles([4] * 16)}
+        stream = next(one for one in draft.header["streams"] if one["name"] == "codes")
+        number = draft.header["streams"].index(stream)
+        stream["code"] = flat
+        draft.parts[number] = [coded_part([1], 8, "unsigned", flat) for _ in draft.parts[number]]
+        yield Bad(f"codebook_{variant}_huffman_above_bits", "4.5", "format", draft.build())
+    for variant in ("dense", "relative_fillers", "run_length"):
+        yield bad(f"{variant}_zero_not_first", part(-1, 0, lambda data: b"\1" + data[1:]), made(variant))
+    yield bad("dense_codes_missing", part(0, 1, lambda data: data[:-1]), made("dense"))
+    yield bad("nnz_more", lambda draft: draft.header.update(nnz=draft.header["nnz"] + 1))
+
+
 def part_cases() -> Iterator[Bad]:
     """Every vector of this file."""
-    for group in (layouts, relative, entropy):
+    for group in (layouts, relative, entropy, codebooks):
         yield from group()

@@ -265,9 +265,13 @@ def encode(
     zero: str = "value",
     keep: np.ndarray | None = None,
     codings: dict[str, str] | None = None,
+    book: tuple[int, int, list[list[int]]] | None = None,
     codes: dict[str, dict[str, Any]] | None = None,
 ) -> Draft:
-    """A right frame for a tensor given as bits; ``codes`` are arguments of make_code, or whole codes, by stream."""
+    """A right frame for a tensor given as bits; ``codes`` are arguments of make_code, or whole codes, by stream.
+
+    ``book``: bits of a code, rows that share a codebook, and the codebooks; every stored element is an entry (4.5).
+    """
     params, codings, codes = dict(params or {}), codings or {}, codes or {}
     bits = bits.copy()
     stored = np.asarray(bits != 0)
@@ -294,8 +298,13 @@ def encode(
                 values = np.append(piece.ravel(), piece.dtype.type(0))[
                     order
                 ].tolist()  # a filler is what lies past the end
+                if book:
+                    groups = [
+                        (top + max(at, 0) // piece.shape[1]) // book[1] if book[1] else 0 for at in order.tolist()
+                    ]
+                    values = [book[2][group].index(item) for group, item in zip(groups, values, strict=True)]
                 if layout == "run_length":
-                    items["words"].append(words_of(params["bits"], found["codes"], values, BITS[dtype]))
+                    items["words"].append(words_of(params["bits"], found["codes"], values, 8 if book else BITS[dtype]))
                     continue
                 for name in listed:
                     items[name].append(found[name])
@@ -304,6 +313,8 @@ def encode(
     for name, segments in items.items():
         width = {"rows": 32, "columns": params.get("index"), "values": BITS[dtype], "words": 64}.get(name) or 8
         kind = kind_of(dtype) if name == "values" else "unsigned"
+        if book and name == "values":
+            name, width, kind = "codes", book[0], "unsigned"
         stream: dict[str, Any] = {"name": name, "length": 0, "coding": codings.get(name, "none")}
         if layout == "huffman":
             stream["coding"] = "huffman"
@@ -315,11 +326,22 @@ def encode(
             )
             parts.append([coded_part(one, width, kind, stream["code"]) for one in segments])
         else:
-            plain = [np.array(one, f"<u{width // 8}").tobytes() for one in segments]
+            plain = [
+                bit_string("".join(format(item, f"0{width}b")[::-1] for item in one))
+                if width < 8
+                else np.array(one, f"<u{width // 8}").tobytes()
+                for one in segments
+            ]
             parts.append([zstd_part(one) for one in plain] if stream["coding"] == "zstd" else plain)
         streams.append(stream)
+    if book:
+        entries = np.array([entry for group in book[2] for entry in [*group, *[0] * ((1 << book[0]) - len(group))]])
+        streams.append({"name": "codebook", "length": 0, "coding": "none"})
+        count = len(parts[0])
+        parts.append([entries.astype(f"<u{BITS[dtype] // 8}").tobytes(), *[b""] * (count - 1)][:count])
+    values = {"coding": "codebook", "bits": book[0], "rows": book[1]} if book else {"coding": "raw"}
     header = {"dtype": dtype, "shape": list(bits.shape), "row_dims": row_dims, "segment": [h, w], "layout": layout}
-    header |= {"params": dict(sorted(params.items())), "values": {"coding": "raw"}, "zero": zero}
+    header |= {"params": dict(sorted(params.items())), "values": values, "zero": zero}
     header |= {"nnz": int(stored.sum()), "negative_zeros": int(negative.sum()), "streams": streams}
     return Draft(header, parts)
 

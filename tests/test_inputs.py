@@ -111,7 +111,7 @@ def test_what_cannot_be_coded(wrong: Any) -> None:
         ({"entropy": None}, '"auto", "none", "huffman", "zstd"'),
         ({"zero": "exact"}, "zero='exact'; expected \"value\""),
         ({"zero": 0}, 'expected "value"'),
-        ({"values": "codebook"}, 'this release codes values="raw"'),
+        ({"values": "kmeans"}, 'values=\'kmeans\'; expected "raw" or "codebook"'),
         ({"value_bits": 4}, 'value_bits belongs to values="codebook"'),
         ({"row_dims": 3}, "row_dims=3 for shape (6, 9); expected an int from 0 to 2"),
         ({"row_dims": -1}, "expected an int from 0 to 2"),

@@ -23,6 +23,8 @@ class StreamKind:
     width: int
     kind: str
     shared: bool = False  # one part, segment 0's, for all segments
+    bits: int = 0  # of an item where items are codes of less than a byte, packed unless Huffman-coded; 0: whole bytes
+    plain: bool = False  # never goes through the entropy stage
 
 
 # Keys of a stream's items by their top bits, and the OR of all: what a Huffman code is chosen from (codec.entropy).
@@ -84,6 +86,19 @@ class Layout(ABC):
     def padded(self, params: Params) -> bool:
         """Whether zeros are stored that stand for no entry (fillers, zeros in blocks): streams do not tell nnz."""
         return False
+
+    def zero_items(self, params: Params) -> bool:
+        """Whether an item of zero bits among the values has a meaning of its own: pads, and fillers."""
+        return self.padded(params)
+
+    def values_of_parts(self, grid: Grid, counts: Counts, params: Params) -> np.ndarray | None:
+        """Items of stream "values" in each segment; None where ``counts`` does not tell (for layouts without pads)."""
+        if self.padded(params):
+            return None
+        if counts.parts is not None or counts.rows is None:
+            return counts.parts
+        starts = np.cumsum([0, *(place.rows for place in grid.places())][:-1])
+        return np.add.reduceat(counts.rows, starts) if grid.size else np.zeros(0, np.uint64)
 
     def share(self, grid: Grid, counts: Counts, params: Params) -> dict[str, np.ndarray]:
         """What the shared streams hold, by name, from a tensor's counts; asked for before any segment is encoded."""

@@ -25,6 +25,10 @@ class Dense(Layout):
         """rows * cols * width."""
         return (grid.size * width,)
 
+    def values_of_parts(self, grid: Grid, counts: Counts, params: Params) -> np.ndarray | None:
+        """All elements."""
+        return np.array([place.rows * place.cols for place in grid.places()], np.uint64)
+
     def histogram(
         self, stream: str, grid: Grid, element: ElementType, counts: Counts, params: Params
     ) -> Histogram | None:

@@ -98,6 +98,16 @@ class RelativeIndex(Layout):
         others = density if params.get("of", "nonzeros") == "zeros" else sparsity
         return density * value_bits + int(bits) * endless(others, (1 << bits) - 1)
 
+    def zero_items(self, params: Params) -> bool:
+        """Fillers that are values."""
+        return bool(params["filler"] == "value")
+
+    def values_of_parts(self, grid: Grid, counts: Counts, params: Params) -> np.ndarray | None:
+        """Entries, and the fillers among them."""
+        if params["filler"] != "value" or counts.parts is None:
+            return counts.parts
+        return None if counts.fillers is None else counts.parts + counts.fillers[:, params["bits"] - 1]
+
     def native(self, params: Params) -> tuple[int, ...]:
         """Bits, whether fillers are values, whether zeros are listed."""
         return (params["bits"], int(params["filler"] == "value"), int(params["of"] == "zeros"))

@@ -67,6 +67,10 @@ class RunLength(Layout):
         word = 64 * -(-(bits + value_bits + 1) // 64)
         return endless(sparsity, 1 << bits) * word / ((word - 1) // (bits + value_bits))
 
+    def zero_items(self, params: Params) -> bool:
+        """Fillers."""
+        return True
+
     def native(self, params: Params) -> tuple[int, ...]:
         """Bits of a run."""
         return (params["bits"],)
