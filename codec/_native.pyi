@@ -61,7 +61,6 @@ class View:
         y: _Bytes,
         batch: int,
         transposed: bool,
-        finite: bool,
         limit: int,
         nonzero: int,
         threads: int,

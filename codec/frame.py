@@ -6,6 +6,7 @@ The frame knows bytes, not meaning. ``build`` lays it out here; codec.head prove
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import msgpack
@@ -47,6 +48,11 @@ class Subject:
     params: dict[str, Any]
     values: ValueCoding
     zero: str
+
+    @cached_property
+    def nonzero_bits(self) -> int:
+        """The bits of an element that make it non-zero under the zero rule."""
+        return self.element.nonzero_bits(self.zero)
 
     @property
     def kinds(self) -> tuple[StreamKind, ...]:

@@ -1,7 +1,8 @@
 """Products straight from the packed bytes: matvec, matmul, linear, and the two directions of ``@``."""
 
 from dataclasses import dataclass
-from math import isfinite, prod
+from functools import cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -27,16 +28,20 @@ class _Kind:
     limit: int
 
 
+@cache
+def _float_kind(weights: str, source: str) -> _Kind:
+    element, dtype, wide = BY_NAME[weights], BY_NAME[source].dtype, "F64" in (weights, source)
+    if not element.is_float and (element.width == 8 or not (wide or weights in _EXACT_IN_F32)):
+        raise ArgumentError(
+            f"{element.dtype} weights with {dtype} x would round: give x as integers" + ("" if wide else " or float64")
+        )
+    return _Kind(BY_NAME["F64" if wide else "F32"], dtype, 0)
+
+
 def _kind(weights: ElementType, x: np.ndarray, inner: int) -> _Kind:
     source = element_type(x.dtype)
     if source.is_float:
-        wide = "F64" in (weights.name, source.name)
-        if not weights.is_float and (weights.width == 8 or not (wide or weights.name in _EXACT_IN_F32)):
-            raise ArgumentError(
-                f"{weights.dtype} weights with {x.dtype} x would round: give x as integers"
-                + ("" if wide else " or float64")
-            )
-        return _Kind(BY_NAME["F64" if wide else "F32"], source.dtype, 0)
+        return _float_kind(weights.name, source.name)
     if weights.is_float:
         raise ArgumentError(f"{weights.dtype} weights with integer x ({x.dtype}): convert x to a float dtype first")
     largest = max(abs(int(x.max())), abs(int(x.min())), 1) if x.size else 1
@@ -77,47 +82,60 @@ def multiply(
             raise ArgumentError(
                 f"a float {name} with an integer product: give x as float32 to have the result in float32"
             )
-    out = np.empty((m, batch), kind.result) if out is None else check_out(out, (m, batch), kind.result)
+    if out is not None:
+        check_out(out, (m, batch), kind.result)
     count = kernels.thread_count(threads)
-    padded = -(-n // 64) * 64 + 64  # kernels read whole mask words of x, from wherever a segment begins
-    tile = TILE_BYTES // (kind.acc.width * max(1, padded + m))
+    tile = TILE_BYTES // (kind.acc.width * max(1, n + m))
     tile = max(1, batch) if batch <= tile else max(2, tile - tile % 16)
+    # Sums that are the result itself, or that anything is done to first.
+    plain = scale is None and bias is None and kind.result == kind.acc.dtype
+    if out is None and plain and batch <= tile:
+        return _sums(w, x, kind, transposed, count)
+    if out is None:
+        out = np.empty((m, batch), kind.result)
     for left in range(0, batch, tile):
         columns = x[:, left : left + tile]
         width = columns.shape[1]
-        # A single column left over is computed beside one of zeros, so that it is added up like the others.
-        packed = np.zeros((padded, width + (width == 1 < batch)), kind.acc.dtype)
-        packed[:n, :width] = columns
-        sums = np.zeros((m, packed.shape[1]), kind.acc.dtype)
-        with np.errstate(all="ignore"):
-            # An infinity or NaN does not sum up to anything finite.
-            finite = not kind.acc.is_float or isfinite(packed.sum())
-        for view, first, last in w.spans.views(0, head.grid.segments, count):
-            w.spans.raise_for(
-                view.multiply(
-                    first,
-                    last,
-                    kernels.type_code(head.element),
-                    kernels.type_code(kind.acc),
-                    kind.acc.width,
-                    kernels.octets(packed),
-                    kernels.octets(sums),
-                    packed.shape[1],
-                    transposed,
-                    finite,
-                    kind.limit,
-                    head.element.nonzero_bits(head.zero),
-                    count,
-                )
-            )
-        with np.errstate(over="ignore", invalid="ignore"):  # what a narrow float cannot hold becomes an infinity
-            if scale is not None:
-                sums *= scale.astype(kind.acc.dtype)
-            if bias is not None:
-                sums += bias.astype(kind.acc.dtype)
-            out[:, left : left + width] = sums[:, :width]
-        del packed, sums  # before the next tile's are made
+        if width == 1 < batch:  # computed beside another, so that it is added up like the others
+            columns = x[:, left - 1 : left + 1]
+        sums = _sums(w, columns, kind, transposed, count)[:, -width:]
+        if plain:
+            out[:, left : left + width] = sums
+        else:
+            with np.errstate(over="ignore", invalid="ignore"):  # what a narrow float cannot hold becomes an infinity
+                if scale is not None:
+                    sums *= scale.astype(kind.acc.dtype)
+                if bias is not None:
+                    sums += bias.astype(kind.acc.dtype)
+                out[:, left : left + width] = sums
+        del sums  # before the next tile's are made
     return out
+
+
+def _sums(w: Packed, x: np.ndarray, kind: _Kind, transposed: bool, threads: int) -> np.ndarray:
+    """The product in the accumulator's dtype, a new array."""
+    spans, head, acc = w.spans, w.spans.head, kind.acc
+    batch = x.shape[1]
+    x = np.ascontiguousarray(x, acc.dtype)
+    sums = np.zeros((head.grid.cols if transposed else head.grid.rows, batch), acc.dtype)
+    for view, first, last in spans.views(0, head.grid.segments, threads):
+        spans.raise_for(
+            view.multiply(
+                first,
+                last,
+                kernels.type_code(head.element),
+                kernels.type_code(acc),
+                acc.width,
+                x,
+                sums,
+                batch,
+                transposed,
+                kind.limit,
+                head.nonzero_bits,
+                threads,
+            )
+        )
+    return sums
 
 
 def check_matrix(w: Packed) -> None:
@@ -223,6 +241,8 @@ def rmatmul(x: Any, w: Packed, *, threads: int | None = None) -> np.ndarray:
     """x @ w for x of shape (..., rows); returns (..., cols)."""
     w = _matrix_of(w)
     x = _operand(x, w.spans.head.grid.rows, "the left operand", w, tuple(range(1, 33)))
+    if x.ndim == 1:
+        return multiply(w, x[:, None], transposed=True, threads=threads)[:, 0]
     flat = x.reshape(prod(x.shape[:-1]), x.shape[-1])
     out = np.empty((len(flat), w.spans.head.grid.cols), _kind(w.spans.head.element, flat, x.shape[-1]).result)
     multiply(w, flat.T, transposed=True, out=out.T, threads=threads)

@@ -46,14 +46,19 @@ def check_zero(zero: Any) -> str:
 
 def as_array(a: Any) -> np.ndarray:
     """Anything array-like, also a torch tensor, as an ndarray of a dtype that the format has; bytes are not changed."""
-    if type(a).__module__.partition(".")[0] == "torch":
-        a = from_torch_strided(a)
-    if isinstance(a, np.ma.MaskedArray):
-        raise ArgumentError("a masked array: what its mask hides has no value; give a.filled(0) to make zeros of it")
-    try:
-        array = np.asarray(a)
-    except ValueError as error:
-        raise ArgumentError(f"not an array: {error}") from None
+    if type(a) is np.ndarray:
+        array = a
+    else:
+        if type(a).__module__.partition(".")[0] == "torch":
+            a = from_torch_strided(a)
+        if isinstance(a, np.ma.MaskedArray):
+            raise ArgumentError(
+                "a masked array: what its mask hides has no value; give a.filled(0) to make zeros of it"
+            )
+        try:
+            array = np.asarray(a)
+        except ValueError as error:
+            raise ArgumentError(f"not an array: {error}") from None
     element_type(array.dtype)
     if array.ndim > MAX_NDIM:
         raise ArgumentError(f"{array.ndim} dimensions; expected at most {MAX_NDIM}: reshape the array")

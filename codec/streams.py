@@ -52,7 +52,7 @@ def pack(target: Target, fill: Callable[[_native.Streams, Target], int], threads
         grid.segment_rows,
         grid.segment_cols,
         target.values.width(element),
-        255 if target.values.bits else element.nonzero_bits(target.zero),
+        255 if target.values.bits else target.nonzero_bits,
         element.sign_bit if target.zero == "value" and not target.values.bits else 0,
         target.layout.code,
         target.layout.native(target.params),

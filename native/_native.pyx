@@ -5,6 +5,7 @@
 Only codec.kernels imports this module; it gives the results below their meaning. A result is
 (status, segment, stream, found, expected), status 0 for success, in the order of `enum class Status` in kernels.hpp.
 """
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
@@ -93,7 +94,6 @@ cdef extern from "engine.hpp" namespace "codec" nogil:
         void* y
         uint64_t batch
         bint transposed
-        bint finite
         uint64_t limit
         uint64_t nonzero
 
@@ -413,25 +413,29 @@ cdef class View:
             r = c_decode(self.view, first, count, to, always, &stored, threads)
         return _result(r), stored
 
-    def multiply(self, uint64_t first, uint64_t last, uint8_t value, uint8_t acc, uint32_t acc_width, const uint8_t[::1] x,
-                 uint8_t[::1] y, uint64_t batch, bint transposed, bint finite, uint64_t limit, uint64_t nonzero, uint32_t threads):
-        """y += W x, or W^T x, over segments [first, last).
-
-        x (n rounded up to 64, and 64 more, by batch; zeros past n) and y (m, batch) are in the accumulator's type.
-        """
+    def multiply(self, uint64_t first, uint64_t last, uint8_t value, uint8_t acc, uint32_t acc_width, x, y, uint64_t batch,
+                 bint transposed, uint64_t limit, uint64_t nonzero, uint32_t threads):
+        """y += W x, or W^T x, over segments [first, last); x (n, batch) and y (m, batch) are in the accumulator's type."""
         cdef Product w
         cdef Result r
+        cdef Py_buffer x_at, y_at
         cdef uint64_t n = self.view.rows if transposed else self.view.cols
         cdef uint64_t m = self.view.cols if transposed else self.view.rows
         self._check_range(first, last)
-        if <uint64_t>x.shape[0] < ((n + 63) // 64 + 1) * 64 * batch * acc_width or <uint64_t>y.shape[0] != m * batch * acc_width:
-            raise ValueError("x or y of another size")
-        w.value, w.acc, w.batch, w.transposed, w.finite, w.limit, w.nonzero = (
-            <Type>value, <Type>acc, batch, transposed, finite, limit, nonzero)
-        w.x = _bytes(x)
-        w.y = &y[0] if y.shape[0] else NULL
-        with nogil:
-            r = c_multiply(self.view, w, first, last, threads)
+        w.value, w.acc, w.batch, w.transposed, w.limit, w.nonzero = <Type>value, <Type>acc, batch, transposed, limit, nonzero
+        PyObject_GetBuffer(x, &x_at, PyBUF_SIMPLE)
+        try:
+            PyObject_GetBuffer(y, &y_at, PyBUF_WRITABLE)
+            try:
+                if <uint64_t>x_at.len != n * batch * acc_width or <uint64_t>y_at.len != m * batch * acc_width:
+                    raise ValueError("x or y of another size")
+                w.x, w.y = x_at.buf, y_at.buf
+                with nogil:
+                    r = c_multiply(self.view, w, first, last, threads)
+            finally:
+                PyBuffer_Release(&y_at)
+        finally:
+            PyBuffer_Release(&x_at)
         return _result(r)
 
     def entries(self, uint64_t first, uint64_t last, uint64_t nonzero, int64_t[::1] starts, int64_t[::1] indices, uint8_t[::1] values,

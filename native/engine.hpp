@@ -120,11 +120,10 @@ Result decode(const View&, uint64_t first, uint64_t count, uint8_t* out, bool al
 
 struct Product {
   Type value, acc;
-  const void* x;  // (n, batch) in the accumulator's type, padded with zeros: n rounded up to 64, and 64 more
-  void* y;        // (m, batch), zeroed
+  const void* x;  // (n, batch) in the accumulator's type
+  void* y;        // (m, batch) likewise: what is there is added to
   uint64_t batch;
-  bool transposed;   // y = W^T x
-  bool finite;       // no infinity or NaN in x
+  bool transposed;   // y += W^T x
   uint64_t limit;    // integers: the largest |weight| that cannot overflow a sum
   uint64_t nonzero;  // bits that make a weight non-zero under the frame's rule
 };
