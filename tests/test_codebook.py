@@ -92,12 +92,15 @@ def test_every_entry_comes_back(case: tuple[str, dict], element: ElementType) ->
 
 
 @pytest.mark.parametrize("case", LAYOUT_PARAMS, ids=layout_id)
-@pytest.mark.parametrize("shape", [(3, 20_000), (2, 300_000), (40_000, 30)], ids=str)
-def test_segments_panels_and_products(case: tuple[str, dict], shape: tuple[int, int]) -> None:
+def test_segments_panels_and_products(case: tuple[str, dict]) -> None:
     layout, params = case
     rng = np.random.default_rng(5)
     # Groups end inside panels, but are not so many that k-means takes long.
-    for name, bits, rows in (("F32", 4, None), ("BF16", 3, max(1, shape[0] // 50)), ("F64", 6, None)):
+    for shape, name, bits, rows in (
+        ((3, 20_000), "F64", 6, None),
+        ((2, 300_000), "F32", 4, None),
+        ((40_000, 30), "BF16", 3, 800),
+    ):
         a = numbers(shape, next(e for e in ELEMENTS if e.name == name), 0.8)
         p = codec.encode(a, layout=layout, values="codebook", value_bits=bits, codebook_rows=rows, **params)
         dense = p.to_dense()
@@ -123,6 +126,7 @@ def test_segments_panels_and_products(case: tuple[str, dict], shape: tuple[int, 
 
 @pytest.mark.parametrize("source", LAYOUT_PARAMS, ids=layout_id)
 def test_to_layout_keeps_the_codebook(source: tuple[str, dict]) -> None:
+    after = LAYOUT_PARAMS.index(source) + 1
     for shape, bits, rows in (
         ((300, 50), 4, None),
         ((2, 300_000), 3, 1),
@@ -132,7 +136,8 @@ def test_to_layout_keeps_the_codebook(source: tuple[str, dict]) -> None:
     ):
         a = numbers(shape, element_type("float16"), 0.7)
         p = codec.encode(a, layout=source[0], values="codebook", value_bits=bits, codebook_rows=rows, **source[1])
-        for layout, params in LAYOUT_PARAMS:
+        # Several segments go to the next two only: every layout is then a source and a target of such.
+        for layout, params in LAYOUT_PARAMS if p.size < 1 << 16 else (LAYOUT_PARAMS * 2)[after : after + 2]:
             pads = LAYOUTS[layout].zero_items(LAYOUTS[layout].params(params, p.spans.head.grid))
             grows = pads and not p.spans.head.layout.zero_items(p.params) and p.size and (p.codebook[:, -1] != 0).any()
             if grows and bits == 8:
