@@ -1,0 +1,37 @@
+"""Which weights go: scores say how much each structure matters, masks say which weights are kept.
+
+Pruning has three steps, and each has one place:
+
+    structures   what goes or stays as one: a weight, n of every m, a block, a row, a kernel, a channel
+    scoring      one number per structure: what matters least has the lowest
+    masking      False at the lowest; `apply_mask` puts +0.0 there
+
+`mask` and `masks` take the three in one call, for one tensor or for all under one threshold; `magnitude` is the
+shortest way to unstructured zeros. Nothing changes the caller's arrays.
+
+>>> import numpy as np
+>>> magnitude(np.array([0.5, -0.1, 0.3, -2.0]), 0.5)
+array([ 0.5,  0. ,  0. , -2. ])
+>>> w = np.array([[1, -3, 2, 0.5], [4, 1, -1, 1]])
+>>> apply_mask(w, mask(w, structure="2:4"))
+array([[ 0., -3.,  2.,  0.],
+       [ 4.,  0.,  0.,  1.]])
+"""
+
+from codec.prune.masking import apply_mask, magnitude, magnitude_mask, mask, mask_lowest, masks
+from codec.prune.scoring import CRITERIA, magnitude_scores, scores
+from codec.prune.structures import NAMES, structures_of
+
+__all__ = [
+    "CRITERIA",
+    "NAMES",
+    "apply_mask",
+    "magnitude",
+    "magnitude_mask",
+    "magnitude_scores",
+    "mask",
+    "mask_lowest",
+    "masks",
+    "scores",
+    "structures_of",
+]
