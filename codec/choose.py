@@ -1,6 +1,6 @@
 """Predicted sizes, and the choice of a layout by them: the same code for ``encode`` and for ``encoded_nbytes``."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,17 +116,26 @@ def predict(to: Target, counts: Counts, negative_zeros: int) -> int:
     return frame.size(to, counts.nnz, negative_zeros, heads)
 
 
-def candidates(wish: Wish, stats: TensorStats, *, most: int) -> list[Target]:
-    """The ``most`` smallest layouts for a tensor by prediction, smallest first; ties go by the registry's order."""
-    described: dict[str, Any] = {
-        "dtype": stats.dtype,
-        "shape": stats.shape,
-        "row_dims": stats.row_dims,
-        "grid": stats.grid,
-        "zero": stats.zero,
-        "counts": stats.counts,
-    }
-    targets = [target(wish, name, params, **described) for name, params in _candidates(wish.objective, stats)]
+def candidates(
+    wish: Wish,
+    stats: TensorStats,
+    *,
+    most: int,
+    to: Callable[[Wish, str, Mapping[str, Any], Counts], Target] | None = None,
+) -> list[Target]:
+    """The ``most`` smallest layouts for a tensor by prediction, smallest first; ties go by the registry's order.
+
+    ``to`` makes a frame to be of a layout and its parameters; by default `target` does.
+    """
+
+    def described(wish: Wish, layout: str, params: Mapping[str, Any], counts: Counts) -> Target:
+        return target(
+            wish, layout, params, dtype=stats.dtype, shape=stats.shape, row_dims=stats.row_dims, grid=stats.grid,
+            zero=stats.zero, counts=counts,
+        )  # fmt: skip
+
+    make = to or described
+    targets = [make(wish, name, params, stats.counts) for name, params in _candidates(wish.objective, stats)]
     sizes = [predict(t, stats.counts, stats.negative_zeros) for t in targets]
     return [targets[i] for i in sorted(range(len(targets)), key=lambda i: sizes[i])[:most]]
 

@@ -395,8 +395,7 @@ def _best(
     counted = stats() if wish.needs_stats or nnz is None else None
     if wish.needs_stats and counted is not None:
         exact = wish.stage == "none"
-        best = candidates(wish, counted, most=1 if exact else 2)
-        frames = [_packed(to(wish, t.layout.name, t.params, counted.counts), fill, threads) for t in best]
+        frames = [_packed(t, fill, threads) for t in candidates(wish, counted, most=1 if exact else 2, to=to)]
         return min(frames, key=lambda p: p.nbytes)
     counts = counted.counts if counted is not None else Counts(nnz or 0)
     probe = to(wish, "dense", {}, counts)

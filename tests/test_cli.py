@@ -17,7 +17,9 @@ from codec import demo
 from codec.cli import main
 from codec.cli.output import Progress
 from codec.cli.table import counted, duration, percent, ratio, size, table
+from codec.cli.write import layout_params
 from codec.compare import first_difference, lost_signs
+from codec.prune import magnitude
 from codec.safetensors_io import header_bytes
 
 
@@ -174,6 +176,7 @@ def test_nothing_is_overwritten_without_force(plain, packed):
         ("encode", plain),
         ("decode", plain, "-o", packed),
         ("convert", plain, packed, "--reindex"),
+        ("prune", plain, packed, "--structure", "2:4"),
     ):
         refused(run(*arguments), 2, "exists already", "--force")
         assert packed.read_bytes() == b"precious"
@@ -331,9 +334,192 @@ def test_reindex_after_another_tool(packed, tmp_path, tensors):
     assert_same(tmp_path / "again.safetensors", tensors)
 
 
-def test_other_conversions_come_later(packed, tmp_path):
-    refused(run("convert", packed, tmp_path / "x.safetensors"), 2, "--reindex only")
+@pytest.mark.parametrize("layout", list(codec.layouts.LAYOUTS))
+def test_convert_to_every_layout(packed, plain, tmp_path, tensors, layout):
+    found = facts("convert", packed, tmp_path / "x.safetensors", "--layout", layout)
+    assert {row["to"] for row in found["layouts"]} == {layout}
+    assert found["packed"] == found["converted"] == sum(row["tensors"] for row in found["layouts"]) == 2
+    assert_same(tmp_path / "x.safetensors", tensors)
+    with codec.safe_open(packed) as old, codec.safe_open(tmp_path / "x.safetensors") as new:
+        assert new.metadata() == old.metadata()
+        assert found["bytes_before"] == sum(old.info(name).nbytes for name in old)
+        assert found["bytes_after"] == sum(new.info(name).nbytes for name in new)
+        assert {name: new.info(name).stored_as for name in new} == {name: old.info(name).stored_as for name in old}
+        for name in ("w", "half"):
+            assert codec.dumps(new.get_packed(name)) == codec.dumps(old.get_packed(name).to_layout(layout))
+            assert new.get_packed(name).negative_zeros == 2
+    assert facts("verify", tmp_path / "x.safetensors", "--against", plain)["negative_zeros"] == 4
+
+
+@pytest.mark.parametrize("objective", ["disk", "memory", "speed"])
+@pytest.mark.parametrize("zero", ["value", "bits"])
+def test_convert_to_every_objective(plain, tmp_path, tensors, objective, zero):
+    source = facts("encode", plain, "--zero", zero)["output"]
+    result = run("convert", source, tmp_path / "x.safetensors", "--objective", objective)
+    assert result.exit_code == 0, result.output
+    assert "2 packed tensors" in result.stdout
+    assert_same(tmp_path / "x.safetensors", tensors, zero)
+    with codec.safe_open(tmp_path / "x.safetensors") as model:
+        for name in ("w", "half"):
+            p = model.get_packed(name)
+            assert p.zero == zero
+            assert objective == "disk" or set(p.entropy.values()) == {"none"}
+            assert codec.dumps(p) == codec.dumps(
+                codec.encode(tensors[name], objective=objective, zero=zero) if objective != "disk" else p
+            )
+
+
+def test_convert_keeps_codebooks_and_names_what_it_cannot(tmp_path, tensors):
+    w = np.arange(1, 257, dtype=np.float32).repeat(16).reshape(64, 64)
+    shared = codec.encode(w, layout="bitmap", values="codebook", value_bits=8)
+    source = tmp_path / "shared.safetensors"
+    codec.save_file({"shared": shared, "w": tensors["w"]}, source, {"made by": "hand"})
+    target = tmp_path / "x.safetensors"
+    found = facts("convert", source, target, "--objective", "memory", "--exclude", "w")
+    assert found["converted"] == 1
+    with codec.safe_open(source) as old, codec.safe_open(target) as new:
+        assert new.metadata() == {"format": "pt", "made by": "hand"}
+        assert np.array_equal(new.get_packed("shared").codebook, shared.codebook)
+        assert codec.dumps(new.get_packed("w")) == codec.dumps(old.get_packed("w"))
+    before = target.read_bytes()
+    refused(
+        run("convert", source, target, "--layout", "dense", "--force"),
+        1,
+        "tensor 'shared': all 256 codes",
+        "--exclude 'shared'",
+    )
+    assert target.read_bytes() == before
+    assert not list(tmp_path.glob(".codec-*"))
+    assert facts("convert", source, target, "--layout", "dense", "--force", "--exclude", "sh*")["converted"] == 1
+
+
+def test_convert_takes_parameters(packed, tmp_path):
+    target = tmp_path / "x.safetensors"
+    options = ("--layout", "relative_index", "--param", "bits=5", "--param", "of=zeros", "--entropy", "none")
+    assert run("convert", packed, target, *options, "--include", "w").exit_code == 0
+    with codec.safe_open(target) as model, codec.safe_open(packed) as old:
+        p = model.get_packed("w")
+        assert (p.params["bits"], p.params["of"], p.layout) == (5, "zeros", "relative_index")
+        assert codec.dumps(model.get_packed("half")) == codec.dumps(old.get_packed("half"))
+    refused(
+        run("convert", packed, target, "--force", "--layout", "csr", "--param", "bits=5"),
+        1,
+        "tensor 'w'",
+        "no parameter",
+    )
+    for wrong in ("bits", "bits=", "=5"):
+        refused(
+            run("convert", packed, target, "--force", "--layout", "csr", "--param", wrong), 2, "expected NAME=VALUE"
+        )
+    refused(
+        run("convert", packed, target, "--force", "--objective", "disk", "--param", "bits=5"),
+        2,
+        "name that with --layout",
+    )
+
+
+def test_encode_takes_parameters(plain, tensors):
+    found = facts("encode", plain, "--layout", "relative_index", "--param", "bits=5", "--entropy", "none")["output"]
+    with codec.safe_open(found) as model:
+        assert model.get_packed("w").params["bits"] == 5
+    assert_same(found, tensors)
+
+
+def test_sizes_are_parameters_too():
+    assert layout_params("x", ["block=4x16", "bits=3", "of=zeros"]) == {"block": (4, 16), "bits": 3, "of": "zeros"}
+
+
+def test_convert_keeps_shards(sharded, tensors, tmp_path):
+    source = facts("encode", sharded)["output"]
+    target = tmp_path / "fast.safetensors.index.json"
+    assert facts("convert", source, target, "--objective", "speed")["converted"] == 2
+    assert (tmp_path / "fast-00002-of-00002.safetensors").exists()
+    assert_same(target, tensors)
+    assert facts("convert", source, tmp_path / "one.safetensors", "--objective", "memory")["converted"] == 2
+    assert_same(tmp_path / "one.safetensors", tensors)
+    refused(run("convert", source, tmp_path / "y.safetensors", "--reindex"), 2, "reindex its shards one by one")
+
+
+def test_convert_says_what_it_needs(packed, plain, tmp_path):
+    refused(run("convert", packed, tmp_path / "x.safetensors"), 2, "say what to convert to")
+    refused(run("convert", packed, tmp_path / "x.safetensors", "--reindex", "--objective", "disk"), 2, "stands alone")
+    refused(run("convert", plain, tmp_path / "x.safetensors", "--objective", "disk"), 1, "codec encode packs them")
     assert not (tmp_path / "x.safetensors").exists()
+
+
+# prune
+
+
+def test_prune_packs_what_is_left(plain, tensors, tmp_path):
+    found = facts("prune", plain, tmp_path / "x.safetensors", "--sparsity", "0.9")
+    assert [row["name"] for row in found["pruned"]] == ["w", "half"]
+    assert all(row["removed"] == round(0.9 * row["weights"]) == row["zeros"] for row in found["pruned"])
+    expected = {name: magnitude(a, 0.9) if a.ndim == 2 else a for name, a in tensors.items()}
+    assert_same(tmp_path / "x.safetensors", expected)
+    with codec.safe_open(tmp_path / "x.safetensors") as model:
+        assert {name for name in model if model.info(name).stored_as == "frame"} == {"w", "half"}
+        assert model.metadata() == {"format": "pt", "made by": "hand"}
+    text = run("prune", plain, tmp_path / "x.safetensors", "--sparsity", "0.9", "--force").stdout
+    assert "90.00 %" in text
+    assert "with 2 other tensors" in text
+
+
+@pytest.mark.parametrize("structure", ["element", "row", "column", "filter", "channel", "4x4", "1x8", "2:4"])
+@pytest.mark.parametrize("criterion", ["l1", "l2", "random"])
+def test_prune_by_every_structure(plain, tensors, tmp_path, structure, criterion):
+    share = () if structure == "2:4" else ("--sparsity", "0.5")
+    options = ("--structure", structure, "--criterion", criterion, "--seed", "3", "--dense", *share)
+    assert run("prune", plain, tmp_path / "x.safetensors", *options).exit_code == 0
+    for name in ("w", "half"):
+        how = {"structure": structure, "criterion": criterion, "seed": 3}
+        mask = codec.prune.masks({name: tensors[name]}, 0.5 if share else None, **how)[name]
+        tensors[name] = codec.prune.apply_mask(tensors[name], mask)
+    assert_same(tmp_path / "x.safetensors", tensors, "bits")
+    with codec.safe_open(tmp_path / "x.safetensors") as model:
+        assert {model.info(name).stored_as for name in model} == {"dense"}
+
+
+def test_prune_all_under_one_threshold(plain, tensors, tmp_path):
+    options = ("--sparsity", "0.9", "--global", "--include", "*", "--exclude", "steps", "--dense")
+    found = facts("prune", plain, tmp_path / "x.safetensors", *options)
+    masks = codec.prune.masks({name: tensors[name] for name in ("w", "half", "bias")}, 0.9)
+    assert sum(row["removed"] for row in found["pruned"]) == round(0.9 * (2 * 64 * 256 + 64))
+    expected = {name: codec.prune.apply_mask(a, masks[name]) if name in masks else a for name, a in tensors.items()}
+    assert_same(tmp_path / "x.safetensors", expected, "bits")
+
+
+def test_prune_keeps_shards(sharded, tensors, tmp_path):
+    for together in ((), ("--global",)):
+        target = tmp_path / f"x{len(together)}.safetensors.index.json"
+        assert len(facts("prune", sharded, target, "--structure", "2:4", *together)["pruned"]) == 2
+        expected = {
+            n: codec.prune.apply_mask(tensors[n], codec.prune.mask(tensors[n], structure="2:4")) for n in ("w", "half")
+        }
+        assert_same(target, tensors | expected)
+
+
+def test_prune_leaves_nothing_empty_unless_told(plain, tmp_path):
+    target = tmp_path / "x.safetensors"
+    refused(run("prune", plain, target, "--sparsity", "1"), 2, "--allow-empty")
+    found = facts("prune", plain, target, "--sparsity", "1", "--allow-empty")
+    assert all(row["zeros"] == row["weights"] for row in found["pruned"])
+    found = facts("prune", plain, target, "--sparsity", "0.999", "--structure", "row", "--force")
+    assert all(row["removed"] == 63 * 256 for row in found["pruned"])
+
+
+def test_prune_says_what_it_needs(plain, tmp_path):
+    target = tmp_path / "x.safetensors"
+    refused(run("prune", plain, target), 2, "--structure element needs --sparsity")
+    refused(run("prune", plain, target, "--sparsity", "0.5", "--structure", "2:4"), 2, "fixes the sparsity")
+    refused(
+        run("prune", plain, target, "--sparsity", "0.5", "--structure", "cube"),
+        2,
+        "--structure='cube'; expected one of",
+    )
+    refused(run("prune", plain, target, "--sparsity", "1.5"), 2, "--sparsity")
+    refused(run("prune", plain, target, "--sparsity", "0.5", "--include", "nothing"), 1, "no tensor of such a name")
+    refused(run("prune", plain, target, "--sparsity", "0.5", "--structure", "kernel"), 1, "tensor 'w'", "--exclude")
+    assert not target.exists()
 
 
 # Faults

@@ -423,3 +423,13 @@ def test_the_kernels_agree_with_what_is_packed() -> None:
         part = np.frombuffer(codec.dumps(p)[begin : begin + p.parts["codes"]], np.uint8)
         expected = "".join(format(code, f"0{bits}b")[::-1] for code in a)
         assert "".join(map(str, np.unpackbits(part, bitorder="little"))) == expected.ljust(8 * len(part), "0")
+
+
+def test_auto_weighs_raw_values_where_no_code_is_left_for_pads():
+    w = np.arange(1, 257, dtype=np.float32).repeat(16).reshape(64, 64)
+    p = encode(w, layout="bitmap", values="codebook", value_bits=8)
+    for objective in ("disk", "memory"):
+        q = p.to_layout("auto", objective=objective)
+        assert q.values == "codebook"
+        assert q.nbytes <= p.nbytes
+        assert q.to_dense().tobytes() == w.tobytes()

@@ -1,12 +1,15 @@
 """The command line, `codec VERB ...`; `main` is its entry point.
 
-files.py has the verbs that write or check files, show.py those that only print, weigh.py those that count and compare.
+files.py has the verbs between a model and its file, convert.py and prune.py those that write another model, show.py
+those that only print, weigh.py those that count and compare.
 """
 
 import click
 
-from codec.cli.files import convert, decode, encode, verify
+from codec.cli.convert import convert
+from codec.cli.files import decode, encode, verify
 from codec.cli.output import Verbs
+from codec.cli.prune import prune
 from codec.cli.show import config, demo, inspect
 from codec.cli.weigh import breakeven, stats
 
@@ -22,5 +25,5 @@ def main() -> None:
     """
 
 
-for verb in (encode, decode, inspect, verify, convert, stats, breakeven, config, demo):
+for verb in (prune, encode, decode, inspect, verify, convert, stats, breakeven, config, demo):
     main.add_command(verb)

@@ -1,11 +1,9 @@
-"""The verbs that write files or check them: encode, decode, verify, convert."""
+"""The verbs between a model and its file: encode, decode, verify."""
 
-import json
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 import click
 import numpy as np
@@ -25,33 +23,36 @@ from codec.cli.output import (
     target_file,
     threads_option,
 )
-from codec.cli.table import AS_ITSELF, counted, ratio, size, table
+from codec.cli.table import counted, ratio, size, table
+from codec.cli.write import (
+    INDEX_SUFFIX,
+    SUFFIX,
+    choice,
+    layout_params,
+    param_option,
+    shards_of,
+    write_all,
+    write_dense,
+    written,
+)
 from codec.compare import first_difference, lost_signs
 from codec.dtypes import element_type
 from codec.entropy import Entropy
 from codec.errors import FormatError
-from codec.kernels import octets, threadpool_limits
+from codec.kernels import threadpool_limits
 from codec.layouts import LAYOUTS
-from codec.modelfile import reindex, safe_open, save_file
-from codec.modelreader import ModelFile, TensorInfo
-from codec.safetensors_io import BITS, header_bytes, write_atomic
-
-SUFFIX, INDEX_SUFFIX = ".safetensors", ".safetensors.index.json"
-Verb = TypeVar("Verb", bound=Callable[..., Any])
-
-
-def _choice(name: str, values: Sequence[str], what: str) -> Callable[[Verb], Verb]:
-    """An option that takes one of `values`; the first, if it is not given."""
-    return click.option(name, type=click.Choice(values), default=values[0], show_default=True, help=what)
+from codec.modelfile import safe_open, save_file
+from codec.modelreader import ModelFile
 
 
 @click.command()
 @click.argument("src", type=source_file)
 @click.option("-o", "--output", "dst", type=target_file, help="Default: SRC with .codec.safetensors at its end.")
-@_choice("--objective", OBJECTIVES, "What to choose layouts for.")
-@_choice("--layout", ["auto", *LAYOUTS], "One layout for all tensors.")
-@_choice("--entropy", get_args(Entropy), "How streams are coded.")
-@_choice("--zero", ["value", "bits"], "Whether -0.0 is a zero too (and becomes +0.0), or +0.0 only.")
+@choice("--objective", OBJECTIVES, "What to choose layouts for.")
+@choice("--layout", ["auto", *LAYOUTS], "One layout for all tensors.")
+@param_option
+@choice("--entropy", get_args(Entropy), "How streams are coded.")
+@choice("--zero", ["value", "bits"], "Whether -0.0 is a zero too (and becomes +0.0), or +0.0 only.")
 @click.option("--include", multiple=True, metavar="PATTERN", help="Pack only tensors of such names; may be repeated.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Keep tensors of such names as they are.")
 @threads_option
@@ -63,6 +64,7 @@ def encode(
     dst: Path | None,
     objective: str,
     layout: str,
+    given: tuple[str, ...],
     entropy: str,
     zero: str,
     include: tuple[str, ...],
@@ -78,10 +80,11 @@ def encode(
     makes it smaller; with --layout all are. Patterns are those of a shell; --exclude goes before --include, and a
     tensor's full name before patterns.
     """
+    params = layout_params(layout, given)
     target = dst or _default_target(src)
-    shards = _shards(src, target)
+    shards = shards_of(src, target)
     refuse_overwrite([target, *shards], force)
-    wanted = {k: v for k, v in {"layout": layout, "entropy": entropy}.items() if v != "auto"}
+    wanted = {k: v for k, v in {"layout": layout, "entropy": entropy, **params}.items() if v != "auto"}
     plan: dict[str, Any] = dict.fromkeys(exclude, "dense")
     for pattern in include:
         plan.setdefault(pattern, wanted)
@@ -91,41 +94,15 @@ def encode(
         save_file(tensors, path, metadata, objective=objective, plan=plan, zero=zero)
 
     with safe_open(src) as model:
-        _write_all(model, target, shards, write, "Encoding", threads, quiet)
+        write_all(model, target, shards, model.get_tensor, write, "Encoding", threads, quiet)
         before = sum(model.info(name).nbytes for name in model)
     facts = {
         "source": str(src),
         "output": str(target),
         "zero": zero,
-        **_written(target, list(shards) or [target], before),
+        **written(target, list(shards) or [target], before),
     }
     emit(facts, lambda: _encode_text(facts), as_json)
-
-
-def _written(target: Path, files: list[Path], before: int) -> dict[str, Any]:
-    """What the files hold, by layout and in all."""
-    with safe_open(target) as model:
-        infos = [model.info(name) for name in model]
-    after = sum(info.nbytes for info in infos)
-    groups: dict[str, list[TensorInfo]] = {}
-    for info in infos:
-        groups.setdefault(info.layout if info.stored_as == "frame" else AS_ITSELF, []).append(info)
-    return {
-        "tensors": len(infos),
-        "packed": sum(info.stored_as == "frame" for info in infos),
-        "bytes_before": before,
-        "bytes_after": after,
-        "ratio": before / after if after else 1.0,
-        "file_bytes": sum(path.stat().st_size for path in files),
-        "layouts": {
-            kind: {
-                "tensors": len(group),
-                "bytes_before": sum(info.dense_nbytes for info in group),
-                "bytes_after": sum(info.nbytes for info in group),
-            }
-            for kind, group in sorted(groups.items())
-        },
-    }
 
 
 def _encode_text(facts: dict[str, Any]) -> str:
@@ -152,10 +129,10 @@ def decode(src: Path, dst: Path, threads: int | None, force: bool, quiet: bool, 
     Tensors are dense in it, and the metadata is kept. A sharded model becomes one file, or is kept in shards where the
     output ends in .safetensors.index.json.
     """
-    shards = _shards(src, dst)
+    shards = shards_of(src, dst)
     refuse_overwrite([dst, *shards], force)
     with safe_open(src) as model:
-        _write_all(model, dst, shards, _write_dense, "Decoding", threads, quiet)
+        write_all(model, dst, shards, model.get_tensor, write_dense, "Decoding", threads, quiet)
         before = sum(model.info(name).nbytes for name in model)
         after = sum(model.info(name).dense_nbytes for name in model)
         count = len(model)
@@ -163,77 +140,9 @@ def decode(src: Path, dst: Path, threads: int | None, force: bool, quiet: bool, 
     emit(facts, lambda: f"{dst}: {counted(count, 'dense tensor')}, {size(before)} became {size(after)}", as_json)
 
 
-def _write_dense(path: Path, tensors: "_Tensors", metadata: dict[str, str]) -> None:
-    """One tensor is in memory at a time. Large elements come first, so that all are aligned."""
-    infos = sorted((tensors.model.info(name) for name in tensors), key=lambda info: -BITS[info.dtype])
-
-    def parts() -> Iterator[bytes | memoryview]:
-        yield header_bytes([(info.name, info.dtype, info.shape) for info in infos], metadata)
-        for info in infos:
-            yield octets(tensors[info.name]).data
-
-    write_atomic(os.fspath(path), parts())
-
-
-class _Tensors(Mapping[str, Any]):
-    """Tensors of an open model, each read when it is asked for, which moves the bar on."""
-
-    def __init__(self, model: ModelFile, names: list[str], progress: Progress) -> None:
-        self.model, self._names, self._progress = model, names, progress
-
-    def __getitem__(self, name: str) -> Any:
-        tensor = self.model.get_tensor(name)
-        self._progress.advance(self.model.info(name).dense_nbytes)
-        return tensor
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-
-def _write_all(
-    model: ModelFile,
-    target: Path,
-    shards: dict[Path, list[str]],
-    write: Callable[[Path, _Tensors, dict[str, str]], None],
-    label: str,
-    threads: int | None,
-    quiet: bool,
-) -> None:
-    """Write the model as one file, or shard by shard and then the index."""
-    total = sum(model.info(name).dense_nbytes for name in model)
-    with Progress(total, label, quiet) as progress, threadpool_limits(threads) if threads else nullcontext():
-        for path, names in (shards or {target: model.keys()}).items():
-            write(path, _Tensors(model, names, progress), model.metadata())
-    if shards:
-        weight_map = {name: path.name for path, names in shards.items() for name in names}
-        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-        write_atomic(os.fspath(target), [json.dumps(index, indent=2).encode() + b"\n"])
-
-
 def _default_target(src: Path) -> Path:
     suffix = next((s for s in (INDEX_SUFFIX, SUFFIX) if src.name.endswith(s)), "")
     return src.with_name(f"{src.name.removesuffix(suffix)}.codec{suffix or SUFFIX}")
-
-
-def _shards(src: Path, target: Path) -> dict[Path, list[str]]:
-    """The files to write beside an index, and the tensors of each; empty where one file is to be written."""
-    if not target.name.endswith(".index.json"):
-        return {}
-    if not src.name.endswith(".index.json") or not target.name.endswith(INDEX_SUFFIX):
-        raise click.UsageError(f"{str(target)!r}: an index is for a sharded SRC only, and ends in {INDEX_SUFFIX}")
-    with safe_open(src) as model:  # proves the index
-        weight_map = json.loads(src.read_bytes())["weight_map"]
-        names: dict[str, list[str]] = {}
-        for name in model:
-            names.setdefault(weight_map[name], []).append(name)
-    stem = target.name.removesuffix(INDEX_SUFFIX)
-    return {
-        target.with_name(f"{stem}-{number:05d}-of-{len(names):05d}{SUFFIX}"): group
-        for number, group in enumerate(names.values(), 1)
-    }
 
 
 @click.command()
@@ -328,28 +237,3 @@ def _verify_text(facts: dict[str, Any]) -> str:
         signs = counted(facts["negative_zeros"], "negative zero")
         lines.append(f"{same} under the recorded zero rule; {signs} became +0.0")
     return "\n".join(lines)
-
-
-@click.command()
-@click.argument("src", type=source_file)
-@click.argument("dst", type=target_file)
-@click.option("--reindex", "again", is_flag=True, help="Make the index again, where another tool dropped it.")
-@force_option
-@quiet_option
-@json_option
-def convert(src: Path, dst: Path, again: bool, force: bool, quiet: bool, as_json: bool) -> None:
-    """Write SRC in another form: --reindex.
-
-    Frames are complete without the index and are decoded to prove them; tensors stored as themselves are taken as they
-    are.
-    """
-    if not again:
-        raise click.UsageError("say what to convert to: this release has --reindex only; other forms come later")
-    if src.name.endswith(".index.json"):
-        raise click.UsageError(f"{str(src)!r} is the index of a sharded model: convert its shards one by one")
-    refuse_overwrite([dst], force)
-    reindex(src, dst)
-    with safe_open(dst) as model:
-        count, frames = len(model), sum(model.info(name).stored_as == "frame" for name in model)
-    facts = {"source": str(src), "output": str(dst), "tensors": count, "packed": frames}
-    emit(facts, lambda: f"{dst}: {counted(count, 'tensor')}, {frames:,} packed, with a new index", as_json)

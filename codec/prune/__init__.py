@@ -20,12 +20,14 @@ array([[ 0., -3.,  2.,  0.],
 
 from codec.prune.masking import apply_mask, magnitude, magnitude_mask, mask, mask_lowest, masks
 from codec.prune.scoring import CRITERIA, magnitude_scores, scores
-from codec.prune.structures import NAMES, structures_of
+from codec.prune.structures import NAMES, check_structure, fixes_sparsity, structures_of
 
 __all__ = [
     "CRITERIA",
     "NAMES",
     "apply_mask",
+    "check_structure",
+    "fixes_sparsity",
     "magnitude",
     "magnitude_mask",
     "magnitude_scores",
