@@ -12,7 +12,7 @@ from codec.frame import Head
 
 SLACK = 64  # kSlack in native/kernels.hpp: kernels read this far past the end of a part
 # Dense bytes of the segments whose parts are held decompressed at a time.
-_HELD = 2 << 20
+_HELD = 1 << 20
 
 # (offset, length) -> that many bytes of the frame and SLACK readable ones behind them
 Fetch = Callable[[int, int], np.ndarray]
@@ -66,45 +66,53 @@ class Spans:
     ) -> Iterator[tuple[_native.View, int, int]]:
         """(view, first, last) for consecutive ranges that together are segments [first, last).
 
-        Streams under zstandard are decompressed a few segments at a time, after their checksums; the checksums of other
-        streams are compared by the kernels.
+        Streams under zstandard are decompressed a few segments at a time, after their checksums, into memory that the
+        next range takes over: a view is good until the next one is asked for. The checksums of other streams are
+        compared by the kernels.
         """
         if not any(self._zstd):
             yield self._whole or self._stored(first, last), first, last
             return
         grid = self.head.grid
         most = max(1, _HELD // max(1, grid.segment_rows * grid.segment_cols * self.head.element.width))
+        rooms: list[np.ndarray] = [np.zeros(0, np.uint8)] * len(self._zstd)
         for begin in range(first, last, most):
             end = min(begin + most, last)
             streams = self._streams(begin, end)
             if always or not self.checked[begin:end].all():
                 self.raise_for(self._view(streams, self.checked).check(begin, end, threads))
                 self.checked[begin:end] = 1
-            yield self._view([self._decompressed(n, s, begin, end) for n, s in enumerate(streams)], None), begin, end
+            for number in np.flatnonzero(self._zstd):
+                streams[number] = self._decompressed(number, streams[number], begin, end, rooms[number])
+                rooms[number] = streams[number][0]
+            yield self._view(streams, None), begin, end
 
-    def _decompressed(self, number: int, stream: _Stream, first: int, last: int) -> _Stream:
-        """A stream's parts of segments [first, last) out of zstandard; as it is if it has another coding."""
-        if not self._zstd[number]:
-            return stream
+    def _decompressed(self, number: int, stream: _Stream, first: int, last: int, room: np.ndarray) -> _Stream:
+        """A stream's parts of segments [first, last) out of zstandard, in ``room`` or, where that is small, in more."""
         grid = self.head.grid
         # No stream takes more than 16 bytes for each element and a pointer for each row.
         most = 16 * grid.segment_rows * grid.segment_cols + 4 * (grid.segment_rows + 1)
         stored, bounds, checksums, _, shared = stream
         if shared:
             first, last = 0, min(1, grid.segments)
-        joined = bytearray()
+        used = 0
         offsets = np.zeros(grid.segments + 1, np.uint64)
         for segment in range(first, last):
             try:
-                joined += zstd_decompress(stored.data[int(bounds[segment]) : int(bounds[segment + 1])], most)
+                part = zstd_decompress(stored.data[int(bounds[segment]) : int(bounds[segment + 1])], most)
             except FormatError as error:
                 at = int(self.head.offsets[number][segment])
                 raise FormatError(
                     f"segment {segment}: {error.message}", stream=self.head.names[number], offset=at
                 ) from None
-            offsets[segment + 1 :] = len(joined)
-        joined += bytes(SLACK)
-        return np.frombuffer(joined, np.uint8), offsets, checksums, None, shared
+            if used + len(part) + SLACK > len(room):
+                room = np.concatenate([room[:used], np.zeros((last - segment) * len(part) + SLACK, np.uint8)])
+            room[used : used + len(part)] = np.frombuffer(part, np.uint8)
+            used += len(part)
+            offsets[segment + 1 :] = used
+        if not len(room):
+            room = np.zeros(SLACK, np.uint8)
+        return room, offsets, checksums, None, shared
 
     def shared(self, name: str, dtype: np.dtype) -> np.ndarray:
         """The items of a stream that all segments share and that has no coding, its checksum compared."""
