@@ -61,10 +61,10 @@ def pack(target: Target, fill: Callable[[_native.Streams, Target], int], threads
     )
     negative_zeros = fill(native, target)
     if native.refused is not None:
-        segment, position = native.refused
+        segment, position, found = native.refused
         at = grid.place(segment)
         row, col = at.row + position // at.cols, at.col + position % at.cols
-        raise ArgumentError(f"row {row}, column {col}: {target.layout.refusal(target.params)}")
+        raise ArgumentError(f"row {row}, column {col}: {target.layout.refusal(target.params, found)}")
     codings = [_code_stream(native, number, kind, target, threads) for number, kind in enumerate(kinds)]
     sizes = np.array([_sizes(native, number, grid.segments) for number in range(len(kinds))])
     streams = [

@@ -545,8 +545,9 @@ cdef class Streams:
 
     @property
     def refused(self):
-        """(segment, position) of the first entry that the layout cannot say, or None."""
-        return None if self.streams.refused == <uint64_t>-1 else (self.streams.refused >> 32, self.streams.refused & 0xFFFFFFFF)
+        """(segment, position, count) of the first entry that the layout cannot say, or None."""
+        cdef uint64_t found = self.streams.refused
+        return None if found == <uint64_t>-1 else (found >> 32, (found & 0xFFFFFFFF) >> 8, found & 0xFF)
 
     @property
     def dropped_negatives(self):

@@ -146,8 +146,9 @@ struct Streams {
   Part* part;  // [segment * streams + stream]
   bool shared[kStreams];
   uint64_t stored, dropped_negatives;
-  uint32_t bits;     // of a value that is a code; 0: values are elements
-  uint64_t refused;  // segment * 2^32 + position of the first entry that the layout cannot say; ~0: none
+  uint32_t bits;  // of a value that is a code; 0: values are elements
+  // Of the first entry that the layout cannot say: segment * 2^32 + position * 2^8 + its count (Flat); ~0: none.
+  uint64_t refused;
 };
 
 struct Geometry {

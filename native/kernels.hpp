@@ -60,8 +60,8 @@ struct Panel {
 
 inline uint64_t words(uint64_t length) { return (length + 63) / 64; }
 
-enum class Layout : uint32_t { dense, csr, bitmap, huffman, relative_index, run_length };
-constexpr uint32_t kLayouts = 6;
+enum class Layout : uint32_t { dense, csr, bitmap, huffman, relative_index, run_length, n_m };
+constexpr uint32_t kLayouts = 7;
 constexpr uint32_t kStreams = 4;  // the most streams that a layout has
 
 // A layout's parameters, in the order in which its Python file lists them; what they mean stands in its own file here.
@@ -92,6 +92,9 @@ enum class Order : uint8_t { unsigned_, signed_, float_ };
 // Gap codes unpacked at a time.
 constexpr uint32_t kCodes = 1024;
 
+// Codes of n_m that are looked up: 12 bits of them at a time.
+constexpr uint32_t kPatterns = 4096;
+
 // Room for one panel in any form, and for its values in the accumulator's type. One per worker.
 struct Scratch {
   uint64_t mask[kPanel + 2];  // one word per line at worst (lines of one element), and room to read past
@@ -100,6 +103,8 @@ struct Scratch {
   uint64_t values[kPanel + 64];
   uint64_t decoded[kPanel + 64];  // values that a layout does not store side by side
   uint16_t codes[kCodes + 16];
+  uint16_t patterns[kPatterns];  // masks of 16 elements, for the n_m of `patterns_of`; kept from segment to segment
+  uint32_t patterns_of;
   uint64_t looked_up[kPanel + 64];  // values of a panel's codes
 };
 
@@ -116,16 +121,22 @@ struct Reader {
   Scratch* scratch;
 };
 
+// The first entry of a segment that a layout cannot say, and how many it stands for where the layout counts them.
+struct Refused {
+  uint64_t position = ~uint64_t{0};
+  uint8_t found = 1;
+};
+
 // One segment in mask form, flat: element i of the segment is bit i. The waist of encoding.
 struct Flat {
   uint32_t rows, cols, width;
-  uint64_t count;               // stored entries
-  const uint64_t* mask;         // words(rows * cols), and one to read past; bits past the end are 0
-  const uint8_t* values;        // count items and slack
-  uint8_t* dense;               // room for rows * cols items, for writers that walk in another order
-  Span shared[kStreams];        // what the shared streams hold
-  uint64_t* refused = nullptr;  // position of the first entry that the layout cannot say, ~0 while there is none
-  uint32_t bits = 0;            // of a value, as in Reader
+  uint64_t count;         // stored entries
+  const uint64_t* mask;   // words(rows * cols), and one to read past; bits past the end are 0
+  const uint8_t* values;  // count items and slack
+  uint8_t* dense;         // room for rows * cols items, for writers that walk in another order
+  Span shared[kStreams];  // what the shared streams hold
+  Refused* refused = nullptr;
+  uint32_t bits = 0;  // of a value, as in Reader
 };
 
 // What a tensor's sizes depend on (stats.inc): the counts that add up over its segments. Only 64-bit words, in the order

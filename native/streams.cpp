@@ -62,11 +62,11 @@ Status write_segment(Layout layout, const Params& params, Flat flat, Streams* st
     out[s] = parts[s].data = static_cast<uint8_t*>(malloc(bytes[s] + kSlack));
     if (!out[s]) return Status::no_memory;
   }
-  uint64_t refused = ~uint64_t{0};
-  flat.refused = &refused;
+  Refused at;
+  flat.refused = &at;
   kernel.write(flat, params, out, bytes);
-  if (~refused) {
-    refused |= segment << 32;
+  if (~at.position) {
+    const uint64_t refused = segment << 32 | at.position << 8 | at.found;  // a segment has at most 2^22 elements
     uint64_t first = __atomic_load_n(&streams->refused, __ATOMIC_RELAXED);
     while (refused < first &&
            !__atomic_compare_exchange_n(&streams->refused, &first, refused, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {

@@ -18,7 +18,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "relative_fillers": ("relative_index", {"bits": 2, "filler": "value", "of": "nonzeros"}),
     "relative_zeros": ("relative_index", {"bits": 1, "filler": "escape", "of": "zeros"}),
     "run_length": ("run_length", {"bits": 5}),
+    "n_m": ("n_m", {"m": 4, "n": 4}),
 }
+# Those that store zeros for no element: code 0 of a codebook is theirs.
+PADDED = ("dense", "relative_fillers", "run_length", "n_m")
 
 
 @dataclass(frozen=True)
@@ -179,10 +182,49 @@ def gaps() -> Iterator[Case]:
         )
 
 
+def few_of(bits: np.ndarray, n: int, m: int) -> np.ndarray:
+    """Bits of a matrix without what is more than n in a group of m of a row."""
+    out = bits.copy()
+    for row in out:
+        for left in range(0, len(row), m):
+            group = row[left : left + m]
+            group[np.flatnonzero(group)[n:]] = 0
+    return out
+
+
+def groups() -> Iterator[Case]:
+    """Section 5.7: masks and ranks, whole groups and short ones, pads, and zeros that are none."""
+    dtypes = ["BF16", "F32", "I8", "F64", "I16"]
+    pairs = [(1, 2), (1, 3), (1, 4), (2, 4), (3, 4), (2, 5), (1, 8), (2, 8), (3, 8), (4, 8), (1, 16), (2, 16), (4, 16)]
+    pairs += [(5, 16), (8, 16), (3, 24), (2, 33), (1, 64), (4, 64), (31, 64), (33, 64), (63, 64), (64, 64), (1, 1)]
+    for number, (n, m) in enumerate(pairs):
+        dtype = dtypes[number % len(dtypes)]
+        for percent in (20, 90):
+            bits = few_of(sample((3, 2 * m + 5), dtype, percent, seed=900 + number), n, m)
+            given: dict[str, Any] = {"params": {"m": m, "n": n}, "segment": (2, 2 * m + 5)}
+            yield frame_case(f"n_m_{n}_of_{m}_{percent}_percent", "5.7", bits, dtype, "n_m", **given)
+        whole = few_of(sample((2, 128 // m * m), dtype, 60, seed=950 + number), n, m)
+        yield frame_case(f"n_m_{n}_of_{m}_whole", "5.7", whole, dtype, "n_m", params={"m": m, "n": n})
+    # Panels of 16384 elements end within a group of most m.
+    for n, m in ((2, 4), (1, 4), (2, 5), (1, 48)):
+        long = few_of(np.arange(16384 + 7, dtype=np.uint8)[None] // 3 % 2, n, m)
+        yield frame_case(f"n_m_{n}_of_{m}_long_row", "5.7", long, "U8", "n_m", params={"m": m, "n": n})
+    wide = few_of(sample((3, 29), "F16", 60, seed=980), 2, 4)
+    yield frame_case("n_m_2_of_4_pieces", "5.7", wide, "F16", "n_m", params={"m": 4, "n": 2}, segment=(1, 10))
+    kept = np.zeros((1, 12), "<u2")
+    kept[0, [3, 9]] = [0x8000, 0x3F80]
+    keep = np.zeros((1, 12), bool)
+    keep[0, [0, 3, 5, 6, 9]] = True
+    for n, m in ((2, 4), (1, 3), (3, 12), (5, 12)):
+        if few_of(keep.astype(np.uint8), n, m).sum() == keep.sum():
+            name = f"n_m_{n}_of_{m}_kept_zeros"
+            yield frame_case(name, "5.7", kept, "BF16", "n_m", keep=keep, params={"m": m, "n": n})
+
+
 def codings() -> Iterator[Case]:
     """The entropy stage on the streams of other layouts."""
     streams = {"dense": ["values"], "csr": ["rows", "columns", "values"], "bitmap": ["mask", "values"]}
-    streams |= {"relative_index": ["gaps", "values"], "run_length": ["words"]}
+    streams |= {"relative_index": ["gaps", "values"], "run_length": ["words"], "n_m": ["patterns", "values"]}
     for number, (variant, (layout, _)) in enumerate(VARIANTS.items()):
         if layout == "huffman":
             continue
@@ -273,7 +315,7 @@ def codebook() -> Iterator[Case]:
     """Values by codebook: every layout x every width of a code; row groups; codings."""
     dtypes = ["F32", "BF16", "I16", "F64", "F8_E4M3", "F16", "I64", "U8"]
     for number, (variant, (layout, _)) in enumerate(VARIANTS.items()):
-        padded = variant in ("dense", "relative_fillers", "run_length")
+        padded = variant in PADDED
         for code_bits in range(1, 9):
             dtype = dtypes[(number + code_bits) % len(dtypes)]
             bits = few((5, 13), dtype, (1 << code_bits) - padded, seed=600 + number)
@@ -305,5 +347,5 @@ def codebook() -> Iterator[Case]:
 
 
 def decode_cases() -> Iterator[Case]:
-    for group in (shapes, types, special_bits, csr, gaps, codings, codes, codebook):
+    for group in (shapes, types, special_bits, csr, gaps, groups, codings, codes, codebook):
         yield from group()

@@ -48,6 +48,7 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], dict[str, tuple[Any, ...]]]] = {
     ),
     "run_length": (("words",), {"bits": tuple(range(1, 17))}),
     "huffman": (("gaps", "values"), {"max_length": tuple(range(8, 16))}),
+    "n_m": (("patterns", "values"), {"m": tuple(range(1, 65)), "n": tuple(range(1, 65))}),
 }
 CODINGS = ("none", "zstd", "huffman")
 # Sections 4.2 and 6.3: the keys of each map, in order.
@@ -257,6 +258,8 @@ def read_header(raw: bytes) -> Head:
         need(w <= 1 << params["index"], "params: index is too narrow for the segment")
     if layout == "relative_index":
         need(params["filler"] == "escape" or params["of"] == "nonzeros", "params: fillers between zeros")
+    if layout == "n_m":
+        need(params["n"] <= params["m"], "params: n is above m")
     code_bits = read_values(values, rows, rows * cols)
     if code_bits:
         names = (*("codes" if name == "values" else name for name in names), "codebook")
@@ -266,6 +269,7 @@ def read_header(raw: bytes) -> Head:
     need(type(streams) is list and len(streams) == len(names), f"streams: expected {names}")
     longest = params.get("max_length", LIMITS["length"])
     item_bits = {"values": bits, "rows": 32, "columns": params.get("index"), "mask": 8, "gaps": 8, "words": 64}
+    item_bits["patterns"] = 8
     item_bits |= {"codes": code_bits, "codebook": bits}
     listed = []
     for stream, name in zip(streams, names, strict=True):

@@ -146,7 +146,7 @@ def decode(head: Head, parts: list[Part], corner: tuple[int, int, int, int]) -> 
             return items
         return books[(top + positions // w) // shared if shared else np.zeros(len(items), int), items]
 
-    fills = layout in ("dense", "run_length") or params.get("filler") == "value"
+    fills = layout in ("dense", "run_length", "n_m") or params.get("filler") == "value"
     need(books is None or not fills or not books[:, 0].any(), "codebook: entry 0 is not zero")
     if layout == "dense":
         return elements(part_items(parts[0], size), np.arange(size)), head.info["nnz"]
@@ -154,6 +154,11 @@ def decode(head: Head, parts: list[Part], corner: tuple[int, int, int, int]) -> 
         value_bits = DTYPES[head.info["dtype"]].itemsize * 8
         items, stored = gap_elements(head, parts, h, w, value_bits if books is None else 8)
         out = np.zeros(size, f"<u{value_bits // 8}")
+        out[stored] = elements(items, stored)
+        return out, len(stored)
+    if layout == "n_m":
+        items, stored = group_elements(params, parts, h, w)
+        out = np.zeros(size, f"<u{DTYPES[head.info['dtype']].itemsize}")
         out[stored] = elements(items, stored)
         return out, len(stored)
     positions = {"csr": csr_positions, "bitmap": bitmap_positions, "huffman": huffman_positions}[layout]
@@ -267,6 +272,39 @@ def run_pairs(part: Part, size: int, bits: int, value_bits: int) -> tuple[list[i
         pairs.pop()
     need(not words or len(pairs) > whole, "words: the last one holds nothing")
     return [one & filler for one in pairs], [one >> bits for one in pairs]
+
+
+def group_elements(params: dict[str, Any], parts: list[Part], h: int, w: int) -> tuple[np.ndarray, np.ndarray]:
+    """Section 5.7: values, and where they are stored."""
+    n, m = params["n"], params["m"]
+
+    def masks_of(bits: int, most: int) -> int:
+        return sum(math.comb(bits, ones) for ones in range(most + 1))
+
+    lengths = [min(m, w - left) for left in range(0, w, m)]
+    bits = (masks_of(m, n) - 1).bit_length()
+    packed = int.from_bytes(part_items(parts[0], -(-h * len(lengths) * bits // 8)).tobytes(), "little")
+    slots = sum(min(n, length) for length in lengths)
+    values = part_items(parts[1], h * slots)
+    stored, used, at = [], [], 0
+    for row in range(h):
+        for number, length in enumerate(lengths):
+            mask, packed = packed & (1 << bits) - 1, packed >> bits
+            if bits < m:
+                need(mask < masks_of(m, n), "n_m: a rank of no mask")
+                rank, mask, left = mask, 0, n
+                for bit in reversed(range(m)):
+                    if left and rank >= masks_of(bit, left):
+                        rank, mask, left = rank - masks_of(bit, left), mask | 1 << bit, left - 1
+            need(mask >> length == 0, "n_m: a bit behind the last element of a group")
+            found = [bit for bit in range(length) if mask >> bit & 1]
+            need(len(found) <= n, "n_m: more than n elements in a group")
+            stored += [row * w + number * m + bit for bit in found]
+            used += range(at, at + len(found))
+            at += min(n, length)
+    need(packed == 0, "n_m: padding")
+    need(not np.delete(values, used).any(), "n_m: a pad is not zero")
+    return values[used], np.array(stored, np.int64)
 
 
 def read_frame(data: bytes) -> tuple[np.ndarray, dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import zstandard
-from decode_cases import VARIANTS, book_of, few
+from decode_cases import PADDED, VARIANTS, book_of, few
 from reject_head import Bad, base
 from writer import Draft, coded_part, encode, nibbles, zstd_part
 
@@ -49,7 +49,13 @@ def layouts() -> Iterator[Bad]:
         return Bad(f"{variant}_nnz_{'more' if change > 0 else 'less'}", section, "format", draft.build())
 
     yield moved("dense", "5.1")
-    for variant, section in [("csr", "5.2"), ("csr_zeros", "5.2"), ("bitmap", "5.3"), ("bitmap_lanes", "5.3")]:
+    for variant, section in [
+        ("csr", "5.2"),
+        ("csr_zeros", "5.2"),
+        ("bitmap", "5.3"),
+        ("bitmap_lanes", "5.3"),
+        ("n_m", "5.7"),
+    ]:
         yield moved(variant, section)
         yield miscounted(variant, section, 1)
         yield miscounted(variant, section, -1)
@@ -204,6 +210,42 @@ def relative() -> Iterator[Bad]:
     yield Bad("run_length_half_a_word", "5.6", "format", draft.build())
 
 
+def groups() -> Iterator[Bad]:
+    """Section 5.7, from a row of 10 elements: two groups of 4, with masks of 4 bits or ranks of 3, and one of 2."""
+
+    def bad(name: str, n: int, patterns: int, values: bytes, nnz: int, size: int = 2) -> Bad:
+        draft = encode(np.zeros((1, 10), np.uint8), "U8", "n_m", params={"m": 4, "n": n})
+        draft.parts[0][0] = patterns.to_bytes(size, "little")
+        draft.parts[1][0] = values
+        draft.header["nnz"] = nnz
+        return Bad(f"n_m_{name}", "5.7", "format", draft.build())
+
+    # Right: 0x135 with six values is elements 0 and 2; 4 and 5; 8, and a pad; ranks 2 4 1 are elements 1, 7 and 8.
+    yield bad("more_than_n", 2, 0x137, b"\5\5\5\5\5\0", 6)
+    yield bad("all_of_a_group", 2, 0x13F, b"\5\5\5\5\5\0", 7)
+    yield bad("bit_behind_the_row", 2, 0x435, b"\5\5\5\5\5\0", 5)
+    yield bad("padding", 2, 0x1135, b"\5\5\5\5\5\0", 5)
+    yield bad("pad_not_zero", 2, 0x135, b"\5\5\5\5\5\5", 5)
+    yield bad("pads_first", 2, 0x131, b"\0\5\5\5\5\0", 4)
+    yield bad("pads_counted", 2, 0x135, b"\5\5\5\5\5\0", 6)
+    yield bad("patterns_missing", 2, 0x35, b"\5\5\5\5\5\0", 4, 1)
+    yield bad("patterns_byte_after", 2, 0x135, b"\5\5\5\5\5\0", 5, 3)
+    yield bad("value_missing", 2, 0x135, b"\5\5\5\5\5", 5)
+    yield bad("value_too_many", 2, 0x135, b"\5\5\5\5\5\0\0", 5)
+    yield bad("rank_of_none", 1, 0o152, b"\5\5\5", 3)
+    yield bad("rank_largest", 1, 0o127, b"\5\5\5", 3)
+    yield bad("rank_behind_the_row", 1, 0o342, b"\5\5\5", 3)
+    yield bad("rank_of_a_missing_group", 1, 0o1142, b"\5\5\5", 3)
+    yield bad("rank_pad_not_zero", 1, 0o042, b"\5\5\5", 2)
+    draft = encode(np.zeros((1, 64), np.uint8), "U8", "n_m", params={"m": 64, "n": 2})
+    draft.parts[0][0] = (2081).to_bytes(2, "little")
+    yield Bad("n_m_rank_of_none_of_64", "5.7", "format", draft.build())
+    for name, params in (("n_above_m", {"m": 4, "n": 5}), ("n_0", {"m": 4, "n": 0}), ("m_65", {"m": 65, "n": 4})):
+        draft = encode(np.zeros((1, 10), np.uint8), "U8", "n_m", params={"m": 4, "n": 4})
+        draft.header["params"] = params
+        yield Bad(f"n_m_{name}", "5.7", "format", draft.build())
+
+
 def entropy() -> Iterator[Bad]:
     coded: dict[str, Any] = {"values": "huffman"}
 
@@ -312,7 +354,7 @@ def codebooks() -> Iterator[Bad]:
     def made(variant: str, code_bits: int = 3, rows: int = 0, **options: Any) -> Draft:
         layout, params = VARIANTS[variant]
         bits = few((5, 13), "BF16", 5, seed=9)
-        given = book_of(bits, code_bits, rows, zero=variant in ("dense", "relative_fillers", "run_length"))
+        given = book_of(bits, code_bits, rows, zero=variant in PADDED)
         return encode(bits, "BF16", layout, params=params, segment=(2, 13), book=given, **options)
 
     def bad(name: str, change: Callable[[Draft], Any], draft: Draft | None = None) -> Bad:
@@ -366,7 +408,7 @@ def codebooks() -> Iterator[Bad]:
         stream["code"] = flat
         draft.parts[number] = [coded_part([1], 8, "unsigned", flat) for _ in draft.parts[number]]
         yield Bad(f"codebook_{variant}_huffman_above_bits", "4.5", "format", draft.build())
-    for variant in ("dense", "relative_fillers", "run_length"):
+    for variant in PADDED:
         yield bad(f"{variant}_zero_not_first", part(-1, 0, lambda data: b"\1" + data[1:]), made(variant))
     yield bad("dense_codes_missing", part(0, 1, lambda data: data[:-1]), made("dense"))
     yield bad("nnz_more", lambda draft: draft.header.update(nnz=draft.header["nnz"] + 1))
@@ -374,5 +416,5 @@ def codebooks() -> Iterator[Bad]:
 
 def part_cases() -> Iterator[Bad]:
     """Every vector of this file."""
-    for group in (layouts, relative, entropy, codebooks):
+    for group in (layouts, relative, groups, entropy, codebooks):
         yield from group()

@@ -11,6 +11,7 @@ import struct
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import comb
 from typing import Any
 
 import msgpack
@@ -220,7 +221,30 @@ def positions_of(
         return {"gaps": [*struct.pack("<I", len(codes)), *bit_string(packed)], "codes": codes}, np.array(
             order, np.int64
         )
+    if layout == "n_m":
+        return groups_of(params["n"], params["m"], stored)
     return {}, np.arange(h * w)
+
+
+def groups_of(n: int, m: int, stored: np.ndarray) -> tuple[dict[str, list[int]], np.ndarray]:
+    """Section 5.7: bytes of patterns, and the positions of the values, -1 for a pad."""
+    bits = (sum(comb(m, ones) for ones in range(n + 1)) - 1).bit_length()
+    packed, order = "", []
+    for top, row in enumerate(stored):
+        for left in range(0, len(row), m):
+            group = row[left : left + m]
+            here = [top * len(row) + left + int(at) for at in np.flatnonzero(group)]
+            assert len(here) <= n
+            mask = sum(1 << int(at) for at in np.flatnonzero(group))
+            packed += format(mask if bits == m else smaller(mask, n), f"0{bits}b")[::-1]
+            order += here + [-1] * (min(n, len(group)) - len(here))
+    return {"patterns": list(bit_string(packed))}, np.array(order, np.int64)
+
+
+def smaller(mask: int, n: int) -> int:
+    """Masks below this one with at most n bits: those that first differ from it where it has a 1 and they a 0."""
+    ones = [bit for bit in range(mask.bit_length()) if mask >> bit & 1][::-1]
+    return sum(comb(bit, k) for above, bit in enumerate(ones) for k in range(n - above + 1))
 
 
 def codes_of(params: dict[str, Any], stored: np.ndarray) -> tuple[list[int], list[int]]:
@@ -287,7 +311,7 @@ def encode(
     h, w = segment or ((rows, cols) if rows * cols else (0, 0))
     matrix, stored = bits.reshape(rows, cols), stored.reshape(rows, cols)
     names = {"dense": [], "csr": ["rows", "columns"], "bitmap": ["mask"], "huffman": ["gaps"]}
-    names |= {"relative_index": ["gaps"], "run_length": ["words"]}
+    names |= {"relative_index": ["gaps"], "run_length": ["words"], "n_m": ["patterns"]}
     listed = names[layout]
     items: dict[str, list[list[int]]] = {name: [] for name in [*listed, *["values"][: layout != "run_length"]]}
     for top in range(0, rows, h or 1):

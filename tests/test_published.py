@@ -122,6 +122,92 @@ def test_macko() -> None:
         assert np.array_equal(published.from_macko(found, 40), matrix)
 
 
+# compressed-tensors, format "sparse-bitmask".
+BITMASK = [[0, 5, 0, 0, 0, 0, 0, 7, 1, 0], [0] * 10, [3, 0, 0, 0, 0, 0, 0, 0, 0, 9]]
+# hipSPARSELt, 2:4.
+TWO_OF_FOUR = [[1, 2, 0, 0], [0, 0, 3, 4], [0, 6, 7, 0], [0, 6, 0, 8]]
+# SpInfer, a tile of 16 x 16.
+TCA = [(0, 0, 1), (0, 9, 2), (9, 0, 3), (7, 7, 4), (15, 15, 5)]
+
+
+def test_sparse_bitmask() -> None:
+    found = published.sparse_bitmask(BITMASK)
+    assert found.bitmask.tolist() == [[130, 1], [0, 0], [1, 2]]
+    assert found.compressed.tolist() == [5, 7, 1, 3, 9]
+    assert found.row_offsets is not None
+    assert found.row_offsets.tolist() == [0, 3, 3]
+    assert found.shape.tolist() == [3, 10]
+    assert published.from_bitmask(found).tolist() == BITMASK
+    special = published.sparse_bitmask(np.array([[-0.0, np.nan, 0.0]], np.float32))
+    assert special.bitmask.tolist() == [[2]]
+    # Rows begin on bytes there; a layout has no gaps between rows.
+    p = codec.encode(np.array(BITMASK, np.uint8), layout="bitmap", entropy="none")
+    bits = np.unpackbits(found.bitmask, axis=1, bitorder="little")[:, :10]
+    assert streams(p)["mask"] == np.packbits(bits, bitorder="little").tobytes()
+    assert streams(p)["values"] == bytes(found.compressed.tolist())
+
+
+def test_two_of_four() -> None:
+    found = published.two_of_four(TWO_OF_FOUR)
+    assert found.values.tolist() == [[1, 2], [3, 4], [6, 7], [6, 8]]
+    assert found.indices.tolist() == [[0, 1], [2, 3], [1, 2], [1, 3]]
+    assert published.from_two_of_four(found).tolist() == TWO_OF_FOUR
+    # PyTorch: a code for each set of entries, also where they are fewer than two.
+    codes = {
+        (0, 1): 0b0100, (0, 2): 0b1000, (1, 2): 0b1001, (0, 3): 0b1100, (1, 3): 0b1101, (2, 3): 0b1110,
+        (): 0b1110, (3,): 0b1110, (2,): 0b1110, (1,): 0b1001, (0,): 0b1000,
+    }  # fmt: skip
+    for entries, code in codes.items():
+        row = np.zeros((1, 4), np.float16)
+        row[0, list(entries)] = 7
+        first, second = published.two_of_four(row).indices[0].tolist()
+        assert first | second << 2 == code
+        assert np.array_equal(published.from_two_of_four(published.two_of_four(row)), row)
+
+
+def test_two_of_four_is_the_layouts() -> None:
+    p = codec.encode(np.array(TWO_OF_FOUR, np.uint8), layout="n_m", entropy="none")
+    assert dict(p.params) == {"m": 4, "n": 2}
+    values, indices = published.two_of_four(TWO_OF_FOUR)
+    masks = (1 << indices.astype(int)).sum(axis=1).tolist()
+    assert streams(p)["patterns"] == bytes([masks[0] | masks[1] << 4, masks[2] | masks[3] << 4])
+    assert streams(p)["values"] == bytes(values.reshape(-1).tolist())
+    # Published sizes: 9/16 of dense for two bytes, 10/16 for one.
+    rng = np.random.default_rng(7)
+    for dtype, share in ((np.float16, 9 / 16), (np.int8, 10 / 16)):
+        a = np.ones((4096, 1024), dtype)
+        a.reshape(-1, 4)[
+            np.arange(1 << 20)[:, None], rng.permuted(np.tile(np.arange(4), (1 << 20, 1)), axis=1)[:, :2]
+        ] = 0
+        p = codec.encode(a, layout="n_m", entropy="none")
+        assert sum(p.parts.values()) == share * a.nbytes
+        assert np.array_equal(p.to_dense(), a)
+
+
+def test_sparse_24_bitmask() -> None:
+    row = np.array([[1, 0, 0, 2, 0, 0, 2, 3], [0, 0, 0, 0, 0, 4, 0, 0]], np.float32)
+    found = published.sparse_24_bitmask(row)
+    assert found.compressed.tolist() == [[1, 2, 2, 3], [0, 0, 0, 4]]
+    assert found.bitmask.tolist() == [[0b11001001], [0b00110011]]
+    assert found.shape.tolist() == [[2], [8]]
+    assert found.row_offsets is None
+    assert np.array_equal(published.from_bitmask(found), row)
+    p = codec.encode(row[:1], layout="n_m", entropy="none")
+    assert streams(p)["patterns"] == found.bitmask[:1].tobytes()
+    assert streams(p)["values"] == found.compressed[:1].tobytes()
+
+
+def test_tca_tile() -> None:
+    tile = np.zeros((16, 16), np.float16)
+    for row, column, value in TCA:
+        tile[row, column] = value
+    bitmaps, values = published.tca_tile(tile)
+    expected = [0x8000000000000001, 0x0000000000000100, 0x0000000000000002, 0x8000000000000000]
+    assert bitmaps.tolist() == expected
+    assert values.tolist() == [1, 4, 3, 2, 5]
+    assert np.array_equal(published.from_tca_tile(bitmaps, values), tile)
+
+
 def test_any_matrix_comes_back() -> None:
     rng = np.random.default_rng(5)
     for density in (0.0, 0.02, 0.3, 1.0):
@@ -130,6 +216,13 @@ def test_any_matrix_comes_back() -> None:
             assert np.array_equal(published.from_eie_columns(published.eie_columns(matrix, pes, bits), 37), matrix)
         assert np.array_equal(published.from_macko(published.macko(matrix), 90), matrix)
         assert np.array_equal(published.from_macko(published.macko(matrix.astype(np.float16)), 90), matrix)
+        assert np.array_equal(published.from_bitmask(published.sparse_bitmask(matrix)), matrix)
+        tile = matrix[:16, :16]
+        assert np.array_equal(published.from_tca_tile(*published.tca_tile(tile)), tile)
+        pairs = matrix[:, :88].copy()
+        pairs.reshape(-1, 4)[np.cumsum(pairs.reshape(-1, 4) != 0, axis=1) > 2] = 0
+        assert np.array_equal(published.from_two_of_four(published.two_of_four(pairs)), pairs)
+        assert np.array_equal(published.from_bitmask(published.sparse_24_bitmask(pairs)), pairs)
         line = matrix.reshape(-1).astype(np.int16)
         assert np.array_equal(published.from_eyeriss_words(published.eyeriss_words(line), line.size, np.int16), line)
 
@@ -143,6 +236,23 @@ def test_what_does_not_fit_is_refused() -> None:
         published.from_macko(published.Macko(np.ones(8, np.int8), np.zeros(4, np.uint8), np.array([0, 9], np.int32)), 4)
     with pytest.raises(ArgumentError, match="2 dimensions"):
         published.relative_index(np.zeros((2, 2)))
+    for function in (published.two_of_four, published.sparse_24_bitmask):
+        with pytest.raises(ArgumentError, match="row 1, columns 4 to 7"):
+            function([[0] * 8, [1, 1, 0, 0, 1, 0, 1, 1]])
+        with pytest.raises(ArgumentError, match="multiple of 4"):
+            function([[0, 1]])
+    with pytest.raises(ArgumentError, match="16 x 16"):
+        published.tca_tile(np.zeros((8, 8)))
+    with pytest.raises(FormatError, match="ascend"):
+        published.from_two_of_four(published.TwoOfFour(np.ones((1, 2)), np.array([[3, 1]])))
+    with pytest.raises(FormatError, match="ascend"):
+        published.from_two_of_four(published.TwoOfFour(np.ones((1, 3)), np.array([[3, 1, 2]])))
+    with pytest.raises(FormatError, match="2 values for 3 bits"):
+        published.from_bitmask(published.sparse_bitmask([[1, 1, 1]])._replace(compressed=np.ones(2)))
+    with pytest.raises(FormatError, match="bitmask of shape"):
+        published.from_bitmask(published.sparse_bitmask([[1, 1, 1]])._replace(shape=np.array([1, 9])))
+    with pytest.raises(FormatError, match="4 bitmaps with 1 bits for 2 values"):
+        published.from_tca_tile(np.array([1, 0, 0, 0], np.uint64), [1, 2])
 
 
 @pytest.mark.parametrize(

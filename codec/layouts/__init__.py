@@ -9,11 +9,12 @@ from codec.layouts.bitmap import Bitmap
 from codec.layouts.csr import Csr
 from codec.layouts.dense import Dense
 from codec.layouts.huffman import Huffman
+from codec.layouts.n_m import GroupsOfM
 from codec.layouts.relative_index import RelativeIndex
 from codec.layouts.run_length import RunLength
 
 LAYOUTS: Mapping[str, Layout] = {
-    layout.name: layout for layout in (Dense(), Csr(), Bitmap(), RelativeIndex(), RunLength(), Huffman())
+    layout.name: layout for layout in (Dense(), Csr(), Bitmap(), RelativeIndex(), RunLength(), Huffman(), GroupsOfM())
 }
 
 __all__ = ["LAYOUTS", "Counts", "Histogram", "Layout", "StreamKind", "layout_named"]

@@ -10,6 +10,7 @@ import numpy as np
 from codec.dtypes import ElementType
 from codec.errors import ArgumentError, FormatError
 from codec.geometry import Grid
+from codec.layouts.counts import GROUPS as GROUPS
 from codec.layouts.counts import Counts as Counts
 
 Params = Mapping[str, Any]
@@ -75,8 +76,8 @@ class Layout(ABC):
         """Block shapes and group sizes that ``decide`` or the exact size need for the parameters given."""
         return (), ()
 
-    def refusal(self, params: Params) -> str:
-        """Why an entry cannot be stored, and the way out, where the native writer found one that it cannot say."""
+    def refusal(self, params: Params, found: int) -> str:
+        """Why an entry cannot be stored, and the way out; ``found`` is what the native writer counted, if it counts."""
         return f"layout {self.name} cannot store this entry"
 
     def native(self, params: Params) -> tuple[int, ...]:
@@ -171,6 +172,14 @@ def histogram_of(values: np.ndarray, counts: np.ndarray, width: int) -> Histogra
     np.add.at(out, values >> max(0, 8 * width - 16), counts)
     used = values[counts > 0]
     return out, int(np.bitwise_or.reduce(used)) if len(used) else 0
+
+
+def with_zeros(known: Histogram, count: int, element: ElementType) -> Histogram:
+    """Keys of values, and of so many items of zero bits among them."""
+    keys, top = known[0].copy(), 1 << 8 * element.width - 1
+    signed = element.kind == "signed"
+    keys[len(keys) // 2 if signed else 0] += np.uint64(count)
+    return keys, known[1] | (top if signed and count else 0)
 
 
 def histogram_of_bytes(counts: np.ndarray | None) -> Histogram | None:

@@ -11,7 +11,7 @@ import numpy as np
 from codec.dtypes import ElementType
 from codec.errors import ArgumentError, FormatError
 from codec.geometry import Grid
-from codec.layouts.base import Counts, Histogram, Layout, Params, StreamKind, choice, items, octets
+from codec.layouts.base import Counts, Histogram, Layout, Params, StreamKind, choice, items, octets, with_zeros
 from codec.layouts.gaps import (
     MOST_BITS,
     byte_histogram,
@@ -84,7 +84,7 @@ class RelativeIndex(Layout):
             sizes.append(sum(size or 0 for size in found))
         return {**params, "bits": 1 + sizes.index(min(sizes))}
 
-    def refusal(self, params: Params) -> str:
+    def refusal(self, params: Params, found: int) -> str:
         """Only kept zeros, under fillers."""
         return stored_zero(f"{params['bits']} bits")
 
@@ -137,9 +137,7 @@ class RelativeIndex(Layout):
         if stream == "values":
             if not value or known is None or idle is None:
                 return None if value else known
-            keys = known[0].copy()
-            keys[len(keys) // 2 if element.kind == "signed" else 0] += np.uint64(idle.sum())
-            return keys, known[1] | (1 << 8 * element.width - 1 if element.kind == "signed" and idle.any() else 0)
+            return with_zeros(known, int(idle.sum()), element)
         lengths = counts.gap_lengths if params["of"] == "nonzeros" else counts.zero_gap_lengths
         size = self.stream_bytes(grid, element.width, counts, params)[0]
         if lengths is None or idle is None or size is None:
@@ -160,7 +158,7 @@ class RelativeIndex(Layout):
             filled = np.zeros(len(codes), segment.dtype)
             filled[entry] = values
             if np.any(entry & (codes == (1 << bits) - 1) & (filled == 0)):
-                raise ArgumentError(self.refusal(params))
+                raise ArgumentError(self.refusal(params, 1))
             values = filled
         count = np.array([len(codes)], "<u4")
         return np.concatenate((octets(count), pack(codes, bits))), octets(values)

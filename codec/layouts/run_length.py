@@ -57,7 +57,7 @@ class RunLength(Layout):
             )
         return {"bits": params["bits"]}
 
-    def refusal(self, params: Params) -> str:
+    def refusal(self, params: Params, found: int) -> str:
         """Only kept zeros."""
         return stored_zero(f"{params['bits']} bits")
 
@@ -126,7 +126,7 @@ class RunLength(Layout):
         levels = np.zeros(len(runs), np.uint64)
         levels[entry] = segment[stored]
         if np.any(entry & (runs == (1 << bits) - 1) & (levels == 0)):
-            raise ArgumentError(self.refusal(params))
+            raise ArgumentError(self.refusal(params, 1))
         rest = -len(runs) % per
         pairs = [int(r) | int(v) << bits for r, v in zip(runs, levels, strict=True)] + [(1 << bits) - 1] * rest
         words = [

@@ -1,8 +1,4 @@
-"""Published sparse formats, array by array as their papers have them, for tools that speak them.
-
-Our own layouts keep the same positions in other bytes (segments, checksums, our own bit orders): `relative_index` with
-``filler="value"`` is what EIE, Deep Compression, SCNN and MACKO do, `run_length` what Eyeriss does.
-"""
+"""Zeros counted before each value: EIE, Deep Compression, Eyeriss, MACKO."""
 
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -11,6 +7,7 @@ import numpy as np
 
 from codec.errors import ArgumentError, FormatError
 from codec.layouts.gaps import check_bits, gaps_before, join, split
+from codec.published.arrays import of_ndim
 
 
 class Relative(NamedTuple):
@@ -36,13 +33,6 @@ class Macko(NamedTuple):
     row_pointers: np.ndarray
 
 
-def _matrix(a: Any, ndim: int) -> np.ndarray:
-    array = np.asarray(a)
-    if array.ndim != ndim:
-        raise ArgumentError(f"{array.ndim} dimensions; expected {ndim}")
-    return array
-
-
 def _relative(line: np.ndarray, bits: int) -> Relative:
     top = (1 << bits) - 1
     stored = line != 0
@@ -62,12 +52,12 @@ def relative_index(a: Any, bits: int = 4) -> Relative:
     Relative(values=array([1, 2, 0, 3]), zeros=array([ 2,  0, 15,  2]))
     """
     check_bits(bits)
-    return _relative(_matrix(a, 1), bits)
+    return _relative(of_ndim(a, 1), bits)
 
 
 def from_relative_index(values: Any, zeros: Any, size: int) -> np.ndarray:
     """The vector of ``size`` elements: each value behind its zeros. Zero values, fillers or not, leave zeros."""
-    values, zeros = _matrix(values, 1), _matrix(zeros, 1).astype(np.int64)
+    values, zeros = of_ndim(values, 1), of_ndim(zeros, 1).astype(np.int64)
     if len(values) != len(zeros) or np.any(zeros < 0):
         raise FormatError(f"{len(values)} values and {len(zeros)} zero counts; expected as many, none below 0")
     out = np.zeros(size, values.dtype)
@@ -81,7 +71,7 @@ def eie_columns(a: Any, pes: int = 1, bits: int = 4) -> list[Columns]:
     EIE (Han et al., ISCA 2016, section III-B and figures 2 and 3). Column j of an element is entries p[j] to p[j + 1],
     fillers included.
     """
-    matrix = _matrix(a, 2)
+    matrix = of_ndim(a, 2)
     check_bits(bits)
     if not isinstance(pes, int) or isinstance(pes, bool) or pes < 1:
         raise ArgumentError(f"pes={pes!r}; expected an int from 1 on")
@@ -109,7 +99,7 @@ def eyeriss_pairs(a: Any) -> tuple[np.ndarray, np.ndarray]:
 
     Eyeriss (Chen et al., JSSC 2017, run-length compression); zeros behind the last value are not coded.
     """
-    levels, runs = _relative(_matrix(a, 1), 5)
+    levels, runs = _relative(of_ndim(a, 1), 5)
     return runs, levels
 
 
@@ -120,7 +110,7 @@ def eyeriss_words(a: Any, last: bool = True) -> np.ndarray:
     the order of its figure from the most significant bit on; layout `run_length` has the first pair lowest and the
     last-word bit on top. A last word is filled with (31, 0). ``last``: whether the last word says that it is.
     """
-    line = _matrix(a, 1)
+    line = of_ndim(a, 1)
     if line.dtype.itemsize != 2:
         raise ArgumentError(f"{line.dtype} values; expected a dtype of two bytes")
     runs, levels = eyeriss_pairs(line)
@@ -136,7 +126,7 @@ def eyeriss_words(a: Any, last: bool = True) -> np.ndarray:
 
 def from_eyeriss_words(words: Any, size: int, dtype: Any) -> np.ndarray:
     """The vector of ``size`` elements, up to the first word whose lowest bit is set."""
-    found = _matrix(words, 1).astype(np.uint64)
+    found = of_ndim(words, 1).astype(np.uint64)
     ends = np.flatnonzero(found & np.uint64(1))
     found = found[: ends[0] + 1] if len(ends) else found
     pairs = np.stack([found >> np.uint64(shift) & np.uint64((1 << 21) - 1) for shift in (43, 22, 1)], axis=1).reshape(
@@ -156,7 +146,7 @@ def macko(a: Any, trailing_fillers: bool | None = None) -> Macko:
     keeps one for every 16 zeros there; ``trailing_fillers`` says so, by default as for the dtype. Values and deltas are
     filled with zeros to a multiple of 8 entries.
     """
-    matrix = _matrix(a, 2)
+    matrix = of_ndim(a, 2)
     matrix = matrix if matrix.dtype == np.int8 else matrix.astype(np.float16)
     keep = matrix.dtype == np.int8 if trailing_fillers is None else trailing_fillers
     rows = []
