@@ -1,16 +1,18 @@
 """Back to dense, checksums included: decode(out=) against memcpy of the dense tensor; and CRC-32C and encoding alone.
 
 4096 x 4096 real weights at 50, 80 and 90 % zeros in float32 and bfloat16, every layout, without entropy coding (layout
-huffman has its own). One thread. Operands come from DRAM: copies are used in turn, 200 MB of them. memcpy is np.copyto
-of the dense tensor into the same output, in the same rounds; "x memcpy" above 1 is faster than copying what is
-replaced. CRC-32C by size: over one buffer again and again, and through 256 MB. Encoding: MB of dense input a second.
+huffman has its own); and pruned to n of every m, as n_m and as bitmap. One thread. Operands come from DRAM: copies are
+used in turn, 200 MB of them. memcpy is np.copyto of the dense tensor into the same output, in the same rounds; "x
+memcpy" above 1 is faster than copying what is replaced. CRC-32C by size: over one buffer again and again, and through
+256 MB. Encoding: MB of dense input a second.
 """
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
-from datasets import CASES, case_name, cast, cold_dense, cold_packed, values_of
+from datasets import CASES, case_name, cast, cold_dense, cold_packed, pruned_groups, values_of
 from measure import Table, arguments, emit, interleaved, median, note, one_thread, times_as_fast
 
 import codec
@@ -19,18 +21,21 @@ from codec.layouts import LAYOUTS
 
 SIDE = 4096
 SPARSITIES = (0.5, 0.8, 0.9)
+GROUPS = ((1, 4), (2, 4), (4, 8))
 DTYPES = ("F32", "BF16")
 ENCODE_SPARSITY = 0.8
 CRC_SIZES = (1 << 10, 1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 26)
 CRC_DRAM = 1 << 28
 
 
-def decoding(dense: np.ndarray, dtype: str, zeros: str) -> list[list[str | float]]:
-    """Every layout of one tensor, and memcpy."""
+def decoding(
+    dense: np.ndarray, dtype: str, zeros: str, cases: list[tuple[str, dict[str, Any]]]
+) -> list[list[str | float]]:
+    """Some layouts of one tensor, and memcpy."""
     out, cold = np.zeros_like(dense), cold_dense(dense)
     contenders: dict[str, Callable[[], object]] = {"memcpy": lambda: np.copyto(out, cold.take())}
     sizes = {"memcpy": dense.nbytes}
-    for layout, params in CASES:
+    for layout, params in cases:
         name = case_name((layout, params))
         packed = codec.encode(dense, layout=layout, objective="memory", **params)
         copies, sizes[name] = cold_packed(packed), packed.nbytes
@@ -91,7 +96,11 @@ def main() -> None:
     for dtype in DTYPES:
         for sparsity in SPARSITIES:
             note(f"decoding {dtype} at {sparsity:.0%}")
-            decoded += decoding(cast(codec.prune.magnitude(values, sparsity), dtype), dtype, f"{sparsity:.0%}")
+            decoded += decoding(cast(codec.prune.magnitude(values, sparsity), dtype), dtype, f"{sparsity:.0%}", CASES)
+        for n, m in GROUPS:
+            note(f"decoding {dtype} at {n}:{m}")
+            cases: list[tuple[str, dict[str, Any]]] = [("n_m", {"n": n, "m": m}), ("bitmap", {})]
+            decoded += decoding(cast(pruned_groups(values, n, m), dtype), dtype, f"{n}:{m}", cases)
     note("checksums")
     crc = checksums()
     for dtype in DTYPES:
@@ -115,7 +124,7 @@ def main() -> None:
     slow = [
         f"decode of {row[0]} {row[2]} at {row[1]} takes longer than memcpy: {row[-1]:.2f} times as fast"
         for row in decoded
-        if row[0] == "F32" and str(row[2]).startswith("bitmap") and float(row[-1]) < 1
+        if row[0] == "F32" and str(row[2]).startswith(("bitmap", "n_m n=")) and float(row[-1]) < 1
     ]
     emit(options, tables, slow)
 

@@ -224,9 +224,9 @@ def _shape_text(facts: dict[str, Any]) -> str:
 
 def _of_tensor(name: str, found: TensorStats) -> dict[str, Any]:
     sizes = {}
-    for layout, given in weighed():
-        if LAYOUTS[layout].entropy_coded:  # what pays in memory, where nothing is
-            continue
+    plain = [layout for layout in LAYOUTS.values() if not layout.entropy_coded]  # what pays in memory, where nothing is
+    choices = [(one.name, given) for one in plain for given in one.choices(found.counts, found.grid)]
+    for layout, given in choices:
         wish = Wish(layout, given, "memory")
         to = target(
             wish, layout, given, dtype=found.dtype, shape=found.shape, row_dims=found.row_dims, grid=found.grid,

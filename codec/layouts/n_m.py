@@ -5,7 +5,7 @@ A group of m elements is a pattern, the set of its entries, and n values: its en
 that is m bits, it is the group's mask itself.
 """
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from math import comb
 from typing import Any, ClassVar
 
@@ -33,7 +33,7 @@ MOST = 64  # elements of a group
 _LISTED = 16
 
 
-@lru_cache
+@cache
 def patterns(n: int, m: int) -> int:
     """Sets of at most n of m elements.
 
@@ -111,9 +111,9 @@ class GroupsOfM(Layout):
         return given.get("n") is not None
 
     def asks(self, given: Params) -> tuple[tuple[tuple[Any, int], ...], tuple[int, ...]]:
-        """Groups of m, to find the n."""
+        """Groups of m, to find the n; an m that ``check`` refuses asks for none."""
         m = given.get("m")
-        return (), () if self.known(given) or m is None else (m,)
+        return (), (m,) if type(m) is int and 1 <= m <= MOST and not self.known(given) else ()
 
     def decide(self, params: Params, grid: Grid, element: ElementType, counts: Counts) -> dict[str, Any]:
         """The most entries of any group as n, and at least 1."""
@@ -122,7 +122,9 @@ class GroupsOfM(Layout):
         groups = counts.groups if counts.groups is not None else Counts.independent(grid, counts.nnz).groups
         assert groups is not None
         if params["m"] not in groups:
-            raise ArgumentError(f"n= left out needs statistics of groups of {params['m']}: tensor_stats(a, group=...)")
+            raise ArgumentError(
+                f"n left out needs statistics of groups of {params['m']}: tensor_stats(a, group={params['m']})"
+            )
         return {**params, "n": max(1, int(np.flatnonzero(groups[params["m"]])[-1:].sum()))}
 
     def refusal(self, params: Params, found: int) -> str:
@@ -245,7 +247,7 @@ class GroupsOfM(Layout):
         return out.reshape(rows, -1)[:, :cols]
 
 
-@lru_cache
+@lru_cache(maxsize=4)
 def _masks(n: int, m: int) -> np.ndarray:
     """Masks of at most n of m elements, ascending: those of ranks 0, 1, 2 and so on."""
     every = np.arange(1 << m)
