@@ -82,7 +82,7 @@ class Spans:
             if always or not self.checked[begin:end].all():
                 self.raise_for(self._view(streams, self.checked).check(begin, end, threads))
                 self.checked[begin:end] = 1
-            for number in np.flatnonzero(self._zstd):
+            for number in (n for n, under in enumerate(self._zstd) if under):
                 streams[number] = self._decompressed(number, streams[number], begin, end, rooms[number])
                 rooms[number] = streams[number][0]
             yield self._view(streams, None), begin, end
