@@ -200,8 +200,8 @@ def _ideal(
         params = layout.params(given, grid)
     except ArgumentError:
         # An index too narrow for this matrix, as in tiles of it: the closed form knows no tiles.
-        narrow = layout.params(given, Grid(1, 1, 1, 1))
-        params = {**layout.params({}, grid), **{name: narrow[name] for name in given}}
+        layout.params(given, Grid(1, 1, 1, 1))
+        params = {**layout.params({}, grid), **given}
     pointers = layout.pointer_bits(rows, cols, params) if rows * cols else 0.0
     return lambda s: layout.ideal_bits(s, bits, params) + pointers - less
 

@@ -88,7 +88,8 @@ def target(
     found = layout_named(layout)
     element = element_type(dtype)
     chosen = found.decide(found.params(params, grid), grid, element, counts)
-    return Target(element, shape, row_dims, grid, found, chosen, wish.values.on(grid), zero, wish.stage)
+    shared = found.share(grid, counts, chosen)
+    return Target(element, shape, row_dims, grid, found, chosen, wish.values.on(grid), zero, wish.stage, shared)
 
 
 def predict(to: Target, counts: Counts, negative_zeros: int) -> int:

@@ -21,7 +21,8 @@ _ASKED, _MOST_GROUP = 8, 64
 _NATIVE_BLOCKS = ((4, 1), (8, 1), (2, 2), (4, 4), (8, 8), (16, 16))
 _TALLY = {
     "gaps": RUNS, "zero_gaps": RUNS, "keys": 1 << 16, "mask_bytes": 256, "lane_bytes": 256, "row_bytes": 256,
-    "sixteens": 17, "blocks": len(_NATIVE_BLOCKS), "asked_blocks": _ASKED, "asked_groups": _ASKED * (_MOST_GROUP + 1),
+    "sixteens": 17, "blocks": len(_NATIVE_BLOCKS), "clipped": len(BLOCKS), "asked_blocks": _ASKED,
+    "asked_clipped": _ASKED, "asked_groups": _ASKED * (_MOST_GROUP + 1),
     "stored": 1, "dropped_negatives": 1, "nans": 1, "or_of_keys": 1,
 }  # fmt: skip
 _ONES = np.array([value.bit_count() for value in range(256)])
@@ -161,11 +162,16 @@ def _infinity(element: ElementType) -> tuple[int, int]:
 
 def _counter(grid: Grid, element: ElementType, blocks: tuple[tuple[Any, int], ...], groups: tuple[int, ...]) -> Any:
     magnitude, infinity = _infinity(element)
-    here = tuple((r, c) for r, c in blocks if r != "all")
     return _native.Counter(
         grid.rows, grid.cols, grid.segment_rows, grid.segment_cols, kernels.kind_code(element.kind),
-        magnitude, infinity, here, groups,         lambda n: np.zeros(n, np.uint64),
+        magnitude, infinity, _here(blocks, grid), groups,         lambda n: np.zeros(n, np.uint64),
     )  # fmt: skip
+
+
+def _here(blocks: tuple[tuple[Any, int], ...], grid: Grid) -> tuple[tuple[int, int], ...]:
+    """The shapes that are counted segment by segment, no larger than one."""
+    height, width = max(1, grid.segment_rows), max(1, grid.segment_cols)
+    return tuple((min(r, height), min(c, width)) for r, c in blocks if r != "all")
 
 
 def _counts(
@@ -188,7 +194,9 @@ def _counts(
         grouped[m] = tally["asked_groups"][start : start + m + 1]
     occupied = {(1, m): int(grouped[m][1:].sum()) for m in GROUPS}
     occupied |= {shape: int(n) for shape, n in zip(_NATIVE_BLOCKS, tally["blocks"], strict=True)}
-    occupied |= {s: int(n) for s, n in zip([s for s in blocks if s[0] != "all"], tally["asked_blocks"], strict=False)}
+    here = [shape for shape in blocks if shape[0] != "all"]
+    clipped = np.concatenate((tally["clipped"], tally["asked_clipped"]))
+    occupied |= {shape: int(n) for shape, n in zip(here, tally["asked_blocks"], strict=False)}
     for r, c in blocks:
         if r == "all":
             occupied[r, c] = (
@@ -207,6 +215,10 @@ def _counts(
         fillers=segments[:, 1 + CODES : 1 + 2 * CODES],
         zero_escapes=segments[:, 1 + 2 * CODES :],
         blocks={shape: occupied[shape] for shape in (*BLOCKS, *blocks)},
+        block_elements={
+            shape: occupied[shape] * r * c - int(lacks)
+            for shape, (r, c), lacks in zip((*BLOCKS, *here), (*BLOCKS, *_here(blocks, grid)), clipped, strict=False)
+        },
         groups=dict(sorted(grouped.items())),
         mask_bytes=tally["mask_bytes"],
         lane_bytes=tally["lane_bytes"],

@@ -1,6 +1,6 @@
 """One tensor's streams on their way into a frame: layout stage, entropy stage, frame."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,9 +27,10 @@ CODE_HEADER = 180
 
 @dataclass(frozen=True)
 class Target(frame.Subject):
-    """A frame to be made: its tensor, and the entropy stage that its streams go through."""
+    """A frame to be made: its tensor, the entropy stage that its streams go through, and what shared streams hold."""
 
     entropy: str
+    shared: Mapping[str, np.ndarray]
 
     @property
     def longest(self) -> int:
@@ -59,6 +60,9 @@ def pack(target: Target, fill: Callable[[_native.Streams, Target], int], threads
         len(kinds),
         target.values.bits,
     )
+    for number, kind in enumerate(kinds):
+        if kind.name in target.shared:
+            native.share(number, kernels.octets(target.shared[kind.name]))
     negative_zeros = fill(native, target)
     if native.refused is not None:
         segment, position, found = native.refused

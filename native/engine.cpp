@@ -119,6 +119,8 @@ Result open(const View& v, uint64_t segment, bool always, bool flat, Workspace& 
   r.cols = p.cols;
   r.width = v.width;
   r.bits = 8 * v.width;
+  r.left = p.col;
+  r.matrix_cols = v.cols;
   r.params = v.params;
   r.scratch = &work.scratch;
   book = {nullptr, v.coding.bits, v.coding.rows, p.row};
@@ -236,6 +238,7 @@ Result flatten(const View& v, uint64_t segment, uint64_t nonzero, bool codes, Wo
   if (turned) kernels().pack_flat(work.dense.data, mask, n, width, work.values.data);
   Place p = place(v, segment);
   flat = {p.rows, p.cols, width, count, mask, work.values.data, nullptr, {}, nullptr};
+  flat.left = p.col;
   return Result();
 }
 

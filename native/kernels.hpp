@@ -60,8 +60,8 @@ struct Panel {
 
 inline uint64_t words(uint64_t length) { return (length + 63) / 64; }
 
-enum class Layout : uint32_t { dense, csr, bitmap, huffman, relative_index, run_length, n_m };
-constexpr uint32_t kLayouts = 7;
+enum class Layout : uint32_t { dense, csr, bitmap, huffman, relative_index, run_length, n_m, block_offset };
+constexpr uint32_t kLayouts = 8;
 constexpr uint32_t kStreams = 4;  // the most streams that a layout has
 
 // A layout's parameters, in the order in which its Python file lists them; what they mean stands in its own file here.
@@ -114,9 +114,10 @@ struct Reader {
   uint32_t bits;               // of a value: 8 width, or those of a code; for layouts that keep values inside words
   Params params;
   Span stream[kStreams];
-  uint32_t row, column;      // where the next panel begins
-  uint64_t at[kStreams];     // the layout's own: items used
-  uint64_t pending;          // the layout's own
+  uint32_t row, column;        // where the next panel begins
+  uint64_t left, matrix_cols;  // the segment's first column in the matrix, and the matrix's columns
+  uint64_t at[kStreams];       // the layout's own: items used
+  uint64_t pending;            // the layout's own
   uint64_t spare[kStreams];  // items at a stream's end that may be padding: zeros that fill a last byte of packed codes
   Scratch* scratch;
 };
@@ -137,6 +138,7 @@ struct Flat {
   Span shared[kStreams];  // what the shared streams hold
   Refused* refused = nullptr;
   uint32_t bits = 0;  // of a value, as in Reader
+  uint64_t left = 0;  // the segment's first column in the matrix
 };
 
 // What a tensor's sizes depend on (stats.inc): the counts that add up over its segments. Only 64-bit words, in the order
@@ -153,7 +155,8 @@ struct Tally {
   uint64_t row_bytes[256];    // the bits of each row, eight at a time from its first
   uint64_t sixteens[17];      // groups of 16 along a row by stored entries, the last of a row short
   uint64_t blocks[6];         // 4x1, 8x1, 2x2, 4x4, 8x8, 16x16 blocks with a stored entry
-  uint64_t asked_blocks[kAsked];
+  uint64_t clipped[9];        // elements that such blocks, and 1x4, 1x8, 1x16 before them, lack at a segment's edges
+  uint64_t asked_blocks[kAsked], asked_clipped[kAsked];
   uint64_t asked_groups[kAsked][kMostGroup + 1];
   uint64_t stored, dropped_negatives, nans;
   uint64_t or_of_keys;  // the one that is not a sum
@@ -178,7 +181,7 @@ struct Places {
   uint64_t* part;       // its stored entries
   uint64_t *escapes, *fillers,
       *zero_escapes;  // 16 each, for codes of 1 to 16 bits: how often 2^k - 1 and 2^k fit into the gaps
-  uint64_t* room;     // words(its columns) + 2, where blocks are asked for
+  uint64_t* room;     // words(its columns) + 2
   uint32_t* lengths;  // kRuns
 };
 

@@ -65,7 +65,7 @@ Result measure_segment(Context& c, uint64_t segment, Tally& tally, uint64_t* col
   at.escapes = at.part + 1;
   at.fillers = at.escapes + 16;
   at.zero_escapes = at.fillers + 16;
-  const uint64_t line = c.q.blocks ? (words(p.cols) + 2) * 8 : 0;
+  const uint64_t line = (words(p.cols) + 2) * 8;
   if (!work.room.reserve(kRuns * sizeof(uint32_t) + line)) {
     r.status = Status::no_memory;
     return r;

@@ -101,6 +101,7 @@ Status begin_flat(const Geometry& g, const Place& p, Workspace& work, Flat& flat
   uint64_t* mask = reinterpret_cast<uint64_t*>(work.mask.data);
   mask[words(n)] = mask[words(n) + 1] = 0;
   flat = {p.rows, p.cols, g.width, 0, mask, work.values.data, nullptr, {}, nullptr};
+  flat.left = p.col;
   return Status::ok;
 }
 

@@ -19,9 +19,12 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "relative_zeros": ("relative_index", {"bits": 1, "filler": "escape", "of": "zeros"}),
     "run_length": ("run_length", {"bits": 5}),
     "n_m": ("n_m", {"m": 4, "n": 4}),
+    "blocks": ("block_offset", {"block": [2, 3], "index": 8}),
+    "blocks_rows": ("block_offset", {"block": [1, 99], "index": 8}),
+    "blocks_columns": ("block_offset", {"block": ["all", 2], "index": 8}),
 }
 # Those that store zeros for no element: code 0 of a codebook is theirs.
-PADDED = ("dense", "relative_fillers", "run_length", "n_m")
+PADDED = ("dense", "relative_fillers", "run_length", "n_m", "blocks", "blocks_rows", "blocks_columns")
 
 
 @dataclass(frozen=True)
@@ -221,10 +224,46 @@ def groups() -> Iterator[Case]:
             yield frame_case(name, "5.7", kept, "BF16", "n_m", keep=keep, params={"m": m, "n": n})
 
 
+def blocks() -> Iterator[Case]:
+    """Shapes, edges and offsets of 5.8."""
+    bits = sample((13, 50), "F32", 8, seed=30)
+    for r, c in ((1, 1), (1, 4), (4, 1), (4, 4), (3, 7), (13, 50), (13, 1), (1, 50), (5, 49)):
+        for segment in ((13, 50), (6, 50)):
+            name = f"blocks_{r}x{c}_of_{segment[0]}"
+            yield frame_case(name, "5.8", bits, "F32", "blocks", segment=segment, params={"block": [r, c]})
+    for c in (1, 3, 7, 50):
+        for segment in ((13, 50), (6, 50), (1, 20)):
+            name = f"blocks_columns_{c}_of_{segment[0]}x{segment[1]}"
+            yield frame_case(name, "5.8", bits, "F32", "blocks_columns", segment=segment, params={"block": ["all", c]})
+    wide = sample((2, 300), "U8", 5, seed=31)
+    far = np.zeros((1, 70000), np.uint8)
+    far[0, [0, 255, 256, 16383, 16384, 65535, 65536, 69999]] = 9
+    for first in (1, "all"):
+        variant = "blocks" if first == 1 else "blocks_columns"
+        for index in (16, 32):
+            params = {"block": [first, 1], "index": index}
+            yield frame_case(f"{variant}_index_{index}", "5.8", wide, "U8", variant, params=params)
+        for c, index in ((1, 32), (5, 16), (100, 16), (300, 8)):
+            params = {"block": [first, c], "index": index}
+            yield frame_case(f"{variant}_far_{c}", "5.8", far, "U8", variant, params=params)
+    # Rows longer than what a reader may take at a time, and blocks of several of them.
+    tall = np.zeros((5, 20000), np.uint8)
+    tall[[0, 1, 3, 4, 4], [16380, 16390, 5, 16385, 19999]] = 7
+    yield frame_case("blocks_2x3_long_rows", "5.8", tall, "U8", "blocks", params={"index": 16})
+    yield frame_case("blocks_3x16390_long_rows", "5.8", tall, "U8", "blocks", params={"block": [3, 16390]})
+    kept = np.zeros((4, 6), "<u2")
+    kept[0, 0], kept[3, 5] = 0x3F80, 0x8000
+    keep = np.zeros((4, 6), bool)
+    keep[[0, 1, 2, 3], [0, 1, 4, 5]] = True
+    for variant in ("blocks", "blocks_rows", "blocks_columns"):
+        yield frame_case(f"{variant}_kept_zero_alone", "5.8", kept, "BF16", variant, keep=keep)
+
+
 def codings() -> Iterator[Case]:
     """The entropy stage on the streams of other layouts."""
     streams = {"dense": ["values"], "csr": ["rows", "columns", "values"], "bitmap": ["mask", "values"]}
     streams |= {"relative_index": ["gaps", "values"], "run_length": ["words"], "n_m": ["patterns", "values"]}
+    streams |= {"block_offset": ["rows", "columns", "values"]}
     for number, (variant, (layout, _)) in enumerate(VARIANTS.items()):
         if layout == "huffman":
             continue
@@ -347,5 +386,5 @@ def codebook() -> Iterator[Case]:
 
 
 def decode_cases() -> Iterator[Case]:
-    for group in (shapes, types, special_bits, csr, gaps, groups, codings, codes, codebook):
+    for group in (shapes, types, special_bits, csr, gaps, groups, blocks, codings, codes, codebook):
         yield from group()

@@ -49,6 +49,7 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], dict[str, tuple[Any, ...]]]] = {
     "run_length": (("words",), {"bits": tuple(range(1, 17))}),
     "huffman": (("gaps", "values"), {"max_length": tuple(range(8, 16))}),
     "n_m": (("patterns", "values"), {"m": tuple(range(1, 65)), "n": tuple(range(1, 65))}),
+    "block_offset": (("rows", "columns", "values"), {"block": ("shape",), "index": (8, 16, 32)}),
 }
 CODINGS = ("none", "zstd", "huffman")
 # Sections 4.2 and 6.3: the keys of each map, in order.
@@ -230,6 +231,18 @@ def read_values(values: Any, rows: int, size: int) -> int:
     return int(bits)
 
 
+def read_block(params: dict[str, Any], h: int, w: int, cols: int) -> bool:
+    """Section 5.8: whether blocks are whole columns."""
+    block = params["block"]
+    need(type(block) is list and len(block) == 2, "params: block is no shape")
+    whole = block[0] == "all"
+    wide = max(1, cols if whole else w)
+    need(whole or integer(block[0], "block", max(1, h)) >= 1, "params: a block of no rows")
+    need(integer(block[1], "block", wide) >= 1, "params: a block of no columns")
+    need(-(-(cols if whole else w) // block[1]) <= 1 << params["index"], "params: index is too narrow for the blocks")
+    return bool(whole)
+
+
 def read_header(raw: bytes) -> Head:
     """Step 4 of section 4.4."""
     info = unpack(raw)
@@ -253,13 +266,16 @@ def read_header(raw: bytes) -> Head:
     need(type(layout) is str and layout in LAYOUTS, f"unknown layout {layout!r}")
     names, allowed = LAYOUTS[layout]
     for found, (key, choices) in zip(fields(params, tuple(allowed), "params"), allowed.items(), strict=True):
-        need(type(found) is type(choices[0]) and found in choices, f"params: {key} is {found!r}")
+        if choices != ("shape",):
+            need(type(found) is type(choices[0]) and found in choices, f"params: {key} is {found!r}")
     if layout == "csr":
         need(w <= 1 << params["index"], "params: index is too narrow for the segment")
     if layout == "relative_index":
         need(params["filler"] == "escape" or params["of"] == "nonzeros", "params: fillers between zeros")
     if layout == "n_m":
         need(params["n"] <= params["m"], "params: n is above m")
+    if layout == "block_offset" and read_block(params, h, w, cols):
+        names = names[1:]
     code_bits = read_values(values, rows, rows * cols)
     if code_bits:
         names = (*("codes" if name == "values" else name for name in names), "codebook")
@@ -275,13 +291,14 @@ def read_header(raw: bytes) -> Head:
     for stream, name in zip(streams, names, strict=True):
         coding = stream.get("coding") if type(stream) is dict else None
         need(type(coding) is str and coding in CODINGS, f"stream {name}: unknown coding {coding!r}")
-        always = "none" if name == "codebook" else "huffman" if layout == "huffman" else coding
+        shared = name == "codebook" or (name == "columns" and "rows" not in names)
+        always = "none" if shared else "huffman" if layout == "huffman" else coding
         need(coding == always, f"stream {name}: must have coding {always}")
         found = fields(stream, STREAM if coding == "huffman" else STREAM[:3], f"stream {name}")
         need(found[0] == name, f"expected stream {name}, found {found[0]!r}")
         about = (kind if name in ("values", "codebook") else "unsigned", item_bits[name])
         code = read_code(found[3], about[1], about[0], longest) if coding == "huffman" else None
-        listed.append(Stream(name, integer(found[1], "length"), str(coding), *about, code, name == "codebook"))
+        listed.append(Stream(name, integer(found[1], "length"), str(coding), *about, code, shared))
     return Head(info, rows, cols, listed)
 
 

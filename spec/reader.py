@@ -136,9 +136,9 @@ def unzstd(data: bytes, size: int, exact: bool) -> bytes:
 
 def decode(head: Head, parts: list[Part], corner: tuple[int, int, int, int]) -> tuple[np.ndarray, int]:
     """One segment: its elements' bits in row-major order, and how many are stored."""
-    top, _, h, w = corner
+    top, left, h, w = corner
     size, layout, params = h * w, head.info["layout"], head.info["params"]
-    books = codebooks(head, parts.pop()) if parts[-1].stream.shared else None
+    books = codebooks(head, parts.pop()) if head.info["values"]["coding"] == "codebook" else None
     shared = head.info["values"].get("rows", 0)
 
     def elements(items: np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -146,7 +146,7 @@ def decode(head: Head, parts: list[Part], corner: tuple[int, int, int, int]) -> 
             return items
         return books[(top + positions // w) // shared if shared else np.zeros(len(items), int), items]
 
-    fills = layout in ("dense", "run_length", "n_m") or params.get("filler") == "value"
+    fills = layout in ("dense", "run_length", "n_m", "block_offset") or params.get("filler") == "value"
     need(books is None or not fills or not books[:, 0].any(), "codebook: entry 0 is not zero")
     if layout == "dense":
         return elements(part_items(parts[0], size), np.arange(size)), head.info["nnz"]
@@ -161,9 +161,18 @@ def decode(head: Head, parts: list[Part], corner: tuple[int, int, int, int]) -> 
         out = np.zeros(size, f"<u{DTYPES[head.info['dtype']].itemsize}")
         out[stored] = elements(items, stored)
         return out, len(stored)
-    positions = {"csr": csr_positions, "bitmap": bitmap_positions, "huffman": huffman_positions}[layout]
-    stored = positions(params, parts, h, w)
-    values = elements(part_items(parts[-1], len(stored)), stored)
+    blocks = None
+    if layout == "block_offset":
+        blocks = column_blocks(head, parts[0], left, h, w) if len(parts) == 2 else row_blocks(params, parts, h, w)
+        stored = np.concatenate([np.zeros(0, np.int64), *blocks])
+    else:
+        positions = {"csr": csr_positions, "bitmap": bitmap_positions, "huffman": huffman_positions}[layout]
+        stored = positions(params, parts, h, w)
+    items = part_items(parts[-1], len(stored))
+    if blocks is not None and len(parts) == 3:
+        held = np.split(items, np.cumsum([len(block) for block in blocks])[:-1]) if blocks else []
+        need(all(one.any() for one in held), "block_offset: a block of zeros")
+    values = elements(items, stored)
     out = np.zeros(size, values.dtype)
     out[stored] = values
     return out, len(stored)
@@ -202,6 +211,34 @@ def bitmap_positions(params: dict[str, Any], parts: list[Part], h: int, w: int) 
     row = group * 64 + bit
     need(bool((row < h).all()), "bitmap: padding past a clipped group")
     return np.asarray(row * w + column)
+
+
+def row_blocks(params: dict[str, Any], parts: list[Part], h: int, w: int) -> list[np.ndarray]:
+    """Section 5.8: the positions of each block listed, in the order of its values."""
+    r, c = params["block"]
+    rows = part_items(parts[0], -(-h // r) + 1).astype(np.int64)
+    need(rows[0] == 0 and bool((np.diff(rows) >= 0).all()), "block_offset: pointers decrease")
+    need(rows[-1] <= h * w, "block_offset: more blocks than elements")
+    columns = part_items(parts[1], int(rows[-1])).astype(np.int64)
+    place = np.arange(h * w).reshape(h, w)
+    blocks = []
+    for number in range(len(rows) - 1):
+        inside = columns[rows[number] : rows[number + 1]]
+        need(bool((inside < -(-w // c)).all() and (np.diff(inside) > 0).all()), "block_offset: blocks do not ascend")
+        blocks += [place[number * r : (number + 1) * r, at * c : (at + 1) * c].ravel() for at in inside]
+    return blocks
+
+
+def column_blocks(head: Head, part: Part, left: int, h: int, w: int) -> list[np.ndarray]:
+    """Section 5.8, whole columns: the segment's positions in them, row by row."""
+    c, index = head.info["params"]["block"][1], head.info["params"]["index"]
+    columns = part_items(part, len(part.data) * 8 // index).astype(np.int64)
+    need(
+        bool((columns < -(-head.cols // c)).all() and (np.diff(columns) > 0).all()),
+        "block_offset: blocks do not ascend",
+    )
+    live = np.isin(np.arange(left, left + w) // c, columns)
+    return [row * w + np.flatnonzero(live) for row in range(h)]
 
 
 def huffman_positions(params: dict[str, Any], parts: list[Part], h: int, w: int) -> np.ndarray:
@@ -318,7 +355,8 @@ def read_frame(data: bytes) -> tuple[np.ndarray, dict[str, Any]]:
         elements, stored = decode(head, here, (row, column, h, w))
         matrix[row : row + h, column : column + w] = elements.reshape(h, w)
         nnz += stored
-    need(head.info["layout"] == "dense" or nnz == head.info["nnz"], f"{nnz} stored elements are not nnz")
+    told = head.info["layout"] not in ("dense", "block_offset")
+    need(not told or nnz == head.info["nnz"], f"{nnz} stored elements are not nnz")
     return matrix.reshape(head.info["shape"]).view(DTYPES[head.info["dtype"]]), head.info
 
 

@@ -246,6 +246,69 @@ def groups() -> Iterator[Bad]:
         yield Bad(f"n_m_{name}", "5.7", "format", draft.build())
 
 
+def blocks() -> Iterator[Bad]:
+    """Section 5.8, from 5 x 13 elements in blocks of 2 x 3 (segments of 4 rows), and in pairs of whole columns."""
+    segment = (4, 13)
+
+    def items(name: str, stream: int, change: Callable[[np.ndarray], Any], variant: str = "blocks") -> Bad:
+        width = 4 if stream == 0 and variant == "blocks" else 1
+        draft = base(variant, segment=segment)
+        found = np.frombuffer(draft.parts[stream][0], f"<u{width}").copy()
+        change(found)
+        draft.parts[stream][0] = found.tobytes()
+        return Bad(f"{variant}_{name}", "5.8", "format", draft.build())
+
+    def part(name: str, stream: int, change: Callable[[bytes], bytes], variant: str = "blocks", number: int = 0) -> Bad:
+        draft = base(variant, segment=segment)
+        draft.parts[stream][number] = change(draft.parts[stream][number])
+        return Bad(f"{variant}_{name}", "5.8", "format", draft.build())
+
+    def header(name: str, variant: str = "blocks", **params: Any) -> Bad:
+        draft = base(variant, segment=segment)
+        draft.header["params"].update(params)
+        return Bad(f"{variant}_{name}", "5.8", "format", draft.build())
+
+    yield items("rows_not_from_0", 0, lambda found: found.__setitem__(0, 1))
+    yield items("rows_decrease", 0, lambda found: found.__setitem__(1, found[2] + 1))
+    yield items("rows_largest", 0, lambda found: found.__setitem__(1, 2**32 - 1))
+    yield items("rows_last_too_small", 0, lambda found: found.__setitem__(2, found[2] - 1))
+    yield items("rows_last_too_large", 0, lambda found: found.__setitem__(2, found[2] + 1))
+    yield part("rows_missing", 0, lambda data: data[:-4])
+    yield part("rows_too_many", 0, lambda data: data + data[-4:])
+    for variant, stream in (("blocks", 1), ("blocks_columns", 0)):
+        yield items("offset_out_of_range", stream, lambda found: found.__setitem__(-1, 7), variant)
+        yield items("offset_largest", stream, lambda found: found.__setitem__(-1, 255), variant)
+        yield items("offset_twice", stream, lambda found: found.__setitem__(1, found[0]), variant)
+        yield items(
+            "offsets_unsorted", stream, lambda found: found.__setitem__(slice(0, 2), found[1::-1].copy()), variant
+        )
+        yield part("offset_missing", stream, lambda data: data[:-1], variant)
+        yield part("value_missing", stream + 1, lambda data: data[:-2], variant)
+        yield part("odd_byte_of_values", stream + 1, lambda data: data + b"\0", variant)
+        yield part("value_too_many", stream + 1, lambda data: data + b"\0\0", variant)
+    yield part("block_of_zeros", 2, lambda data: bytes(12) + data[12:])
+    yield part("clipped_block_of_zeros", 2, lambda data: data[:-6] + bytes(6), number=1)
+    yield part("second_part", 0, lambda data: b"\1", "blocks_columns", 1)
+    yield header("of_no_rows", block=[0, 3])
+    yield header("of_no_columns", block=[2, 0])
+    yield header("higher_than_a_segment", block=[5, 3])
+    yield header("wider_than_a_segment", block=[2, 14])
+    yield header("wider_than_the_matrix", "blocks_columns", block=["all", 14])
+    yield header("of_some_rows", "blocks_columns", block=["some", 2])
+    yield header("of_all_columns", block=[2, "all"])
+    yield header("of_three_sides", block=[2, 3, 1])
+    yield header("of_one_number", block=6)
+    yield header("boolean", block=[True, 3])
+    yield header("index_12", block=[2, 3], index=12)
+    whole = base("blocks_columns", segment=segment)
+    whole.header["streams"][0]["coding"] = "zstd"
+    whole.parts[0][0] = zstd_part(whole.parts[0][0])
+    yield Bad("blocks_columns_coded", "5.8", "format", whole.build())
+    narrow = encode(np.ones((1, 300), np.uint8), "U8", "block_offset", params={"block": [1, 1], "index": 16})
+    narrow.header["params"]["index"] = 8
+    yield Bad("blocks_index_too_narrow", "5.8", "format", narrow.build())
+
+
 def entropy() -> Iterator[Bad]:
     coded: dict[str, Any] = {"values": "huffman"}
 
@@ -416,5 +479,5 @@ def codebooks() -> Iterator[Bad]:
 
 def part_cases() -> Iterator[Bad]:
     """Every vector of this file."""
-    for group in (layouts, relative, groups, entropy, codebooks):
+    for group in (layouts, relative, groups, blocks, entropy, codebooks):
         yield from group()

@@ -223,6 +223,8 @@ def positions_of(
         )
     if layout == "n_m":
         return groups_of(params["n"], params["m"], stored)
+    if layout == "block_offset":
+        return blocks_of(params, stored)
     return {}, np.arange(h * w)
 
 
@@ -245,6 +247,20 @@ def smaller(mask: int, n: int) -> int:
     """Masks below this one with at most n bits: those that first differ from it where it has a 1 and they a 0."""
     ones = [bit for bit in range(mask.bit_length()) if mask >> bit & 1][::-1]
     return sum(comb(bit, k) for above, bit in enumerate(ones) for k in range(n - above + 1))
+
+
+def blocks_of(params: dict[str, Any], stored: np.ndarray) -> tuple[dict[str, list[int]], np.ndarray]:
+    """Section 5.8, but for whole columns."""
+    (r, c), (h, w) = params["block"], stored.shape
+    rows, columns, order = [0], [], [np.zeros(0, np.int64)]
+    place = np.arange(h * w).reshape(h, w)
+    for top in range(0, h, r):
+        for left in range(0, w, c):
+            if stored[top : top + r, left : left + c].any():
+                columns.append(left // c)
+                order.append(place[top : top + r, left : left + c].ravel())
+        rows.append(len(columns))
+    return {"rows": rows, "columns": columns}, np.concatenate(order)
 
 
 def codes_of(params: dict[str, Any], stored: np.ndarray) -> tuple[list[int], list[int]]:
@@ -312,13 +328,28 @@ def encode(
     matrix, stored = bits.reshape(rows, cols), stored.reshape(rows, cols)
     names = {"dense": [], "csr": ["rows", "columns"], "bitmap": ["mask"], "huffman": ["gaps"]}
     names |= {"relative_index": ["gaps"], "run_length": ["words"], "n_m": ["patterns"]}
+    names |= {"block_offset": ["rows", "columns"]}
     listed = names[layout]
+    whole = False
+    if layout == "block_offset":
+        r, c = params["block"]
+        whole = r == "all"
+        params["block"] = [r if whole else min(r, h or 1), min(c, (cols if whole else w) or 1)]
+    if whole:  # what is left of the matrix is dense
+        c = params["block"][1]
+        columns = [at for at in range(-(-cols // c)) if matrix[:, at * c : (at + 1) * c].any()]
+        live, listed = np.isin(np.arange(cols) // c, columns), []
     items: dict[str, list[list[int]]] = {name: [] for name in [*listed, *["values"][: layout != "run_length"]]}
     for top in range(0, rows, h or 1):
         for left in range(0, cols, w or 1):
             piece, there = matrix[top : top + h, left : left + w], stored[top : top + h, left : left + w]
             if piece.size:
-                found, order = positions_of(layout, params, there, w)
+                if layout == "block_offset":  # zeros that are kept make no block
+                    there = piece != 0
+                if whole:
+                    found, order = {}, np.flatnonzero(np.tile(live[left : left + w], piece.shape[0]))
+                else:
+                    found, order = positions_of(layout, params, there, w)
                 values = np.append(piece.ravel(), piece.dtype.type(0))[
                     order
                 ].tolist()  # a filler is what lies past the end
@@ -333,7 +364,13 @@ def encode(
                 for name in listed:
                     items[name].append(found[name])
                 items["values"].append(values)
-    streams, parts = [], []
+    streams: list[dict[str, Any]] = []
+    parts: list[list[bytes]] = []
+    if whole:
+        count = len(items["values"])
+        streams.append({"name": "columns", "length": 0, "coding": "none"})
+        shared = np.array(columns, f"<u{params['index'] // 8}").tobytes()
+        parts.append([shared, *[b""] * (count - 1)][:count])
     for name, segments in items.items():
         width = {"rows": 32, "columns": params.get("index"), "values": BITS[dtype], "words": 64}.get(name) or 8
         kind = kind_of(dtype) if name == "values" else "unsigned"

@@ -27,10 +27,13 @@ def raw_streams(
         *a.shape, grid.segment_rows, grid.segment_cols, element.width, element.nonzero_bits("value"), element.sign_bit,
         LAYOUTS[layout].code, LAYOUTS[layout].native(params), len(LAYOUTS[layout].streams(params, element)),
     )  # fmt: skip
+    names = [kind.name for kind in LAYOUTS[layout].streams(params, element)]
+    for name, shared in LAYOUTS[layout].share(grid, codec.tensor_stats(a).counts, params).items():
+        native.share(names.index(name), kernels.octets(shared))
     native.encode(kernels.octets(a), None, 1)
     bits = a.view(element.unsigned)
     stored = (bits & element.unsigned.type(element.nonzero_bits("value"))) != 0
-    return [native.part(0, s) for s in range(len(LAYOUTS[layout].streams(params, element)))], bits, stored
+    return [native.part(0, s) for s in range(len(names))], bits, stored
 
 
 def kernel_decode(

@@ -103,6 +103,11 @@ def test_counts_are_those_of_plain_loops(shape: tuple[int, ...], sparsity: float
         squares = [(padded(p, p.shape[0] if r == "all" else r, c), p.shape[0] if r == "all" else r) for p in whole]
         live = sum(int(p.reshape(len(p) // h, h, -1, c).any(axis=(1, 3)).sum()) for p, h in squares)
         assert counts.blocks[r, c] == live
+        if r != "all":
+            live = (padded(part, r, c).reshape(-(-len(part) // r), r, -1, c).any(axis=(1, 3)) for part in parts)
+            spread = (np.kron(which, np.ones((r, c), bool)) for which in live)
+            inside = sum(int(all_[: len(p), : p.shape[1]].sum()) for all_, p in zip(spread, parts, strict=True))
+            assert counts.block_elements[r, c] == inside
     for m in (*GROUPS, *SIZES):
         groups = np.concatenate([np.zeros(0, np.int64), *(padded(p, 1, m).reshape(-1, m).sum(axis=1) for p in parts)])
         assert np.array_equal(counts.groups[m], np.bincount(groups, minlength=m + 1))
@@ -168,6 +173,7 @@ def test_expected_counts_are_those_of_random_tensors(shape: tuple[int, int], spa
         assert np.all(np.abs(x - y) <= 0.05 * y + 6 * np.sqrt(y) + 2)
     for block in (*BLOCKS, (3, 7)):
         close(expected.blocks[block], found.counts.blocks[block])
+        close(expected.block_elements[block], found.counts.block_elements[block])
     for m in (*GROUPS, 5):
         close(expected.groups[m], found.counts.groups[m])
     close(expected.mask_bytes, found.counts.mask_bytes)

@@ -6,6 +6,7 @@ from typing import Any
 from codec.errors import ArgumentError
 from codec.layouts.base import Counts, Histogram, Layout, StreamKind
 from codec.layouts.bitmap import Bitmap
+from codec.layouts.block_offset import BlockOffset
 from codec.layouts.csr import Csr
 from codec.layouts.dense import Dense
 from codec.layouts.huffman import Huffman
@@ -14,7 +15,8 @@ from codec.layouts.relative_index import RelativeIndex
 from codec.layouts.run_length import RunLength
 
 LAYOUTS: Mapping[str, Layout] = {
-    layout.name: layout for layout in (Dense(), Csr(), Bitmap(), RelativeIndex(), RunLength(), Huffman(), GroupsOfM())
+    layout.name: layout
+    for layout in (Dense(), Csr(), Bitmap(), RelativeIndex(), RunLength(), Huffman(), GroupsOfM(), BlockOffset())
 }
 
 __all__ = ["LAYOUTS", "Counts", "Histogram", "Layout", "StreamKind", "layout_named"]

@@ -42,6 +42,8 @@ class Counts:
         In column k - 1: how often 2**k - 1 and 2**k fit into gaps before entries, and 2**k - 1 into those before zeros.
     blocks : mapping of (r, c) to int, or None
         Blocks of r x c with a stored entry, counted from the top left of each segment and clipped at its edges.
+    block_elements : mapping of (r, c) to int, or None
+        Elements of these blocks.
     groups : mapping of m to ndarray of uint64 (m + 1,), or None
         How many groups of m along a row of a segment, the last one short, hold so many stored entries.
     mask_bytes, lane_bytes : ndarray of uint64 or None, (256,)
@@ -64,6 +66,7 @@ class Counts:
     fillers: np.ndarray | None = field(default=None, repr=False)
     zero_escapes: np.ndarray | None = field(default=None, repr=False)
     blocks: Mapping[tuple[Any, int], int] | None = field(default=None, repr=False)
+    block_elements: Mapping[tuple[Any, int], int] | None = field(default=None, repr=False)
     groups: Mapping[int, np.ndarray] | None = field(default=None, repr=False)
     mask_bytes: np.ndarray | None = field(default=None, repr=False)
     lane_bytes: np.ndarray | None = field(default=None, repr=False)
@@ -223,6 +226,11 @@ class _Expected(Counts):
         return _ExpectedBlocks(self.grid, self.density)
 
     @cached_property
+    def block_elements(self) -> Mapping[tuple[Any, int], int]:
+        """Of any shape."""
+        return _ExpectedElements(self.grid, self.density)
+
+    @cached_property
     def groups(self) -> Mapping[int, np.ndarray]:
         """Of any size."""
         return _ExpectedGroups(self.grid, self.density)
@@ -264,14 +272,21 @@ class _ExpectedBlocks(Mapping[tuple[Any, int], int]):
         return isinstance(shape, tuple) and len(shape) == 2
 
     def __getitem__(self, shape: tuple[Any, int]) -> int:
+        return round(sum(live for _, live in self._live(shape)))
+
+    def _live(self, shape: tuple[Any, int]) -> Iterator[tuple[int, float]]:
+        """Elements of a block, and how many such blocks hold an entry, for each clipped extent."""
         r, c = shape
-        shapes = [(self.grid.rows, self.grid.cols, 1)] if r == "all" else self.grid.shapes()
-        live = 0.0
+        shapes = [(self.grid.rows, self.grid.cols, 1)] if r == "all" and self.grid.size else self.grid.shapes()
         for h, w, n in shapes:
             for rows, down in _cut(h, h if r == "all" else r):
                 for cols, across in _cut(w, c):
-                    live += n * down * across * (1 - (1 - self.density) ** (rows * cols))
-        return round(live)
+                    yield rows * cols, n * down * across * (1 - (1 - self.density) ** (rows * cols))
+
+
+class _ExpectedElements(_ExpectedBlocks):
+    def __getitem__(self, shape: tuple[Any, int]) -> int:
+        return round(sum(size * live for size, live in self._live(shape)))
 
 
 class _ExpectedGroups(Mapping[int, np.ndarray]):
