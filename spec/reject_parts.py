@@ -293,7 +293,7 @@ def blocks() -> Iterator[Bad]:
     yield header("of_no_columns", block=[2, 0])
     yield header("higher_than_a_segment", block=[5, 3])
     yield header("wider_than_a_segment", block=[2, 14])
-    yield header("wider_than_the_matrix", "blocks_columns", block=["all", 14])
+    yield header("wider_than_a_segment", "blocks_columns", block=["all", 14])
     yield header("of_some_rows", "blocks_columns", block=["some", 2])
     yield header("of_all_columns", block=[2, "all"])
     yield header("of_three_sides", block=[2, 3, 1])

@@ -107,3 +107,13 @@ def test_what_it_refuses() -> None:
             "block_offset", a.shape, a.dtype, stats=codec.tensor_stats(a), entropy="none", block=(3, 5)
         )
     assert LAYOUTS["block_offset"].asks({"block": (3, 5)}) == (((3, 5),), ())
+
+
+def test_columns_of_a_matrix_of_many_segments_across() -> None:
+    """A header may speak of more columns than 32 bits count."""
+    a = seeded((3, 1_200_000), element_type("int8"), 0.9999)
+    p = codec.encode(a, layout="block_offset", block=("all", 1 << 40))
+    assert p.params["block"] == ["all", 1 << 19]
+    assert p.to_dense().tobytes() == a.tobytes()
+    for block in (("all", 7), (2, 1000)):
+        assert codec.encode(a, layout="block_offset", block=block).to_dense().tobytes() == a.tobytes()

@@ -202,9 +202,8 @@ def _clipped(block: Any, grid: Grid) -> list[Any]:
     fine = isinstance(block, tuple | list) and len(block) == 2 and (block[0] == "all" or _side(block[0]))
     if not fine or not _side(block[1]):
         raise ArgumentError(f'block={block!r}; expected (rows, columns), or ("all", columns) for whole columns')
-    if block[0] == "all":
-        return ["all", min(int(block[1]), max(1, grid.cols))]
-    return [min(int(block[0]), max(1, grid.segment_rows)), min(int(block[1]), max(1, grid.segment_cols))]
+    rows = "all" if block[0] == "all" else min(int(block[0]), max(1, grid.segment_rows))
+    return [rows, min(int(block[1]), max(1, grid.segment_cols))]
 
 
 def _side(value: Any) -> bool:
