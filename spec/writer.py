@@ -334,7 +334,7 @@ def encode(
     if layout == "block_offset":
         r, c = params["block"]
         whole = r == "all"
-        params["block"] = [r if whole else min(r, h or 1), min(c, w or 1)]
+        params["block"] = [r if whole else min(r, h or 2**22), min(c, w or 2**22)]
     if whole:  # what is left of the matrix is dense
         c = params["block"][1]
         columns = [at for at in range(-(-cols // c)) if matrix[:, at * c : (at + 1) * c].any()]

@@ -10,6 +10,7 @@ import numpy as np
 from codec.dtypes import ElementType
 from codec.errors import ArgumentError, FormatError
 from codec.geometry import Grid
+from codec.layouts.counts import BLOCKS as BLOCKS
 from codec.layouts.counts import GROUPS as GROUPS
 from codec.layouts.counts import Counts as Counts
 

@@ -11,9 +11,19 @@ import numpy as np
 
 from codec.dtypes import ElementType
 from codec.errors import ArgumentError, FormatError
-from codec.geometry import Grid
-from codec.layouts.base import Counts, Histogram, Layout, Params, StreamKind, choice, histogram_of, items, octets
-from codec.layouts.counts import BLOCKS
+from codec.geometry import MAX_SEGMENT, Grid
+from codec.layouts.base import (
+    BLOCKS,
+    Counts,
+    Histogram,
+    Layout,
+    Params,
+    StreamKind,
+    choice,
+    histogram_of,
+    items,
+    octets,
+)
 from codec.layouts.gaps import expected
 
 
@@ -202,8 +212,8 @@ def _clipped(block: Any, grid: Grid) -> list[Any]:
     fine = isinstance(block, tuple | list) and len(block) == 2 and (block[0] == "all" or _side(block[0]))
     if not fine or not _side(block[1]):
         raise ArgumentError(f'block={block!r}; expected (rows, columns), or ("all", columns) for whole columns')
-    rows = "all" if block[0] == "all" else min(int(block[0]), max(1, grid.segment_rows))
-    return [rows, min(int(block[1]), max(1, grid.segment_cols))]
+    rows = "all" if block[0] == "all" else min(int(block[0]), grid.segment_rows or MAX_SEGMENT)
+    return [rows, min(int(block[1]), grid.segment_cols or MAX_SEGMENT)]
 
 
 def _side(value: Any) -> bool:
@@ -232,6 +242,8 @@ def _live_columns(counts: Counts, params: Params) -> np.ndarray:
 
 def _live(grid: Grid, counts: Counts, params: Params) -> tuple[int | None, int | None]:
     """Blocks that hold an entry, and their elements; None where ``counts`` does not tell."""
+    if not grid.size:
+        return 0, 0
     if _whole(params):
         if counts.cols is None:
             return None, None
