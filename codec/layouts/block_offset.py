@@ -52,7 +52,8 @@ class BlockOffset(Layout):
         if params["block"] is None:
             return params
         block = _clipped(params["block"], grid)
-        across = -(-(grid.cols if block[0] == "all" else grid.segment_cols) // block[1])
+        wide = grid.cols if block[0] == "all" and grid.size else grid.segment_cols
+        across = -(-wide // block[1])
         fewest = 8 if across <= 1 << 8 else 16 if across <= 1 << 16 else 32
         if (index or 32) < fewest or across > 1 << 32:
             raise ArgumentError(f"index={index} bits for {across} blocks side by side; expected at least {fewest}")
