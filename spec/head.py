@@ -238,7 +238,10 @@ def read_block(params: dict[str, Any], h: int, w: int, cols: int) -> bool:
     whole = block[0] == "all"
     need(whole or integer(block[0], "block", h or LIMITS["segment"]) >= 1, "params: a block of no rows")
     need(integer(block[1], "block", w or LIMITS["segment"]) >= 1, "params: a block of no columns")
-    need(-(-(cols if whole and w else w) // block[1]) <= 1 << params["index"], "params: index is too narrow for the blocks")
+    need(
+        -(-(cols if whole and w else w) // block[1]) <= 1 << params["index"],
+        "params: index is too narrow for the blocks",
+    )
     return bool(whole)
 
 
