@@ -226,8 +226,11 @@ def _bytes_of(
 
 
 def weighed() -> list[tuple[str, dict[str, Any]]]:
-    """Every layout with every parameter set among which "auto" looks for the smallest; dense goes first."""
-    return [(layout.name, dict(params)) for layout in LAYOUTS.values() for params in layout.candidates]
+    """Every layout with every parameter set among which "auto" looks for the smallest; dense goes first.
+
+    A layout whose sets depend on the tensor counts with its defaults.
+    """
+    return [(layout.name, dict(params)) for layout in LAYOUTS.values() for params in layout.candidates or ({},)]
 
 
 def envelope(sizes: Sequence[Size], points: np.ndarray, tolerance: float = 1e-5) -> list[tuple[float, int]]:
@@ -238,16 +241,19 @@ def envelope(sizes: Sequence[Size], points: np.ndarray, tolerance: float = 1e-5)
 
     found = [(float(points[0]), smallest(float(points[0])))]
     for left, right in itertools.pairwise(points):
-        start = float(left)
-        while (after := smallest(float(right))) != found[-1][
-            1
-        ]:  # what comes between two points may be more than one change
-            low, high = start, float(right)
-            while high - low > tolerance:
-                middle = (low + high) / 2
-                low, high = (middle, high) if smallest(middle) == found[-1][1] else (low, middle)
-            found.append((high, smallest(high)))
-            if found[-1][1] == after:
-                break
+        start, end = float(left), float(right)
+        after = smallest(end)
+        while found[-1][1] != after:  # what comes between two points may be more than one change
+            last, next_, high = found[-1][1], after, end
+            while True:  # until none gets ahead of the last one before the next does
+                low = start
+                while high - low > tolerance:
+                    middle = (low + high) / 2
+                    ahead = (sizes[next_](middle), next_) < (sizes[last](middle), last)
+                    low, high = (low, middle) if ahead else (middle, high)
+                if (first := smallest(high)) in (next_, last):
+                    break
+                next_ = first
+            found.append((high, next_))
             start = high
     return found
