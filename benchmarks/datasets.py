@@ -70,15 +70,6 @@ def pruned_by_product(tensors: Tensors, sparsity: float) -> Tensors:
     return {name: a * magnitude_mask(a, sparsity) if is_prunable(a) else a for name, a in tensors.items()}
 
 
-def pruned_groups(a: np.ndarray, n: int, m: int) -> np.ndarray:
-    """A matrix with the n largest magnitudes of every m consecutive weights of a row, whose length m divides."""
-    groups = a.reshape(-1, m)
-    out = np.zeros_like(groups)
-    largest = np.argsort(-np.abs(groups), axis=1)[:, :n]
-    np.put_along_axis(out, largest, np.take_along_axis(groups, largest, axis=1), axis=1)
-    return out.reshape(a.shape)
-
-
 def cast(a: np.ndarray, name: str) -> np.ndarray:
     """A float tensor in another dtype of the format; to 8 bits by its largest magnitude. Integers stay as they are."""
     element = BY_NAME[name]
