@@ -262,8 +262,11 @@ class Quantiser:
                 'no entry is near them; set them to numbers, or take values="raw"'
             )
 
-    def made(self, *, zero_first: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(codebook bytes, codes of all elements (uint8), stored (uint8))."""
+    def made(self, layout: str, *, zero_first: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(codebook bytes, codes of all elements (uint8), stored (uint8)); checked for what the layout pads with."""
+        if self._given is not None:
+            groups = self.coding.groups(self.source.grid)
+            _check_given(self._given, self.coding, groups, zero_first=zero_first, layout=layout)
         if zero_first not in self._made:
             self._made[zero_first] = self._make(zero_first)
         return self._made[zero_first]
@@ -359,7 +362,7 @@ def given_codebook(codebook: Any, element: ElementType) -> np.ndarray:
     return bits
 
 
-def check_given(bits: np.ndarray, coding: ValueCoding, groups: int, *, zero_first: bool, layout: str) -> None:
+def _check_given(bits: np.ndarray, coding: ValueCoding, groups: int, *, zero_first: bool, layout: str) -> None:
     """ArgumentError where a caller's codebook has another number of groups, or more entries than codes."""
     if len(bits) not in (1, groups) and groups:
         raise ArgumentError(

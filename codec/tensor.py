@@ -1,27 +1,21 @@
-"""The spine: dense array -> layout -> entropy stage -> frame, and back. The file to open first."""
+"""The packed tensor, and the way to it and back: encode, decode, dumps, loads. The file to open first."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from math import prod
 from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
 
-from codec import _native, interop, kernels, product
-from codec.choose import Wish, candidates, fastest, target
-from codec.codebook import Quantiser, check_given, given_codebook
+from codec import interop, kernels, product
+from codec.choose import Wish
 from codec.errors import ArgumentError
 from codec.frame import Head
-from codec.geometry import Grid
 from codec.head import Read, parse, read_head
 from codec.indexing import take
-from codec.layouts import Counts, layout_named
+from codec.packing import codebook_of, kept_values, pack_array, pack_csr, quantised, repack
 from codec.source import source_of
 from codec.spans import Spans, check_out, in_memory, on_demand
-from codec.stats import TensorStats, stats_of, stats_of_spans
-from codec.streams import Target, pack
-from codec.valuecoding import ValueCoding, check_values
 
 
 class PackedTensor:
@@ -129,8 +123,7 @@ class PackedTensor:
     @property
     def codebook(self) -> np.ndarray | None:
         """The codebooks, (groups, entries), in the order of the codes, unused entries 0; None for raw values."""
-        coding = self.spans.head.values
-        return self.spans.shared("codebook", self.dtype).reshape(-1, coding.entries) if coding.bits else None
+        return codebook_of(self.spans)
 
     @property
     def zero(self) -> str:
@@ -242,70 +235,8 @@ class PackedTensor:
         FormatError, ChecksumError
             If the bytes are damaged.
         """
-        count = kernels.thread_count(threads)
-        head = self.spans.head
-        if values not in (None, "raw", head.values.name) or not isinstance(values, str | None):
-            raise ArgumentError(
-                f'values={values!r}; expected "raw" or None (as it is): encode the dense tensor for a codebook'
-            )
-        kept = ValueCoding() if values == "raw" else head.values
-        wish = Wish(layout, layout_params, objective, entropy, kept)
-
-        def fill(native: _native.Streams, to: Target) -> int:
-            codes = None
-            if to.values.bits:
-                book, codes = self._recoded(to)
-                native.share(len(to.kinds) - 1, kernels.octets(book))
-            for view, first, last in self.spans.views(0, head.grid.segments, count):
-                self.spans.raise_for(native.transcode(view, first, last, count, codes))
-            self.spans.check_stored(native.stored)
-            return head.negative_zeros
-
-        return _best(wish, lambda: stats_of_spans(self.spans, count, *wish.asks), self.nnz, self._target, fill, count)
-
-    def _target(self, wish: Wish, layout: str, params: Mapping[str, Any], counts: Counts) -> Target:
-        head = self.spans.head
-        to = target(
-            wish,
-            layout,
-            params,
-            dtype=self.dtype,
-            shape=self.shape,
-            row_dims=head.row_dims,
-            grid=head.grid,
-            zero=head.zero,
-            counts=counts,
-        )
-        if not wish.values.bits or not self._no_code_left(to):
-            return to
-        if to.values.bits < 8:
-            return replace(to, values=replace(to.values, bits=to.values.bits + 1))
-        if wish.layout == "auto":
-            return replace(to, values=ValueCoding())
-        raise ArgumentError(
-            f'all 256 codes are in use, and layout {layout} pads with a code of its own; take values="raw"'
-        )
-
-    def _needs_zero(self, to: Target) -> bool:
-        """Whether code 0 is to become a zero that it is not here."""
-        head = self.spans.head
-        return to.layout.zero_items(to.params) and not head.layout.zero_items(head.params)
-
-    def _no_code_left(self, to: Target) -> bool:
-        book = self.codebook
-        assert book is not None
-        return self._needs_zero(to) and bool((book.view(self.spans.head.element.unsigned)[:, -1] != 0).any())
-
-    def _recoded(self, to: Target) -> tuple[np.ndarray, np.ndarray]:
-        """The codebooks for ``to``, and what each code becomes."""
-        book, same = self.codebook, np.arange(256, dtype=np.uint8)
-        assert book is not None
-        if not self._needs_zero(to):
-            return book, same
-        moved = np.zeros((len(book), to.values.entries), self.dtype)
-        moved[:, 1 : book.shape[1] + 1] = book[:, : to.values.entries - 1]
-        # The last entry is 0 where there is no room for it.
-        return moved, np.where(same < to.values.entries - 1, same + np.uint8(1), np.uint8(0))
+        wish = Wish(layout, layout_params, objective, entropy, kept_values(self.spans, values))
+        return PackedTensor(*repack(self.spans, wish, kernels.thread_count(threads)))
 
     def to_scipy(self, format: str = "csr") -> Any:
         """A scipy.sparse array ("csr", "bsr", "csc" or "coo") of a matrix, segment by segment, without a dense copy.
@@ -321,7 +252,7 @@ class PackedTensor:
     @classmethod
     def from_scipy(cls, a: Any, **options: Any) -> Self:
         """Pack a scipy.sparse matrix or array; ``options`` as for `encode`. Its stored zeros stay stored entries."""
-        return from_csr(*interop.from_scipy(a), options)  # type: ignore[return-value]
+        return cls._from_csr(*interop.from_scipy(a), **options)
 
     @classmethod
     def from_torch(cls, a: Any, **options: Any) -> Self:
@@ -330,7 +261,18 @@ class PackedTensor:
             raise ArgumentError(f"{type(a).__name__}; expected a torch tensor")
         if str(a.layout) == "torch.strided":
             return encode(a, **options)  # type: ignore[return-value]
-        return from_csr(*interop.from_torch(a), options)  # type: ignore[return-value]
+        return cls._from_csr(*interop.from_torch(a), **options)
+
+    @classmethod
+    def _from_csr(
+        cls, shape: tuple[int, int], starts: np.ndarray, indices: np.ndarray, items: np.ndarray, *,
+        zero: str = "value", values: str = "raw", threads: int | None = None, **options: Any,
+    ) -> Self:  # fmt: skip
+        """From proved CSR arrays, by way of a bitmap."""
+        if values != "raw":
+            raise ArgumentError('values="codebook" needs encode(a.toarray(), values="codebook", ...)')
+        plain = cls(*pack_csr(shape, starts, indices, items, zero, kernels.thread_count(threads)))
+        return plain.to_layout(threads=threads, **options)  # type: ignore[return-value]
 
 
 class Transpose:
@@ -374,38 +316,6 @@ class Transpose:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self.T.__array__(dtype, copy)).T
-
-
-# Runs the layout stage on native streams for a frame to be; returns the count of negative zeros.
-Fill = Callable[[_native.Streams, Target], int]
-
-
-def _best(
-    wish: Wish,
-    stats: Callable[[], TensorStats],
-    nnz: int | None,
-    to: Callable[[Wish, str, Mapping[str, Any], Counts], Target],
-    fill: Fill,
-    threads: int,
-) -> PackedTensor:
-    """Make the frame that was wished for; of two candidates for "disk" the smaller."""
-    if wish.layout != "auto":
-        counts = stats().counts if wish.needs_stats else Counts(0)
-        return _packed(to(wish, wish.layout, wish.params, counts), fill, threads)
-    counted = stats() if wish.needs_stats or nnz is None else None
-    if wish.needs_stats and counted is not None:
-        exact = wish.stage == "none"
-        frames = [_packed(t, fill, threads) for t in candidates(wish, counted, most=1 if exact else 2, to=to)]
-        return min(frames, key=lambda p: p.nbytes)
-    counts = counted.counts if counted is not None else Counts(nnz or 0)
-    probe = to(wish, "dense", {}, counts)
-    return _packed(to(wish, *fastest(counts.nnz, probe.grid), counts), fill, threads)
-
-
-def _packed(to: Target, fill: Fill, threads: int) -> PackedTensor:
-    data, head = pack(to, fill, threads)
-    data.flags.writeable = False
-    return PackedTensor(data, in_memory(head, data, checked=True))
 
 
 def encode(
@@ -475,76 +385,12 @@ def encode(
     (64, 'csr', True)
     """
     source = source_of(a, zero=zero, mask=mask, row_dims=row_dims)
-    given = None if codebook is None or values != "codebook" else given_codebook(codebook, source.element)
-    entries = None if given is None else given.shape[1]
-    if given is not None and layout != "auto" and not (given == 0).any(axis=1).all():
-        named = layout_named(layout)
-        entries = given.shape[1] + int(named.zero_items(named.params(layout_params, source.grid)))
-    coding = check_values(values, value_bits, codebook, codebook_rows, codebook_start, source.grid, entries)
+    coding, quantiser = quantised(
+        source, layout, layout_params, values=values, value_bits=value_bits, codebook=codebook,
+        codebook_rows=codebook_rows, codebook_start=codebook_start,
+    )  # fmt: skip
     wish = Wish(layout, layout_params, objective, entropy, coding)
-    quantiser = Quantiser(source, coding, start=codebook_start, given=given) if coding.bits else None
-    count = kernels.thread_count(threads)
-
-    def to(wish: Wish, name: str, params: Mapping[str, Any], counts: Counts) -> Target:
-        return target(
-            wish,
-            name,
-            params,
-            dtype=source.element.dtype,
-            shape=source.shape,
-            row_dims=source.row_dims,
-            grid=source.grid,
-            zero=source.zero,
-            counts=counts,
-        )
-
-    def fill(native: _native.Streams, to: Target) -> int:
-        if quantiser is None:
-            native.encode(source.dense, source.keep, count)
-            return int(native.dropped_negatives)
-        padded = to.layout.zero_items(to.params)
-        if given is not None:
-            check_given(given, coding, coding.groups(source.grid), zero_first=padded, layout=to.layout.name)
-        book, codes, stored = quantiser.made(zero_first=padded)
-        native.share(len(to.kinds) - 1, book)
-        native.encode(codes, stored, count)
-        return quantiser.negative_zeros
-
-    return _best(wish, lambda: stats_of(source, count, *wish.asks), None, to, fill, count)
-
-
-def from_csr(
-    shape: tuple[int, int], starts: np.ndarray, indices: np.ndarray, values: np.ndarray, options: dict[str, Any]
-) -> PackedTensor:
-    """Pack proved CSR arrays (int64 starts and ascending indices) without a dense copy; ``options`` as for `encode`."""
-    allowed = {"layout": "auto", "objective": "disk", "entropy": "auto", "threads": None}
-    zero = options.pop("zero", "value")
-    if options.pop("values", "raw") != "raw":
-        raise ArgumentError('values="codebook" needs encode(a.toarray(), values="codebook", ...)')
-    picked = {name: options.pop(name, default) for name, default in allowed.items()}
-    wish = Wish(picked["layout"], options, picked["objective"], picked["entropy"])
-    count = kernels.thread_count(picked["threads"])
-    # A row of no elements has the dtype, and the grid is the matrix's.
-    empty = source_of(np.zeros(0, values.dtype), zero=zero)
-    grid = Grid.default(*shape, empty.element.width)
-
-    def to(wish: Wish, name: str, params: Mapping[str, Any], counts: Counts) -> Target:
-        return target(
-            wish, name, params, dtype=values.dtype, shape=shape, row_dims=1, grid=grid, zero=zero, counts=counts
-        )
-
-    def fill(native: _native.Streams, to: Target) -> int:
-        native.encode_csr(starts, indices, kernels.octets(values), count)
-        return 0
-
-    plain = _packed(to(Wish("bitmap", {}, "memory", "none"), "bitmap", {}, Counts(0)), fill, count)
-    return (
-        plain
-        if wish.layout == "bitmap" and not wish.params and wish.stage == "none"
-        else plain.to_layout(
-            wish.layout, objective=wish.objective, entropy=wish.entropy, threads=picked["threads"], **wish.params
-        )
-    )
+    return PackedTensor(*pack_array(source, wish, quantiser, kernels.thread_count(threads)))
 
 
 def decode(p: Any, *, out: np.ndarray | None = None, rows: Any = None, threads: int | None = None) -> np.ndarray:
