@@ -134,8 +134,12 @@ class BlockOffset(Layout):
     def histogram(
         self, stream: str, grid: Grid, element: ElementType, counts: Counts, params: Params
     ) -> Histogram | None:
-        """The entries, and a zero for each other element of their blocks; offsets as often as entries make likely."""
+        """The entries, and a zero for each other element of their blocks; offsets as often as entries make likely, and
+        pointers as if each row of blocks held one for each entry, as far as there are.
+        """
         blocks, elements = _live(grid, counts, params)
+        if stream == "rows" and counts.rows is not None and blocks is not None:
+            return _pointers(grid, counts.rows, params, blocks)
         if stream == "columns" and counts.cols is not None and blocks and not _whole(params):
             likely = _likely(grid, counts.cols, params)
             times = np.rint(likely * (blocks / max(1e-300, likely.sum()))).astype(np.uint64)
@@ -206,6 +210,18 @@ class BlockOffset(Layout):
                 used += block.size
         items(streams[2], dtype, used, "values")
         return out
+
+
+def _pointers(grid: Grid, entries: np.ndarray, params: Params, blocks: int) -> Histogram:
+    """Pointers to so many blocks."""
+    (r, c), at, held = params["block"], 0, [np.zeros(0)]
+    for place in grid.places():
+        rows = np.add.reduceat(entries[at : at + place.rows].astype(np.float64), np.arange(0, place.rows, r))
+        held.append(np.minimum(rows, -(-place.cols // c)))
+        at += place.rows
+    scale = blocks / max(1.0, sum(float(rows.sum()) for rows in held))
+    every = np.concatenate([np.append(0, np.rint(np.cumsum(rows) * scale)) for rows in held[1:]] or held)
+    return histogram_of(every.astype(np.int64), np.ones(len(every), np.uint64), 4)
 
 
 def _clipped(block: Any, grid: Grid) -> list[Any]:

@@ -196,10 +196,19 @@ class GroupsOfM(Layout):
         size = self.stream_bytes(grid, element.width, counts, params)[0]
         if m > _LISTED or counts.groups is None or m not in counts.groups or size is None:
             return None
-        of = np.bitwise_count(_masks(n, m))
+        masks, whole = _masks(n, m), counts.groups[m].astype(np.float64)
+        of, times = np.bitwise_count(masks), np.zeros(len(masks))
+        density = counts.nnz / max(1, grid.size)
+        for length, many in ((w % m, h * many) for h, w, many in grid.shapes() if w % m):
+            # Short groups are counted among the others: as many hold k as the tensor's density lets expect.
+            ways = np.array([comb(length, k) for k in range(m + 1)], np.float64)
+            k = np.arange(m + 1)
+            short = np.minimum(whole, many * ways * density**k * (1 - density) ** np.maximum(length - k, 0))
+            whole -= short
+            times += (short / np.maximum(ways, 1))[of] * (masks < 1 << length)
+        times += (whole / np.array([comb(m, k) for k in range(m + 1)]))[of]
         codes = np.zeros(1 << pattern_bits(n, m))
-        each = counts.groups[m] / np.array([comb(m, k) for k in range(m + 1)])
-        codes[_masks(n, m) if pattern_bits(n, m) == m else np.arange(len(of))] = each[of]
+        codes[masks if pattern_bits(n, m) == m else np.arange(len(masks))] = times
         return byte_histogram(codes, pattern_bits(n, m), size), 255
 
     def encode(self, segment: np.ndarray, stored: np.ndarray, params: Params) -> tuple[np.ndarray, ...]:
