@@ -34,6 +34,10 @@ class Code:
     def __new__(cls, width: int, kind: int, low: int, zeros: int, first: int, lengths: _Bytes) -> Self: ...
 
 @final
+class Operand:
+    def __new__(cls, x: _Bytes, value: int, acc: int, width: int, n: int, batch: int) -> Self: ...
+
+@final
 class View:
     def __init__(
         self,
@@ -54,25 +58,20 @@ class View:
         self,
         first: int,
         last: int,
-        value: int,
-        acc: int,
-        acc_width: int,
-        x: _Bytes,
+        x: Operand,
         y: _Bytes,
-        batch: int,
         transposed: bool,
         limit: int,
         nonzero: int,
         threads: int,
     ) -> _Result: ...
     def entries(
-        self, first: int, last: int, nonzero: int, starts: _I64, indices: _I64, values: _Bytes, count: int
+        self, first: int, last: int, starts: _I64, indices: _I64, values: _Bytes, count: int
     ) -> tuple[_Result, int]: ...
     def measure(
         self,
         first: int,
         last: int,
-        nonzero: int,
         counter: Counter,
         threads: int,
     ) -> _Result: ...

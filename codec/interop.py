@@ -21,7 +21,7 @@ def entries(spans: Spans) -> Csr:
     indices, values = np.empty(head.nnz, np.int64), np.empty(head.nnz, head.element.dtype)
     count = 0
     for view, first, last in spans.views(0, head.grid.segments, 1):
-        result, count = view.entries(first, last, head.nonzero_bits, starts, indices, kernels.octets(values), count)
+        result, count = view.entries(first, last, starts, indices, kernels.octets(values), count)
         spans.raise_for(result)
     return (head.grid.rows, head.grid.cols), starts, indices[:count], values[:count]
 

@@ -129,6 +129,11 @@ def native_code(code: HuffmanCode) -> _native.Code:
     )
 
 
+def operand(x: np.ndarray, weights: ElementType, acc: ElementType) -> _native.Operand:
+    """A product's x, (n, batch), contiguous, in the accumulator's type, prepared for the kernels."""
+    return _native.Operand(x, type_code(weights), type_code(acc), acc.width, *x.shape)
+
+
 def view(
     grid: Grid,
     layout: int,

@@ -115,26 +115,10 @@ def multiply(
 def _sums(w: Packed, x: np.ndarray, kind: _Kind, transposed: bool, threads: int) -> np.ndarray:
     """The product in the accumulator's dtype, a new array."""
     spans, head, acc = w.spans, w.spans.head, kind.acc
-    batch = x.shape[1]
-    x = np.ascontiguousarray(x, acc.dtype)
-    sums = np.zeros((head.grid.cols if transposed else head.grid.rows, batch), acc.dtype)
+    operand = kernels.operand(np.ascontiguousarray(x, acc.dtype), head.element, acc)
+    sums = np.zeros((head.grid.cols if transposed else head.grid.rows, x.shape[1]), acc.dtype)
     for view, first, last in spans.views(0, head.grid.segments, threads):
-        spans.raise_for(
-            view.multiply(
-                first,
-                last,
-                kernels.type_code(head.element),
-                kernels.type_code(acc),
-                acc.width,
-                x,
-                sums,
-                batch,
-                transposed,
-                kind.limit,
-                head.nonzero_bits,
-                threads,
-            )
-        )
+        spans.raise_for(view.multiply(first, last, operand, sums, transposed, kind.limit, head.nonzero_bits, threads))
     return sums
 
 

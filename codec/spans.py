@@ -92,9 +92,7 @@ class Spans:
         grid = self.head.grid
         # No stream takes more than 16 bytes for each element and a pointer for each row.
         most = 16 * grid.segment_rows * grid.segment_cols + 4 * (grid.segment_rows + 1)
-        stored, bounds, checksums, _, shared = stream
-        if shared:
-            first, last = 0, min(1, grid.segments)
+        stored, bounds, checksums, _, shared = stream  # shared streams have no coding
         used = 0
         offsets = np.zeros(grid.segments + 1, np.uint64)
         for segment in range(first, last):
@@ -109,7 +107,8 @@ class Spans:
                 room = np.concatenate([room[:used], np.zeros((last - segment) * len(part) + SLACK, np.uint8)])
             room[used : used + len(part)] = np.frombuffer(part, np.uint8)
             used += len(part)
-            offsets[segment + 1 :] = used
+            offsets[segment + 1] = used
+        offsets[last + 1 :] = used
         if not len(room):
             room = np.zeros(SLACK, np.uint8)
         return room, offsets, checksums, None, shared

@@ -272,7 +272,7 @@ def stats_of_spans(
     head = spans.head
     counter = _counter(head.grid, head.element, blocks, groups)
     for view, first, last in spans.views(0, head.grid.segments, threads):
-        spans.raise_for(view.measure(first, last, head.nonzero_bits, counter, threads))
+        spans.raise_for(view.measure(first, last, counter, threads))
     counts, _, nans = _counts(counter, head.grid, head.element, blocks, groups)
     return TensorStats(
         head.shape, head.element.dtype, head.row_dims, head.zero, head.negative_zeros, nans, counts, counter.panels,

@@ -87,10 +87,16 @@ cdef extern from "engine.hpp" namespace "codec" nogil:
     Result c_check "codec::check"(const CView&, uint64_t, uint64_t, uint32_t) noexcept
     Result c_decode "codec::decode"(const CView&, uint64_t, uint64_t, uint8_t*, bint, uint64_t*, uint32_t) noexcept
 
+    cdef struct COperand "codec::Operand":
+        pass
+
+    COperand* new_operand(Type, Type, const void*, uint64_t, uint64_t) noexcept
+    void free_operand(COperand*) noexcept
+
     cdef struct Product:
         Type value
         Type acc
-        const void* x
+        const COperand* x
         void* y
         uint64_t batch
         bint transposed
@@ -98,7 +104,7 @@ cdef extern from "engine.hpp" namespace "codec" nogil:
         uint64_t nonzero
 
     Result c_multiply "codec::multiply"(const CView&, const Product&, uint64_t, uint64_t, uint32_t) noexcept
-    Result c_entries "codec::entries"(const CView&, uint64_t, uint64_t, uint64_t, int64_t*, int64_t*, uint8_t*, uint64_t,
+    Result c_entries "codec::entries"(const CView&, uint64_t, uint64_t, int64_t*, int64_t*, uint8_t*, uint64_t,
                                       uint64_t*) noexcept
 
     cdef struct Part:
@@ -151,7 +157,7 @@ cdef extern from "engine.hpp" namespace "codec" nogil:
     uint64_t c_panels "codec::panels"(uint64_t, uint64_t, uint32_t, uint32_t) noexcept
     Result c_measure "codec::measure"(const Geometry&, const Question&, const uint8_t*, const uint8_t*, const Measures&,
                                       uint32_t) noexcept
-    Result c_measure_view "codec::measure"(const CView&, uint64_t, uint64_t, uint64_t, const Question&, const Measures&,
+    Result c_measure_view "codec::measure"(const CView&, uint64_t, uint64_t, const Question&, const Measures&,
                                            uint32_t) noexcept
     CStreams* new_streams(uint64_t, uint32_t) noexcept
     void free_streams(CStreams*) noexcept
@@ -159,7 +165,7 @@ cdef extern from "engine.hpp" namespace "codec" nogil:
     Status c_encode "codec::encode"(const Geometry&, Layout, const Params&, const uint8_t*, const uint8_t*, CStreams*, uint32_t) noexcept
     Status c_encode_csr "codec::encode_csr"(const Geometry&, Layout, const Params&, const int64_t*, const int64_t*, const uint8_t*,
                                             CStreams*, uint32_t) noexcept
-    Result c_transcode "codec::transcode"(const CView&, uint64_t, uint64_t, uint64_t, Layout, const Params&, CStreams*,
+    Result c_transcode "codec::transcode"(const CView&, uint64_t, uint64_t, Layout, const Params&, CStreams*,
                                           const uint8_t*, uint32_t) noexcept
     void c_histogram "codec::histogram"(const CStreams*, uint32_t, uint32_t, Kind, uint64_t*, uint64_t*) noexcept
     Status code_stream(CStreams*, uint32_t, const HuffmanCode&, uint32_t) noexcept
@@ -347,6 +353,27 @@ cdef class Counter:
         return _result(r)
 
 
+cdef class Operand:
+    """A product's x (n, batch), in the accumulator's type, as its kernels read it for weights of type `value`."""
+    cdef COperand* operand
+    cdef Py_buffer at
+    cdef Type value, acc
+    cdef uint64_t n, batch, width
+
+    def __cinit__(self, x, uint8_t value, uint8_t acc, uint64_t width, uint64_t n, uint64_t batch):
+        PyObject_GetBuffer(x, &self.at, PyBUF_SIMPLE)
+        if <uint64_t>self.at.len != n * batch * width:
+            raise ValueError("x of another size")
+        self.value, self.acc, self.n, self.batch, self.width = <Type>value, <Type>acc, n, batch, width
+        self.operand = new_operand(self.value, self.acc, self.at.buf, n, batch)
+        if self.operand == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free_operand(self.operand)
+        PyBuffer_Release(&self.at)
+
+
 cdef class View:
     """The proved spans of one tensor's streams.
 
@@ -413,32 +440,30 @@ cdef class View:
             r = c_decode(self.view, first, count, to, always, &stored, threads)
         return _result(r), stored
 
-    def multiply(self, uint64_t first, uint64_t last, uint8_t value, uint8_t acc, uint32_t acc_width, x, y, uint64_t batch,
-                 bint transposed, uint64_t limit, uint64_t nonzero, uint32_t threads):
-        """y += W x, or W^T x, over segments [first, last); x (n, batch) and y (m, batch) are in the accumulator's type."""
+    def multiply(self, uint64_t first, uint64_t last, Operand x, y, bint transposed, uint64_t limit, uint64_t nonzero,
+                 uint32_t threads):
+        """y += W x, or W^T x, over segments [first, last); y is (m, batch) in the accumulator's type."""
         cdef Product w
         cdef Result r
-        cdef Py_buffer x_at, y_at
-        cdef uint64_t n = self.view.rows if transposed else self.view.cols
+        cdef Py_buffer y_at
         cdef uint64_t m = self.view.cols if transposed else self.view.rows
         self._check_range(first, last)
-        w.value, w.acc, w.batch, w.transposed, w.limit, w.nonzero = <Type>value, <Type>acc, batch, transposed, limit, nonzero
-        PyObject_GetBuffer(x, &x_at, PyBUF_SIMPLE)
+        if x.n != (self.view.rows if transposed else self.view.cols):
+            raise ValueError("x of another size")
+        w.value, w.acc, w.x, w.batch, w.transposed, w.limit, w.nonzero = (
+            x.value, x.acc, x.operand, x.batch, transposed, limit, nonzero)
+        PyObject_GetBuffer(y, &y_at, PyBUF_WRITABLE)
         try:
-            PyObject_GetBuffer(y, &y_at, PyBUF_WRITABLE)
-            try:
-                if <uint64_t>x_at.len != n * batch * acc_width or <uint64_t>y_at.len != m * batch * acc_width:
-                    raise ValueError("x or y of another size")
-                w.x, w.y = x_at.buf, y_at.buf
-                with nogil:
-                    r = c_multiply(self.view, w, first, last, threads)
-            finally:
-                PyBuffer_Release(&y_at)
+            if <uint64_t>y_at.len != m * x.batch * x.width:
+                raise ValueError("y of another size")
+            w.y = y_at.buf
+            with nogil:
+                r = c_multiply(self.view, w, first, last, threads)
         finally:
-            PyBuffer_Release(&x_at)
+            PyBuffer_Release(&y_at)
         return _result(r)
 
-    def entries(self, uint64_t first, uint64_t last, uint64_t nonzero, int64_t[::1] starts, int64_t[::1] indices, uint8_t[::1] values,
+    def entries(self, uint64_t first, uint64_t last, int64_t[::1] starts, int64_t[::1] indices, uint8_t[::1] values,
                 uint64_t count):
         """The stored entries of segments [first, last) as CSR arrays, behind the `count` there; (result, count after)."""
         cdef Result r
@@ -451,16 +476,16 @@ cdef class View:
         if count > room:
             raise ValueError("more entries than room")
         with nogil:
-            r = c_entries(self.view, nonzero, first, last, &starts[0], columns, items, room, &count)
+            r = c_entries(self.view, first, last, &starts[0], columns, items, room, &count)
         return _result(r), count
 
-    def measure(self, uint64_t first, uint64_t last, uint64_t nonzero, Counter counter, uint32_t threads):
+    def measure(self, uint64_t first, uint64_t last, Counter counter, uint32_t threads):
         """Adds what sizes depend on to a counter of the same matrix and grid."""
         cdef Result r
         self._check_range(first, last)
         counter._check(self.view.rows, self.view.cols, self.view.segment_rows, self.view.segment_cols)
         with nogil:
-            r = c_measure_view(self.view, nonzero, first, last, counter.question, counter.measures, threads)
+            r = c_measure_view(self.view, first, last, counter.question, counter.measures, threads)
         return _result(r)
 
     cdef _check_range(self, uint64_t first, uint64_t last):
@@ -535,7 +560,7 @@ cdef class Streams:
                 or (1 if table_at != NULL else source.view.width) != self.geometry.width):
             raise ValueError("another matrix or grid")
         with nogil:
-            r = c_transcode(source.view, self.geometry.nonzero, first, last, self.layout, self.params, self.streams, table_at, threads)
+            r = c_transcode(source.view, first, last, self.layout, self.params, self.streams, table_at, threads)
         return _result(r)
 
     @property

@@ -30,7 +30,7 @@ Result decode_segment(const View& v, uint64_t segment, bool always, bool streami
 }
 
 // A segment as flat mask form in the workspace; with `codes` its values are codes of a byte each.
-Result flatten(const View& v, uint64_t segment, uint64_t nonzero, bool codes, Workspace& work, Flat& flat) {
+Result flatten(const View& v, uint64_t segment, bool codes, Workspace& work, Flat& flat) {
   Reader r;
   Codebook book;
   Result opened = open(v, segment, false, true, work, r, book);
@@ -45,7 +45,8 @@ Result flatten(const View& v, uint64_t segment, uint64_t nonzero, bool codes, Wo
   const bool turned = kernels().layouts[uint32_t(v.layout)].columns(v.params);
   if (turned && !work.dense.reserve(n * width + kSlack)) return failed(Status::no_memory);
   Result read = walk(v, r, book, codes, [&](Panel& p) {
-    if (p.form == Form::dense || p.padded) kernels().drop_zeros(p, width, nonzero, work.packed, work.scratch);
+    // Whatever the zero rule: a -0.0 that is in a frame was kept.
+    if (p.form == Form::dense || p.padded) kernels().drop_zeros(p, width, ~uint64_t{0}, work.packed, work.scratch);
     count = kernels().append_panel(p, r.cols, width, mask, work.values.data, count);
     if (turned) kernels().expand_panel(p, width, false, work.dense.data, uint64_t(r.cols) * width, work.scratch);
     return Status::ok;
@@ -123,12 +124,12 @@ Result decode(const View& v, uint64_t first, uint64_t count, uint8_t* out, bool 
   return context.failure.result;
 }
 
-Result entries(const View& v, uint64_t nonzero, uint64_t first, uint64_t last, int64_t* starts, int64_t* indices,
-               uint8_t* values, uint64_t capacity, uint64_t* count) {
+Result entries(const View& v, uint64_t first, uint64_t last, int64_t* starts, int64_t* indices, uint8_t* values,
+               uint64_t capacity, uint64_t* count) {
   Workspace& work = workspace();
   for (uint64_t segment = first; segment < last; ++segment) {
     Flat flat;
-    Result r = flatten(v, segment, nonzero, false, work, flat);
+    Result r = flatten(v, segment, false, work, flat);
     if (r.ok() && flat.count > capacity - *count) {
       r = failed(Status::too_long);
       r.stream = v.streams - 1;
@@ -157,17 +158,17 @@ Result entries(const View& v, uint64_t nonzero, uint64_t first, uint64_t last, i
   return Result();
 }
 
-Result transcode(const View& v, uint64_t nonzero, uint64_t first, uint64_t last, Layout layout, const Params& params,
-                 Streams* streams, const uint8_t* codes, uint32_t threads) {
+Result transcode(const View& v, uint64_t first, uint64_t last, Layout layout, const Params& params, Streams* streams,
+                 const uint8_t* codes, uint32_t threads) {
   struct Context {
     const View& v;
-    uint64_t nonzero, first;
+    uint64_t first;
     Layout layout;
     const Params& params;
     Streams* streams;
     const uint8_t* codes;
     Failure failure;
-  } context{v, nonzero, first, layout, params, streams, codes, {}};
+  } context{v, first, layout, params, streams, codes, {}};
   parallel(
       uint32_t(last - first), threads,
       [](void* at, uint32_t task, uint32_t) {
@@ -175,7 +176,7 @@ Result transcode(const View& v, uint64_t nonzero, uint64_t first, uint64_t last,
         Workspace& work = workspace();
         uint64_t segment = c.first + task;
         Flat flat = {};
-        Result r = flatten(c.v, segment, c.codes ? 255 : c.nonzero, c.codes, work, flat);
+        Result r = flatten(c.v, segment, c.codes, work, flat);
         if (r.ok() && c.codes)
           for (uint64_t i = 0; i < flat.count; ++i) work.values.data[i] = c.codes[work.values.data[i]];
         if (r.ok()) r.status = write_segment(c.layout, c.params, flat, c.streams, segment, work);
@@ -186,20 +187,14 @@ Result transcode(const View& v, uint64_t nonzero, uint64_t first, uint64_t last,
   return context.failure.result;
 }
 
-Result measure(const View& v, uint64_t nonzero, uint64_t first, uint64_t last, const Question& q, const Measures& m,
-               uint32_t threads) {
-  struct Context {
-    const View& v;
-    uint64_t nonzero;
-  } context{v, nonzero};
-  const Geometry g = {v.rows, v.cols, v.segment_rows, v.segment_cols, v.width, nonzero, 0};
+Result measure(const View& v, uint64_t first, uint64_t last, const Question& q, const Measures& m, uint32_t threads) {
+  const Geometry g = {v.rows, v.cols, v.segment_rows, v.segment_cols, v.width, 0, 0};
   return measure_segments(
       g, first, last, q, m, threads,
       [](void* at, uint64_t segment, Workspace& work, Flat& flat, Tally&) {
-        const Context& c = *static_cast<Context*>(at);
-        return flatten(c.v, segment, c.nonzero, false, work, flat);
+        return flatten(*static_cast<const View*>(at), segment, false, work, flat);
       },
-      &context);
+      const_cast<View*>(&v));
 }
 
 }  // namespace codec

@@ -118,10 +118,15 @@ Result check(const View&, uint64_t from, uint64_t to, uint32_t threads);
 Result decode(const View&, uint64_t first, uint64_t count, uint8_t* out, bool always, uint64_t* stored,
               uint32_t threads);
 
+// A product's x as its kernels read it: (n, batch) in the accumulator's type, which must outlive it.
+struct Operand;
+Operand* new_operand(Type value, Type acc, const void* x, uint64_t n, uint64_t batch);  // null: no memory
+void free_operand(Operand*);
+
 struct Product {
   Type value, acc;
-  const void* x;  // (n, batch) in the accumulator's type
-  void* y;        // (m, batch) likewise: what is there is added to
+  const Operand* x;
+  void* y;  // (m, batch) in the accumulator's type: what is there is added to
   uint64_t batch;
   bool transposed;   // y += W^T x
   uint64_t limit;    // integers: the largest |weight| that cannot overflow a sum
@@ -131,8 +136,8 @@ struct Product {
 Result multiply(const View&, const Product&, uint64_t first, uint64_t last, uint32_t threads);
 
 // The stored entries as CSR, behind the *count that are there: starts (rows + 1), room for `capacity` indices and values.
-Result entries(const View&, uint64_t nonzero, uint64_t first, uint64_t last, int64_t* starts, int64_t* indices,
-               uint8_t* values, uint64_t capacity, uint64_t* count);
+Result entries(const View&, uint64_t first, uint64_t last, int64_t* starts, int64_t* indices, uint8_t* values,
+               uint64_t capacity, uint64_t* count);
 
 // One tensor's streams while it is being encoded: parts by segment and stream.
 struct Part {
@@ -165,8 +170,8 @@ Status encode(const Geometry&, Layout, const Params&, const uint8_t* dense, cons
 Status encode_csr(const Geometry&, Layout, const Params&, const int64_t* starts, const int64_t* indices,
                   const uint8_t* values, Streams*, uint32_t threads);
 // From another layout of the same matrix and grid; with `codes`, codes to codes by that table of 256.
-Result transcode(const View&, uint64_t nonzero, uint64_t first, uint64_t last, Layout, const Params&, Streams*,
-                 const uint8_t* codes, uint32_t threads);
+Result transcode(const View&, uint64_t first, uint64_t last, Layout, const Params&, Streams*, const uint8_t* codes,
+                 uint32_t threads);
 
 // Counting (measure.cpp), for whole matrices. The arrays are the caller's, zeroed: a row count for every row of every
 // segment, a count for every column, `panels` of them for every panel of every segment, and longest_runs() of each of the
@@ -179,8 +184,7 @@ struct Measures {
 constexpr uint32_t kPerSegment = 49;
 uint64_t longest_runs(uint64_t rows, uint64_t cols, uint32_t segment_rows, uint32_t segment_cols);
 uint64_t panels(uint64_t rows, uint64_t cols, uint32_t segment_rows, uint32_t segment_cols);
-Result measure(const View&, uint64_t nonzero, uint64_t first, uint64_t last, const Question&, const Measures&,
-               uint32_t threads);
+Result measure(const View&, uint64_t first, uint64_t last, const Question&, const Measures&, uint32_t threads);
 Result measure(const Geometry&, const Question&, const uint8_t* dense, const uint8_t* keep, const Measures&,
                uint32_t threads);
 void histogram(const Streams*, uint32_t stream, uint32_t width, Kind, uint64_t* counts, uint64_t* or_of_keys);

@@ -1,30 +1,21 @@
 // Products of a view's segments with a vector or a batch of them.
 #include <cstdlib>
 #include <cstring>
+#include <new>
 
 #include "pool.hpp"
 #include "segment.hpp"
 
 namespace codec {
 
-namespace {
-
-const Products<float>& products(const Kernels& k, float) { return k.f32; }
-const Products<double>& products(const Kernels& k, double) { return k.f64; }
-const Products<int64_t>& products(const Kernels& k, int64_t) { return k.i64; }
-const Products<int32_t>& products(const Kernels& k, int32_t) { return k.i32; }
-
-struct Range {
-  uint64_t from, to;
-};
-
-// A product's x as its kernels read it.
 struct Operand {
   Buffer padded, ordered;
-  const void* x = nullptr;  // (n, batch); a single column goes on with zeros to whole mask words from any position
+  const void* x = nullptr;          // a single column goes on with zeros to whole mask words from any position
   const float* in_order = nullptr;  // that column in the order that bf16's dot products want, if they will be used
   bool finite = true;               // no infinity or NaN in it
 };
+
+namespace {
 
 template <class T, class Bits>
 bool all_finite(const void* x, uint64_t n, Bits infinity) {
@@ -38,29 +29,51 @@ bool all_finite(const void* x, uint64_t n, Bits infinity) {
   return !found;
 }
 
-bool prepare(const Product& w, uint64_t n, Operand& operand) {
-  operand.x = w.x;
-  if (w.acc == Type::f32) operand.finite = all_finite<float>(w.x, n * w.batch, uint32_t{0x7F800000});
-  if (w.acc == Type::f64) operand.finite = all_finite<double>(w.x, n * w.batch, uint64_t{0x7FF0000000000000});
-  if (w.batch > 1) return true;
-  const uint64_t width = w.acc == Type::f32 || w.acc == Type::i32 ? 4 : 8, room = words(n) * 64 + 64;
+bool prepare(Type value, Type acc, const void* x, uint64_t n, uint64_t batch, Operand& operand) {
+  operand.x = x;
+  if (acc == Type::f32) operand.finite = all_finite<float>(x, n * batch, uint32_t{0x7F800000});
+  if (acc == Type::f64) operand.finite = all_finite<double>(x, n * batch, uint64_t{0x7FF0000000000000});
+  if (batch != 1) return true;
+  const uint64_t width = acc == Type::f32 || acc == Type::i32 ? 4 : 8, room = words(n) * 64 + 64;
   if (!operand.padded.reserve(room * width)) return false;
-  memcpy(operand.padded.data, w.x, n * width);
+  memcpy(operand.padded.data, x, n * width);
   memset(operand.padded.data + n * width, 0, (room - n) * width);
   operand.x = operand.padded.data;
-  if (w.value != Type::bf16 || w.acc != Type::f32 || !operand.finite) return true;
+  if (value != Type::bf16 || acc != Type::f32 || !operand.finite) return true;
   if (!operand.ordered.reserve(room * sizeof(float))) return false;
   float* ordered = reinterpret_cast<float*>(operand.ordered.data);
-  kernels().pack_bf16_dot(static_cast<const float*>(w.x), n, ordered);
+  kernels().pack_bf16_dot(static_cast<const float*>(x), n, ordered);
   operand.in_order = ordered;
   return true;
 }
 
+}  // namespace
+
+Operand* new_operand(Type value, Type acc, const void* x, uint64_t n, uint64_t batch) {
+  Operand* operand = new (std::nothrow) Operand;
+  if (!operand || prepare(value, acc, x, n, batch, *operand)) return operand;
+  delete operand;
+  return nullptr;
+}
+
+void free_operand(Operand* operand) { delete operand; }
+
+namespace {
+
+const Products<float>& products(const Kernels& k, float) { return k.f32; }
+const Products<double>& products(const Kernels& k, double) { return k.f64; }
+const Products<int64_t>& products(const Kernels& k, int64_t) { return k.i64; }
+const Products<int32_t>& products(const Kernels& k, int32_t) { return k.i32; }
+
+struct Range {
+  uint64_t from, to;
+};
+
 // One panel into y, for the batch columns [batch.from, batch.to).
 template <class T>
-Status multiply_panel(const View& v, const Product& w, const Operand& x, const Place& at, Range batch, Panel& p,
-                      Workspace& work) {
+Status multiply_panel(const View& v, const Product& w, const Place& at, Range batch, Panel& p, Workspace& work) {
   const Kernels& k = kernels();
+  const Operand& x = *w.x;
   const bool dot = p.columns == w.transposed;
   const uint64_t row = at.row + p.row, column = at.col + p.column;
   const uint64_t in_at = w.transposed ? row : column, out_at = w.transposed ? column : row;
@@ -100,8 +113,7 @@ Status multiply_panel(const View& v, const Product& w, const Operand& x, const P
   return Status::ok;
 }
 
-Result multiply_segment(const View& v, const Product& w, const Operand& x, uint64_t segment, Range batch,
-                        Workspace& work) {
+Result multiply_segment(const View& v, const Product& w, uint64_t segment, Range batch, Workspace& work) {
   Reader r;
   Codebook book;
   Result opened = open(v, segment, false, false, work, r, book);
@@ -110,13 +122,13 @@ Result multiply_segment(const View& v, const Product& w, const Operand& x, uint6
   return walk(v, r, book, false, [&](Panel& p) {
     switch (w.acc) {
       case Type::f64:
-        return multiply_panel<double>(v, w, x, at, batch, p, work);
+        return multiply_panel<double>(v, w, at, batch, p, work);
       case Type::i64:
-        return multiply_panel<int64_t>(v, w, x, at, batch, p, work);
+        return multiply_panel<int64_t>(v, w, at, batch, p, work);
       case Type::i32:
-        return multiply_panel<int32_t>(v, w, x, at, batch, p, work);
+        return multiply_panel<int32_t>(v, w, at, batch, p, work);
       default:
-        return multiply_panel<float>(v, w, x, at, batch, p, work);
+        return multiply_panel<float>(v, w, at, batch, p, work);
     }
   });
 }
@@ -126,19 +138,16 @@ Result multiply_segment(const View& v, const Product& w, const Operand& x, uint6
 // Threads own bands of rows, or columns of the batch: never partial sums, so results do not depend on their number.
 Result multiply(const View& v, const Product& w, uint64_t first, uint64_t last, uint32_t threads) {
   if (first == last || w.batch == 0) return Result();
-  Operand x;
-  if (!prepare(w, w.transposed ? v.rows : v.cols, x)) return failed(Status::no_memory);
   const uint64_t across = (v.cols - 1) / v.segment_cols + 1;
   const uint64_t bands = (last - 1) / across - first / across + 1;
   const bool by_band = !w.transposed && (w.batch == 1 || bands >= threads);
   struct Context {
     const View& v;
     const Product& w;
-    const Operand& x;
     uint64_t first, last, across, tasks;
     bool by_band;
     Failure failure;
-  } context{v, w, x, first, last, across, by_band ? bands : threads < w.batch ? threads : w.batch, by_band, {}};
+  } context{v, w, first, last, across, by_band ? bands : threads < w.batch ? threads : w.batch, by_band, {}};
   parallel(
       uint32_t(context.tasks), threads,
       [](void* at, uint32_t task, uint32_t) {
@@ -153,7 +162,7 @@ Result multiply(const View& v, const Product& w, uint64_t first, uint64_t last, 
         }
         Workspace& work = workspace();
         for (uint64_t segment = part.from; segment < part.to; ++segment) {
-          Result r = multiply_segment(c.v, c.w, c.x, segment, batch, work);
+          Result r = multiply_segment(c.v, c.w, segment, batch, work);
           if (!r.ok()) {
             c.failure.report(r, segment);
             break;

@@ -337,7 +337,7 @@ def encode(
         params["block"] = [r if whole else min(r, h or 2**22), min(c, w or 2**22)]
     if whole:  # what is left of the matrix is dense
         c = params["block"][1]
-        columns = [at for at in range(-(-cols // c)) if matrix[:, at * c : (at + 1) * c].any()]
+        columns = [at for at in range(-(-cols // c)) if stored[:, at * c : (at + 1) * c].any()]
         live, listed = np.isin(np.arange(cols) // c, columns), []
     items: dict[str, list[list[int]]] = {name: [] for name in [*listed, *["values"][: layout != "run_length"]]}
     for top in range(0, rows, h or 1):

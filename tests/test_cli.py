@@ -401,6 +401,11 @@ def test_convert_takes_parameters(packed, tmp_path):
         p = model.get_packed("w")
         assert (p.params["bits"], p.params["of"], p.layout) == (5, "zeros", "relative_index")
         assert codec.dumps(model.get_packed("half")) == codec.dumps(old.get_packed("half"))
+    blocks = ("--force", "--layout", "block_offset", "--include", "w", "--param")
+    for text, block in (("block=2x3", [2, 3]), ("block=allx1", ["all", 1])):
+        assert run("convert", packed, target, *blocks, text).exit_code == 0
+        with codec.safe_open(target) as model:
+            assert model.get_packed("w").params["block"] == block
     refused(
         run("convert", packed, target, "--force", "--layout", "csr", "--param", "bits=5"),
         1,
@@ -444,6 +449,8 @@ def test_convert_says_what_it_needs(packed, plain, tmp_path):
     refused(run("convert", packed, tmp_path / "x.safetensors"), 2, "say what to convert to")
     refused(run("convert", packed, tmp_path / "x.safetensors", "--reindex", "--objective", "disk"), 2, "stands alone")
     refused(run("convert", plain, tmp_path / "x.safetensors", "--objective", "disk"), 1, "codec encode packs them")
+    nothing = ("--objective", "disk", "--include", "nothing")
+    refused(run("convert", packed, tmp_path / "x.safetensors", *nothing), 1, "has such a name")
     assert not (tmp_path / "x.safetensors").exists()
 
 
@@ -517,6 +524,7 @@ def test_prune_says_what_it_needs(plain, tmp_path):
         "--structure='cube'; expected one of",
     )
     refused(run("prune", plain, target, "--sparsity", "1.5"), 2, "--sparsity")
+    refused(run("prune", plain, target, "--sparsity", "nan"), 2, "--sparsity nan")
     refused(run("prune", plain, target, "--sparsity", "0.5", "--include", "nothing"), 1, "no tensor of such a name")
     refused(run("prune", plain, target, "--sparsity", "0.5", "--structure", "kernel"), 1, "tensor 'w'", "--exclude")
     assert not target.exists()

@@ -309,3 +309,22 @@ def test_errors_name_the_tensor():
         prune.masks({"c": np.ones(2, complex)}, 0.5)
     with pytest.raises(ArgumentError, match="structure='cube'"):
         prune.masks({}, 0.5, structure="cube")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: prune.mask(np.ones(4), 10**400),
+        lambda: prune.magnitude_mask(np.ones(4), zero_count="3"),
+        lambda: prune.magnitude_mask(np.ones(4), zero_count=1.5),
+        lambda: prune.masks({3: np.ones(4)}, 0.5),
+        lambda: prune.masks([np.ones(4)], 0.5),
+    ],
+)
+def test_arguments_that_are_none(call):
+    with pytest.raises(ArgumentError, match="expected"):
+        call()
+
+
+def test_any_name_seeds():
+    assert prune.masks({"\ud800": np.ones(4)}, 0.5, criterion="random")["\ud800"].sum() == 2

@@ -202,3 +202,15 @@ def test_rows_decode_only_their_segments() -> None:
         assert rows.tobytes() == a[700:703].tobytes()
         assert sum(reads) < len(data) * 0.6
         assert codec.decode(data, rows=slice(10, 20)).tobytes() == a[10:20].tobytes()
+
+
+@pytest.mark.parametrize("case", LAYOUT_PARAMS, ids=layout_id)
+def test_kept_negative_zeros_stay_in_every_layout(case: tuple[str, dict]) -> None:
+    """A zero that mask= keeps is stored as it is, and no conversion loses its sign."""
+    a = np.zeros((4, 8), np.float32)
+    a[0, 1], a[2, 3] = 1, -0.0
+    mask = np.zeros(a.shape, bool)
+    mask[0, 1] = mask[2, 3] = True
+    p = codec.encode(a, layout=case[0], mask=mask, **case[1])
+    for layout, params in LAYOUT_PARAMS:
+        assert p.to_layout(layout, **params).to_dense().tobytes() == a.tobytes()

@@ -87,6 +87,8 @@ def convert(
         if not frames:
             raise ArgumentError(f"{str(src)!r} holds no packed tensors: codec encode packs them")
         converted = {name for name in frames if chosen(name, include, exclude)}
+        if not converted:
+            raise ArgumentError(f"no packed tensor of {str(src)!r} has such a name: codec inspect lists them")
 
         def read(name: str) -> Any:
             if name in converted:

@@ -136,6 +136,8 @@ def _check(sparsity: float | None, structure: str, allow_empty: bool) -> None:
         raise click.UsageError(
             f"--structure {structure} {'fixes the sparsity' if sparsity is not None else 'needs --sparsity'}"
         )
+    if sparsity is not None and sparsity != sparsity:
+        raise click.UsageError("--sparsity nan; expected a share from 0 to 1")
     if sparsity == 1 and not allow_empty:
         raise click.UsageError("--sparsity 1 leaves nothing; --allow-empty says that it may")
 

@@ -38,7 +38,7 @@ param_option = click.option(
 
 
 def layout_params(layout: str, given: Sequence[str]) -> dict[str, Any]:
-    """A layout's parameters from the command line: whole numbers, sizes as 4x4, and words."""
+    """A layout's parameters from the command line: whole numbers, sizes as 4x4 or allx1, and words."""
     if given and layout == "auto":
         raise click.UsageError(f"--param {given[0]} is a layout's: name that with --layout")
     found: dict[str, Any] = {}
@@ -46,9 +46,9 @@ def layout_params(layout: str, given: Sequence[str]) -> dict[str, Any]:
         name, sign, value = text.partition("=")
         if not (name and sign and value) or name in found:
             raise click.UsageError(f"--param {text!r}; expected NAME=VALUE, each name once")
-        figures = value.split("x")
-        numbers = tuple(map(int, figures)) if all(re.fullmatch(r"[0-9]{1,9}", part) for part in figures) else ()
-        found[name] = value if not numbers else numbers if len(numbers) > 1 else numbers[0]
+        parts: list[str | int] = [int(p) if re.fullmatch(r"[0-9]{1,9}", p) else p for p in value.split("x")]
+        size = all(isinstance(part, int) for part in parts[1:]) and (parts[0] == "all" or isinstance(parts[0], int))
+        found[name] = value if not size else tuple(parts) if len(parts) > 1 else parts[0]
     return found
 
 

@@ -171,7 +171,7 @@ class BlockOffset(Layout):
         elements = np.where(stored, segment, 0).astype(segment.dtype)
         (r, c), offset = params["block"], np.dtype(f"<u{params['index'] // 8}")
         if r == "all":
-            live = np.repeat(_any(elements, len(elements), c)[0], c)[: elements.shape[1]]
+            live = np.repeat(_any(stored, len(stored), c)[0], c)[: elements.shape[1]]
             return octets(np.flatnonzero(live[::c]).astype(offset)), octets(elements[:, live])
         live = _any(elements, r, c)
         down, across = np.nonzero(live)

@@ -95,6 +95,8 @@ def masks(
     >>> found["a"], found["b"]
     (array([ True, False,  True]), array([ True, False, False]))
     """
+    if not isinstance(tensors, Mapping) or not all(isinstance(name, str) for name in tensors):
+        raise ArgumentError(f"tensors is a {type(tensors).__name__}; expected a mapping of names to arrays")
     check_structure(structure)
     check_criterion(criterion, seed)
     if fixes_sparsity(structure):
@@ -277,7 +279,7 @@ def _share(sparsity: Any) -> float:
     """`sparsity` as a number; ArgumentError where it is none from 0 to 1."""
     try:
         share = float(sparsity)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         share = -1.0
     if not 0 <= share <= 1:
         raise ArgumentError(f"sparsity is {sparsity}; expected a share from 0 to 1")
@@ -290,6 +292,6 @@ def _count(size: int, sparsity: float | None, zero_count: int | None) -> int:
         raise ArgumentError("give either sparsity or zero_count")
     if zero_count is None:
         return round(_share(sparsity) * size)
-    if not 0 <= zero_count <= size:
-        raise ArgumentError(f"zero_count is {zero_count}; expected 0 to {size}, the number of weights")
+    if isinstance(zero_count, bool) or not isinstance(zero_count, int | np.integer) or not 0 <= zero_count <= size:
+        raise ArgumentError(f"zero_count is {zero_count!r}; expected an int from 0 to {size}, the number of weights")
     return int(zero_count)

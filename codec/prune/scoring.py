@@ -57,7 +57,7 @@ def scores(
     check_criterion(criterion, seed)
     if criterion == "random":
         down, across = (cut.rows, cut.cols) if single else (cut.down, cut.across)
-        generator = np.random.PCG64(np.random.SeedSequence([seed, *name.encode()]))
+        generator = np.random.PCG64(np.random.SeedSequence([seed, *name.encode("utf-8", "surrogatepass")]))
         return generator.random_raw(down * across).reshape(down, across)
     matrix = weights.astype(element.dtype, order="C", copy=False).reshape(cut.rows, cut.cols)
     if single:
