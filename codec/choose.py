@@ -191,9 +191,10 @@ def encoded_nbytes(
     Returns
     -------
     int
-        Exact with ``entropy="none"``; within 1 % for Huffman-coded streams, and within a frame's rounding to 64 bytes
-        for each stream where that is more (small tensors); with "zstd" and "auto" an upper estimate. Coded patterns of
-        n_m and coded offsets of block_offset are estimated from how many entries groups and columns hold.
+        Exact with ``entropy="none"`` (block_offset: an upper bound where ``mask`` keeps zeros); within 1 % for
+        Huffman-coded streams, and within a frame's rounding to 64 bytes for each stream where that is more (small
+        tensors); with "zstd" and "auto" an upper estimate. Coded patterns of n_m and coded offsets of block_offset are
+        estimated from how many entries groups and columns hold.
 
     Raises
     ------

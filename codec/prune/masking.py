@@ -293,5 +293,5 @@ def _count(size: int, sparsity: float | None, zero_count: int | None) -> int:
     if zero_count is None:
         return round(_share(sparsity) * size)
     if isinstance(zero_count, bool) or not isinstance(zero_count, int | np.integer) or not 0 <= zero_count <= size:
-        raise ArgumentError(f"zero_count is {zero_count!r}; expected an int from 0 to {size}, the number of weights")
+        raise ArgumentError(f"zero_count is {zero_count!r}; expected 0 to {size}, the number of weights")
     return int(zero_count)
