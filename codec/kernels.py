@@ -1,49 +1,77 @@
-"""The one door to native code: which instruction set runs, how many threads, and what a native result means."""
+"""The one door to native code: which instruction set runs, how many threads, and what a native result means.
+
+Other modules name nothing of ``codec._native``. What holds and executes packed tensors is a `Backend`: the CPU is the
+one there is; another (a GPU) brings its own views and is chosen here.
+"""
 
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
-from codec import _native
 from codec.dtypes import ElementType
-from codec.entropy import HuffmanCode
-from codec.errors import ArgumentError, ChecksumError, CodecError, FormatError
-from codec.geometry import Grid
+from codec.errors import ArgumentError, ChecksumError, FormatError
+from codec.matrix import Grid
+
+try:
+    from codec import _native
+except ImportError as error:
+    if error.name != "codec":  # the module is there, but does not load
+        raise
+    place = str(Path(__file__).parents[1])
+    raise ImportError(
+        f"the folder codec in {place!r} is source code without its compiled module, and hides the installed package: "
+        "start Python in another folder, or run `pip install -e .` in this one"
+    ) from None
 
 SETS = ("avx512", "avx2", "scalar")
 MAX_THREADS = 64
+# Readable bytes that every buffer has behind each part: kernels load whole registers (kSlack in native code).
+SLACK = 64
+# The number of the stream of codes where codes stand inside another stream (kNoStream in native code).
+NO_STREAM = (1 << 32) - 1
 
-# In the order of enum class Type in native/kernels.hpp.
+# In the order of enum class Type in native code.
 _TYPES = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64")
 _TYPE_CODES = {**{name: code for code, name in enumerate(_TYPES)}, "BOOL": _TYPES.index("U8")}
 _KINDS = ("unsigned", "signed", "float")
 
 
-def _select() -> None:
+def _select() -> str | None:
+    """Select the instruction set that CODEC_KERNEL demands, or the best; returns why the demand cannot be met."""
     wanted = os.environ.get("CODEC_KERNEL") or None
     outcome = _native.select(wanted)
-    if outcome:
-        why = {
-            1: f"is not a kernel: expected one of {', '.join(SETS)}",
-            2: "is not built into this installation: it was compiled for another processor architecture",
-            3: "needs instructions that this CPU does not have",
-        }[outcome]
-        raise CodecError(f"CODEC_KERNEL={wanted} {why}; unset it to take the best of {', '.join(_available())}")
+    if not outcome:
+        return None
+    why = {
+        1: f"is not a kernel: expected one of {', '.join(SETS)}",
+        2: "is not built into this installation: it was compiled for another processor architecture",
+        3: "needs instructions that this CPU does not have",
+    }[outcome]
+    return f"CODEC_KERNEL={wanted} {why}; unset it to take the best of {', '.join(_available())}"
 
 
 def _available() -> list[str]:
     return [name for name in SETS if _native.runs_here(name.encode())]
 
 
-_select()
+# A demand that cannot be met is refused at the first use, not at import: a program that never calls codec runs, and the
+# command line says it in one line.
+_refusal = _select()
+
+
+def _check_demand() -> None:
+    if _refusal is not None:
+        raise ArgumentError(_refusal)
 
 
 def info() -> dict[str, Any]:
     """The instruction set in use, those built in, those that run here, and the number of threads."""
+    _check_demand()
     return {
         "kernel": _native.kernel(),
         "built": [name for name in SETS if _native.built(name.encode())],
@@ -56,13 +84,14 @@ _limit: ContextVar[int | None] = ContextVar("codec_threads", default=None)
 
 
 def _checked_threads(threads: object, source: str) -> int:
-    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
+    if isinstance(threads, bool) or not isinstance(threads, int | np.integer) or not 1 <= threads <= MAX_THREADS:
         raise ArgumentError(f"{source}={threads!r}; expected an int from 1 to {MAX_THREADS}")
-    return threads
+    return int(threads)
 
 
 def thread_count(threads: int | None) -> int:
     """Threads for one call: the argument, else threadpool_limits, else CODEC_NUM_THREADS, else one per CPU."""
+    _check_demand()
     if threads is not None:
         return _checked_threads(threads, "threads")
     limit = _limit.get()
@@ -102,6 +131,7 @@ def crc32c(data: Any, value: int = 0) -> int:
     >>> hex(crc32c(b"123456789"))
     '0xe3069283'
     """
+    _check_demand()
     return _native.crc32c(octets(data), value)
 
 
@@ -110,6 +140,99 @@ def octets(data: Any) -> np.ndarray:
     if isinstance(data, np.ndarray):
         return data.reshape(-1).view(np.uint8)
     return np.frombuffer(data, np.uint8)
+
+
+# What a backend gives: results are (status, segment, stream, found, expected), for `raise_for`.
+Result = tuple[int, int, int, int, int]
+Coder = _native.Coder
+# Buffer, where each part begins in it, its length, its checksum, what decodes it, and whether all segments share it.
+StreamParts = tuple[Any, np.ndarray, np.ndarray, np.ndarray, "Coder | None", bool]
+
+
+class View(Protocol):
+    """The proved parts of some segments of a frame, and what can be done with them without a dense copy."""
+
+    def check(self, first: int, last: int, threads: int) -> Result:
+        """Compare the checksums of segments [first, last)."""
+
+    def decode(self, first: int, count: int, out: np.ndarray, always: bool, threads: int) -> tuple[Result, int]:
+        """Elements [first, first + count) into ``out``; the result, and the entries stored in the segments read."""
+
+    def multiply(
+        self, first: int, last: int, x: Any, y: np.ndarray, transposed: bool, limit: int, threads: int
+    ) -> Result:
+        """Add W x, or the transpose's product, to y."""
+
+    def entries(
+        self, first: int, last: int, starts: np.ndarray, indices: np.ndarray, values: np.ndarray, count: int
+    ) -> tuple[Result, int]:
+        """The stored entries as CSR arrays."""
+
+    def count(
+        self, first: int, last: int, segment_rows: int, segment_cols: int, requests: list[Any], threads: int
+    ) -> Result:
+        """Statistics of segments [first, last) of another cut of the matrix."""
+
+
+class Backend(Protocol):
+    """Where packed tensors are held and executed."""
+
+    name: str
+
+    def view(
+        self,
+        grid: Grid,
+        layout: int,
+        width: int,
+        params: tuple[int, ...],
+        first: int,
+        streams: Sequence[StreamParts],
+        checked: np.ndarray | None,
+        coding: tuple[int, int, int, bool],
+    ) -> View:
+        """The parts of the segments from ``first`` on, as many as the streams' arrays have."""
+
+    def operand(self, x: np.ndarray, weights: ElementType, acc: ElementType) -> Any:
+        """A product's x, (n, batch), contiguous, in the accumulator's type, prepared for the kernels."""
+
+
+class Cpu:
+    """The kernels of this process, in the instruction set that `info` names."""
+
+    name = "cpu"
+
+    def view(
+        self,
+        grid: Grid,
+        layout: int,
+        width: int,
+        params: tuple[int, ...],
+        first: int,
+        streams: Sequence[StreamParts],
+        checked: np.ndarray | None,
+        coding: tuple[int, int, int, bool] = (0, NO_STREAM, 0, False),
+    ) -> View:
+        """See `Backend.view`."""
+        return _native.View(
+            grid.rows, grid.cols, grid.segment_rows, grid.segment_cols, layout, width, params, first, list(streams),
+            checked, coding,
+        )  # fmt: skip
+
+    def operand(self, x: np.ndarray, weights: ElementType, acc: ElementType) -> Any:
+        """See `Backend.operand`."""
+        return _native.Operand(x, type_code(weights), type_code(acc), *x.shape)
+
+
+backend: Backend = Cpu()
+
+# Writing and counting are the CPU's: a frame is made here, wherever it is used.
+Streams = _native.Streams
+# How many words a native statistic takes, and counting statistics in one pass over dense elements.
+statistic_words = _native.statistic_words
+count = _native.count
+assign_codes = _native.assign_codes
+kmeans = _native.kmeans
+code_lengths = _native.code_lengths
 
 
 def type_code(element: ElementType) -> int:
@@ -122,43 +245,19 @@ def kind_code(kind: str) -> int:
     return _KINDS.index(kind)
 
 
-def native_code(code: HuffmanCode) -> _native.Code:
+def huffman_coder(width: int, kind: str, low: int, zeros: int, first: int, lengths: Sequence[int]) -> Coder:
     """A proved Huffman code, prepared for the kernels."""
-    return _native.Code(
-        code.width, kind_code(code.kind), code.low, code.zeros, code.first, np.array(code.lengths, np.uint8)
-    )
+    return _native.HuffmanCoder(width, kind_code(kind), low, zeros, first, np.array(lengths, np.uint8))
 
 
-def operand(x: np.ndarray, weights: ElementType, acc: ElementType) -> _native.Operand:
-    """A product's x, (n, batch), contiguous, in the accumulator's type, prepared for the kernels."""
-    return _native.Operand(x, type_code(weights), type_code(acc), acc.width, *x.shape)
+def choose_code(
+    counts: np.ndarray, shift: int, first: int, or_of_keys: int, width: int, kind: str, longest: int, bits: int
+) -> tuple[int, int, int, bytes, int]:
+    """(low, zeros, first, code word lengths, bits of all items) of the cheapest Huffman code for counted keys."""
+    return _native.choose_code(counts, shift, first, or_of_keys, width, kind_code(kind), longest, bits)
 
 
-def view(
-    grid: Grid,
-    layout: int,
-    width: int,
-    params: tuple[int, ...],
-    streams: Sequence[tuple[Any, ...]],
-    checked: np.ndarray | None,
-    coding: tuple[int, int, int, bool] = (0, 0, 0, False),
-) -> _native.View:
-    """The proved spans of a frame, for the operations of ``codec._native.View``."""
-    return _native.View(
-        grid.rows,
-        grid.cols,
-        grid.segment_rows,
-        grid.segment_cols,
-        layout,
-        width,
-        params,
-        list(streams),
-        checked,
-        coding,
-    )
-
-
-# Status numbers of native/kernels.hpp, with what they say; {found} and {expected} are the result's.
+# Status numbers of native code, with what they say; {found} and {expected} are the result's.
 _MEANING = {
     2: "ends too early: {found} bytes or items where {expected} are needed",
     3: "is too long: {found} bytes or items where {expected} are needed",
@@ -171,12 +270,10 @@ _MEANING = {
 _REPAIR = "the bytes are damaged or were not written by codec: fetch them again, or run `codec verify` on the file"
 
 
-def raise_for(
-    result: tuple[int, int, int, int, int], streams: Sequence[str], offsets: np.ndarray | None = None
-) -> None:
+def raise_for(result: Result, streams: Sequence[str], offsets: Sequence[np.ndarray] | None = None) -> None:
     """Raise the one error that a native result stands for; return on success.
 
-    ``streams`` names the streams; ``offsets`` (streams x segments + 1) gives where parts begin in the frame.
+    ``streams`` names the streams; ``offsets`` gives for each where its parts begin in the frame.
     """
     status, segment, stream, found, expected = result
     if status == 0:
@@ -187,7 +284,7 @@ def raise_for(
         )
     if status == 10:
         raise MemoryError("no memory for a segment")
-    at = int(offsets[stream][segment]) if offsets is not None else None
+    at = int(offsets[stream][min(segment, len(offsets[stream]) - 1)]) if offsets is not None else None
     if status == 1:
         raise ChecksumError(
             f"segment {segment}: CRC-32C is {found:08x}, expected {expected:08x}: {_REPAIR}",

@@ -1,8 +1,11 @@
 // Which instruction set runs: chosen once, by name or as the first in kSets that this CPU has.
 #include <atomic>
 #include <cstring>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
-#include "engine.hpp"
+#include "contract.hpp"
 
 namespace codec {
 
@@ -15,10 +18,17 @@ extern const Kernels kAvx512;
 namespace {
 
 #if defined(__x86_64__)
+// What clang 14 cannot ask for by name.
+bool has_lzcnt_and_f16c() {
+  unsigned a, b, basic, extended, d;
+  if (!__get_cpuid(1, &a, &b, &basic, &d) || !__get_cpuid(0x80000001, &a, &b, &extended, &d)) return false;
+  return (basic & bit_F16C) && (extended & bit_LZCNT);
+}
+// Every feature that avx2.cpp and avx512.cpp are compiled for.
 bool has_avx2() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
-         __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt") && __builtin_cpu_supports("sse4.2") &&
-         __builtin_cpu_supports("pclmul");
+  return has_lzcnt_and_f16c() && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt") &&
+         __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul");
 }
 bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

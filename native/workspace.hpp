@@ -1,12 +1,14 @@
 // Memory of one thread: the panel scratch, kept, and buffers of a segment's size, given back after each task if large.
 #pragma once
 #include <cstdlib>
+#include <cstring>
 #include <initializer_list>
 
-#include "engine.hpp"
+#include "view.hpp"
 
 namespace codec {
 
+// Memory that begins on a cache line.
 struct Buffer {
   uint8_t* data = nullptr;
   uint64_t capacity = 0;
@@ -14,7 +16,8 @@ struct Buffer {
   bool reserve(uint64_t size) {
     if (size <= capacity) return true;
     free(data);
-    data = static_cast<uint8_t*>(malloc(size));
+    size = (size + 63) / 64 * 64;
+    data = static_cast<uint8_t*>(aligned_alloc(64, size));
     capacity = data ? size : 0;
     return data != nullptr;
   }
@@ -23,34 +26,89 @@ struct Buffer {
     data = nullptr;
     capacity = 0;
   }
+  // What one thread may keep between calls.
+  void trim() {
+    if (capacity > 1 << 20) release();
+  }
   ~Buffer() { free(data); }
+};
+
+// The segment of a view that was decoded last, in flat mask form, and how far a walk over its elements has come: before
+// element `at` lie `items` values.
+struct Source {
+  const View* view = nullptr;  // null: none
+  uint64_t segment = 0, begin = 0, at = 0, items = 0;
+  Buffer mask, values;
+  Flat flat;
 };
 
 struct Workspace {
   Scratch scratch;
-  uint8_t packed[(kPanel + 64) * 8 + kSlack];  // values of a dense panel without its zeros
-  Buffer coded[kStreams];                      // streams out of the entropy stage
-  Buffer mask, values, dense;                  // a segment in flat mask form
-  Buffer room;                                 // of measure.cpp
+  Buffer state;                // of the layout that reads
+  Buffer coded[kStreams];      // streams out of the entropy stage
+  Buffer mask, values, dense;  // a segment in flat mask form
+  Buffer room;                 // of stats/count.cpp
+  Source source;
 
-  // What one thread may keep between calls.
   void trim() {
-    constexpr uint64_t kKeep = 1 << 20;
-    for (Buffer* b : {&coded[0], &coded[1], &coded[2], &coded[3], &mask, &values, &dense, &room})
-      if (b->capacity > kKeep) b->release();
+    source.view = nullptr;
+    for (Buffer& b : coded) b.trim();
+    for (Buffer* b : {&state, &mask, &values, &dense, &room, &source.mask, &source.values}) b->trim();
   }
 };
 
-Workspace& workspace();
+// The calling thread's.
+inline Workspace& workspace() {
+  static thread_local Workspace work;
+  return work;
+}
 
-// Puts a segment's streams, written in `layout`, into streams->part.
-Status write_segment(Layout layout, const Params&, Flat, Streams*, uint64_t segment, Workspace&);
+// A flat segment to be filled, in the workspace's mask and values: room for `n` elements of `width` bytes.
+inline Status begin_flat(uint64_t n, uint32_t width, Workspace& work, Flat& flat) {
+  if (!work.mask.reserve((words(n) + 2) * 8) || !work.values.reserve(n * width + 64 * 8 + kSlack))
+    return Status::no_memory;
+  uint64_t* mask = reinterpret_cast<uint64_t*>(work.mask.data);
+  mask[words(n)] = mask[words(n) + 1] = 0;
+  flat = Flat();
+  flat.rows = 1;
+  flat.cols = uint32_t(n);
+  flat.width = width;
+  flat.mask = mask;
+  flat.values = work.values.data;
+  return Status::ok;
+}
 
-// Counts segments [first, last) of a matrix; `flatten` brings one of them into flat mask form in the workspace, and adds
-// what it dropped to the tally.
-using Flatten = Result (*)(void* context, uint64_t segment, Workspace&, Flat&, Tally&);
-Result measure_segments(const Geometry&, uint64_t first, uint64_t last, const Question&, const Measures&,
-                        uint32_t threads, Flatten, void* context);
+// The rows and columns that a flat segment's elements are.
+inline void place_flat(const Place& p, Flat& flat) {
+  flat.rows = p.rows;
+  flat.cols = p.cols;
+  flat.left = p.col;
+}
+
+inline Result failed(Status status, uint32_t stream = 0, uint64_t found = 0, uint64_t expected = 0) {
+  Result r;
+  r.status = status;
+  r.stream = stream;
+  r.found = found;
+  r.expected = expected;
+  return r;
+}
+
+// Tasks hand their first failure to whoever started them: the lowest segment's, whatever the threads did.
+struct Failure {
+  Result result;
+  bool set = false;
+  int lock = 0;
+
+  void report(Result r, uint64_t segment) {
+    r.segment = uint32_t(segment);
+    while (__atomic_exchange_n(&lock, 1, __ATOMIC_ACQUIRE)) {
+    }
+    if (!set || r.segment < result.segment) result = r;
+    set = true;
+    __atomic_store_n(&lock, 0, __ATOMIC_RELEASE);
+  }
+};
 
 // Orders streaming stores before whatever tells another thread that they are done.
 inline void store_fence() {

@@ -6,7 +6,6 @@ The first half of the reader; reader.py goes on from the parts that ``read_head`
 import math
 import struct
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, NoReturn
 
 import ml_dtypes
@@ -14,8 +13,16 @@ import msgpack
 import numpy as np
 
 # Section 1, the table of limits.
-LIMITS = {"integer": 2**63 - 1, "rank": 32, "header": 2**20, "segment": 2**22, "symbols": 256, "length": 15}
-LIMITS |= {"field": 56, "window": 2**23, "json": 10**8, "name": 1024}
+LIMITS = {
+    "integer": 2**63 - 1,
+    "first": 2**64 - 1,
+    "dimensions": 32,
+    "header": 2**20,
+    "segment": 2**22,
+    "symbols": 256,
+    "code word": 12,
+}
+LIMITS |= {"raw field": 56, "window": 2**23, "JSON header": 10**8, "nesting": 127, "name": 1024, "checksum": 2**32 - 1}
 # Section 2: name -> (bits, kind, pattern of -0.0 or None).
 ELEMENT_TYPES: dict[str, tuple[int, str, int | None]] = {
     "F64": (64, "float", 1 << 63),
@@ -35,29 +42,31 @@ ELEMENT_TYPES: dict[str, tuple[int, str, int | None]] = {
     "BOOL": (8, "unsigned", None),
 }
 # Section 4.1: field -> (offset, bytes).
-PREFIX = {"magic": (0, 8), "version": (8, 4), "header_length": (12, 4), "frame_length": (16, 8), "head_crc": (24, 4)}
+PREFIX = {"magic": (0, 8), "version": (8, 4), "header_length": (12, 4), "frame_length": (16, 8)}
+PREFIX |= {"data_start": (24, 8), "head_crc": (32, 4)}
+HEADER_AT = 36
 MAGIC = bytes.fromhex("89434443460D0A1A")
-# Section 5: layout -> (streams, parameters and what they may be).
-LAYOUTS: dict[str, tuple[tuple[str, ...], dict[str, tuple[Any, ...]]]] = {
+# Section 5: layout -> (streams, parameters and what they may be; None: section 5.8 says it).
+LAYOUTS: dict[str, tuple[tuple[str, ...], dict[str, tuple[Any, ...] | None]]] = {
     "dense": (("values",), {}),
-    "csr": (("rows", "columns", "values"), {"index": (8, 16, 32), "of": ("nonzeros", "zeros")}),
+    "csr": (("pointers", "columns", "values"), {"index": (8, 16, 32), "of": ("nonzeros", "zeros")}),
     "bitmap": (("mask", "values"), {"order": ("rows", "lanes")}),
+    "huffman": (("gaps", "values"), {"max_length": tuple(range(8, 16))}),
     "relative_index": (
-        ("gaps", "values"),
+        ("steps", "values"),
         {"bits": tuple(range(1, 17)), "filler": ("escape", "value"), "of": ("nonzeros", "zeros")},
     ),
     "run_length": (("words",), {"bits": tuple(range(1, 17))}),
-    "huffman": (("gaps", "values"), {"max_length": tuple(range(8, 16))}),
     "n_m": (("patterns", "values"), {"m": tuple(range(1, 65)), "n": tuple(range(1, 65))}),
-    "block_offset": (("rows", "columns", "values"), {"block": ("shape",), "index": (8, 16, 32)}),
+    "block_offset": (("pointers", "columns", "values"), {"block": None, "index": (8, 16, 32)}),
 }
 CODINGS = ("none", "zstd", "huffman")
-# Sections 4.2 and 6.3: the keys of each map, in order.
+# Sections 4.2, 6.3 and 7.2: the keys of each map, in order.
 HEADER: tuple[str, ...] = ("dtype", "shape", "row_dims", "segment", "layout", "params")
 HEADER += ("values", "zero", "nnz", "negative_zeros", "streams")
-CODEBOOK = ("coding", "bits", "rows")
 STREAM = ("name", "length", "coding", "code")
 CODE = ("low", "zeros", "first", "lengths")
+CODEBOOK = ("coding", "bits", "group_rows")
 
 DTYPES = {
     "BF16": np.dtype(ml_dtypes.bfloat16),
@@ -109,6 +118,7 @@ def crc32c(data: bytes, more: bytes = b"") -> int:
 
 
 def up(number: int, multiple: int) -> int:
+    """The smallest multiple of ``multiple`` that is not below ``number``."""
     return -(-number // multiple) * multiple
 
 
@@ -117,7 +127,7 @@ def unpack(data: bytes) -> Any:
     try:
         value = msgpack.unpackb(data)
         same = msgpack.packb(value) == data
-    except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
         refuse(f"no msgpack: {error}")
     need(same, "msgpack is not minimal")
     return value
@@ -133,9 +143,9 @@ def integer(value: Any, where: str, limit: int = LIMITS["integer"]) -> int:
     return int(value)
 
 
-def integers(value: Any, where: str) -> list[int]:
+def integers(value: Any, where: str, limit: int = LIMITS["integer"]) -> list[int]:
     need(type(value) is list, f"{where}: expected an array")
-    return [integer(one, where) for one in value]
+    return [integer(one, where, limit) for one in value]
 
 
 # Sections 3 and 4 ----------------------------------------------------------------------------------------------------
@@ -159,20 +169,21 @@ class Stream:
     kind: str
     bits: int
     code: Code | None
-    shared: bool = False
+    shared: bool
 
 
 @dataclass(frozen=True)
 class Part:
-    """One segment's share of a stream; ``check`` comes before any use of the bytes (step 8)."""
+    """A part of a stream, and the padding behind it; ``check`` comes before any use of the bytes (step 8)."""
 
     stream: Stream
     data: bytes
+    padding: bytes
     crc: int
 
-    def check(self) -> bytes:
+    def check(self) -> None:
         need(crc32c(self.data) == self.crc, f"part of stream {self.stream.name}", "checksum")
-        return self.data
+        need(not any(self.padding), f"padding behind a part of stream {self.stream.name}")
 
 
 @dataclass(frozen=True)
@@ -196,7 +207,9 @@ class Head:
 
 
 def read_code(value: Any, bits: int, kind: str, longest: int) -> Code:
-    low, zeros, first = (integer(one, "code") for one in fields(value, CODE, "code")[:3])
+    """Section 6.3, for items of so many bits and of that kind; no code word may be longer than ``longest``."""
+    low, zeros, first, _ = fields(value, CODE, "code")
+    integer(low, "low"), integer(zeros, "zeros"), integer(first, "first", LIMITS["first"])
     raw = value["lengths"]
     need(type(raw) is bytes and 1 <= len(raw) <= LIMITS["symbols"] // 2, "code: lengths are no bin of 1 to 128 bytes")
     lengths = [nibble for byte in raw for nibble in (byte & 15, byte >> 4)]
@@ -204,7 +217,7 @@ def read_code(value: Any, bits: int, kind: str, longest: int) -> Code:
         lengths.pop()
     sign = int(kind == "float")
     top = bits - sign - low - zeros
-    need(low + sign <= LIMITS["field"], "code: raw fields are too wide")
+    need(low + sign <= LIMITS["raw field"], "code: raw fields are too wide")
     need(top > 0 and first + len(lengths) <= 1 << top, "code: symbols outside the range of keys")
     if raw == b"\0":
         return Code(low, zeros, first, {(0, 0): 0})
@@ -221,42 +234,46 @@ def read_code(value: Any, bits: int, kind: str, longest: int) -> Code:
 
 
 def read_values(values: Any, rows: int, size: int) -> int:
-    """Section 4.5: bits of a code, 0 where values are elements."""
+    """Section 7.2: bits of a label, 0 where values are elements."""
     if values == {"coding": "raw"}:
         return 0
-    coding, bits, shared = fields(values, CODEBOOK, "values")
+    coding, bits, group_rows = fields(values, CODEBOOK, "values")
     need(coding == "codebook", "values: unknown coding")
-    need(integer(bits, "bits", 8) >= 1, "values: codes of 0 bits")
-    integer(shared, "rows", max(rows, 1) - 1 if size else 0)
+    need(integer(bits, "bits", 8) >= 1, "values: labels of 0 bits")
+    integer(group_rows, "group_rows", max(rows, 1) - 1 if size else 0)
     return int(bits)
 
 
 def read_block(params: dict[str, Any], h: int, w: int, cols: int) -> bool:
     """Section 5.8: whether blocks are whole columns."""
     block = params["block"]
-    need(type(block) is list and len(block) == 2, "params: block is no shape")
+    need(type(block) is list and len(block) == 2, "params: block is no array of two")
     whole = block[0] == "all"
     need(whole or integer(block[0], "block", h or LIMITS["segment"]) >= 1, "params: a block of no rows")
     need(integer(block[1], "block", w or LIMITS["segment"]) >= 1, "params: a block of no columns")
-    need(
-        -(-(cols if whole and w else w) // block[1]) <= 1 << params["index"],
-        "params: index is too narrow for the blocks",
-    )
+    blocks = -(-(cols if whole and w else w) // block[1])
+    need(blocks <= 1 << params["index"], "params: index is too narrow for the blocks")
     return bool(whole)
 
 
-def read_header(raw: bytes) -> Head:
-    """Step 4 of section 4.4."""
-    info = unpack(raw)
-    header = fields(info, HEADER, "header")
-    dtype, shape, row_dims, segment, layout, params, values, zero, nnz, negative, streams = header
-    need(type(dtype) is str and dtype in ELEMENT_TYPES, f"unknown dtype {dtype!r}")
-    bits, kind, negative_zero = ELEMENT_TYPES[dtype]
-    shape = integers(shape, "shape")
-    need(len(shape) <= LIMITS["rank"], "shape: too many dimensions")
-    need(math.prod(n or 1 for n in shape) * bits // 8 <= LIMITS["integer"], "shape: too many elements")
-    row_dims = integer(row_dims, "row_dims", len(shape))
-    rows, cols = math.prod(shape[:row_dims]), math.prod(shape[row_dims:])
+def read_params(layout: str, params: Any, segment: list[int], cols: int) -> bool:
+    """The parameters of section 5; whether the first stream, ``pointers``, is absent and ``columns`` is shared."""
+    h, w = segment
+    _, allowed = LAYOUTS[layout]
+    for found, (key, choices) in zip(fields(params, tuple(allowed), "params"), allowed.items(), strict=True):
+        if choices is not None:
+            need(type(found) is type(choices[0]) and found in choices, f"params: {key} is {found!r}")
+    if layout == "csr":
+        need(w <= 1 << params["index"], "params: index is too narrow for the segment")
+    if layout == "relative_index":
+        need(params["filler"] == "escape" or params["of"] == "nonzeros", "params: fillers between zeros")
+    if layout == "n_m":
+        need(params["n"] <= params["m"], "params: n is above m")
+    return layout == "block_offset" and read_block(params, h, w, cols)
+
+
+def read_segment(segment: Any, rows: int, cols: int) -> list[int]:
+    """Section 3."""
     segment = integers(segment, "segment")
     need(len(segment) == 2, "segment: expected two integers")
     h, w = segment
@@ -265,73 +282,93 @@ def read_header(raw: bytes) -> Head:
     else:
         need((w == cols and 1 <= h <= rows) or (h == 1 and 1 <= w < cols), "segment: neither rows nor a piece of one")
         need(h * w <= LIMITS["segment"], "segment: too large")
+    return [h, w]
+
+
+def read_header(raw: bytes) -> Head:
+    """Step 5 of section 4.4."""
+    info = unpack(raw)
+    header = fields(info, HEADER, "header")
+    dtype, shape, row_dims, segment, layout, params, values, zero, nnz, negative, streams = header
+    need(type(dtype) is str and dtype in ELEMENT_TYPES, f"unknown dtype {dtype!r}")
+    bits, kind, negative_zero = ELEMENT_TYPES[dtype]
+    shape = integers(shape, "shape")
+    need(len(shape) <= LIMITS["dimensions"], "shape: too many dimensions")
+    need(math.prod(n or 1 for n in shape) * bits // 8 <= LIMITS["integer"], "shape: too many elements")
+    row_dims = integer(row_dims, "row_dims", len(shape))
+    rows, cols = math.prod(shape[:row_dims]), math.prod(shape[row_dims:])
+    segment = read_segment(segment, rows, cols)
     need(type(layout) is str and layout in LAYOUTS, f"unknown layout {layout!r}")
-    names, allowed = LAYOUTS[layout]
-    for found, (key, choices) in zip(fields(params, tuple(allowed), "params"), allowed.items(), strict=True):
-        if choices != ("shape",):
-            need(type(found) is type(choices[0]) and found in choices, f"params: {key} is {found!r}")
-    if layout == "csr":
-        need(w <= 1 << params["index"], "params: index is too narrow for the segment")
-    if layout == "relative_index":
-        need(params["filler"] == "escape" or params["of"] == "nonzeros", "params: fillers between zeros")
-    if layout == "n_m":
-        need(params["n"] <= params["m"], "params: n is above m")
-    if layout == "block_offset" and read_block(params, h, w, cols):
-        names = names[1:]
-    code_bits = read_values(values, rows, rows * cols)
-    if code_bits:
-        names = (*("codes" if name == "values" else name for name in names), "codebook")
+    names, _ = LAYOUTS[layout]
+    shared = {"codebook"}
+    if read_params(layout, params, segment, cols):
+        names, shared = names[1:], {"columns", "codebook"}
+    label_bits = read_values(values, rows, rows * cols)
+    if label_bits:
+        names = (*("labels" if name == "values" else name for name in names), "codebook")
     need(zero in ("value", "bits"), f"unknown zero rule {zero!r}")
     rest = rows * cols - integer(nnz, "nnz", rows * cols)
     integer(negative, "negative_zeros", 0 if zero == "bits" or negative_zero is None else rest)
     need(type(streams) is list and len(streams) == len(names), f"streams: expected {names}")
-    longest = params.get("max_length", LIMITS["length"])
-    item_bits = {"values": bits, "rows": 32, "columns": params.get("index"), "mask": 8, "gaps": 8, "words": 64}
-    item_bits["patterns"] = 8
-    item_bits |= {"codes": code_bits, "codebook": bits}
+    longest = params.get("max_length", LIMITS["code word"])
+    item_bits = {"values": bits, "codebook": bits, "labels": label_bits, "columns": params.get("index")}
+    item_bits |= {"pointers": 32, "mask": 8, "gaps": 8, "steps": 8, "words": 64, "patterns": 8}
     listed = []
     for stream, name in zip(streams, names, strict=True):
         coding = stream.get("coding") if type(stream) is dict else None
         need(type(coding) is str and coding in CODINGS, f"stream {name}: unknown coding {coding!r}")
-        shared = name == "codebook" or (name == "columns" and "rows" not in names)
-        always = "none" if shared else "huffman" if layout == "huffman" else coding
+        always = "none" if name in shared else "huffman" if layout == "huffman" else coding
         need(coding == always, f"stream {name}: must have coding {always}")
         found = fields(stream, STREAM if coding == "huffman" else STREAM[:3], f"stream {name}")
         need(found[0] == name, f"expected stream {name}, found {found[0]!r}")
         about = (kind if name in ("values", "codebook") else "unsigned", item_bits[name])
         code = read_code(found[3], about[1], about[0], longest) if coding == "huffman" else None
-        listed.append(Stream(name, integer(found[1], "length"), str(coding), *about, code, shared))
+        listed.append(Stream(name, integer(found[1], "length"), str(coding), *about, code, name in shared))
     return Head(info, rows, cols, listed)
 
 
-def read_head(data: bytes) -> tuple[Head, list[list[Part]]]:
-    """Steps 1 to 7 of section 4.4: the head, and for each stream its parts."""
-    need(len(data) >= 28 and data[:8] == MAGIC, "no frame")
-    version, length, total, head_crc = struct.unpack_from("<IIQI", data, 8)
+def read_table(data: bytes, head: Head, table: int, start: int) -> tuple[list[list[Part]], int]:
+    """Step 6 of section 4.4: the parts of each record, and where the last one ends with its padding."""
+    end = len(data) - 64
+    shared = [stream for stream in head.streams if stream.shared]
+    own = [stream for stream in head.streams if not stream.shared]
+    size = (8 + 8 * len(shared) if shared else 0) + head.segments * (8 + 8 * len(own))
+    need(up(table + size, 64) == start, "data_start is not what the header asks for")
+    need(not any(data[table + size : start]), "padding behind the segment table")
+    records: list[list[Part]] = []
+    lengths = dict.fromkeys((stream.name for stream in head.streams), 0)
+    at = start
+    for streams in [shared] * bool(shared) + [own] * head.segments:
+        (offset,) = struct.unpack_from("<Q", data, table)
+        need(offset == at, f"offset {offset}, expected {at}")
+        table += 8
+        records.append([])
+        for stream in streams:
+            length, crc = struct.unpack_from("<II", data, table)
+            need(up(at + length, 8) <= end, f"stream {stream.name}: a part beyond the frame")
+            need(head.segments > 0 or length == 0, f"stream {stream.name}: bytes in an empty tensor")
+            records[-1].append(Part(stream, data[at : at + length], data[at + length : up(at + length, 8)], crc))
+            lengths[stream.name] += length
+            at = up(at + length, 8)
+            table += 8
+    need(all(lengths[one.name] == one.length for one in head.streams), "lengths of parts do not add up")
+    need(up(at, 64) == end, "frame_length is not where the parts end")
+    return records, at
+
+
+def read_head(data: bytes) -> tuple[Head, list[Part], list[list[Part]]]:
+    """Steps 1 to 7 of section 4.4: the head, the parts that all segments share, and for each segment its own."""
+    need(len(data) >= HEADER_AT and data[:8] == MAGIC, "no frame")
+    version, length, total, start, head_crc = struct.unpack_from("<IIQQI", data, 8)
     need(version == 0, f"version {version}", "version")
     need(total % 64 == 0 and total == len(data), f"frame_length {total}, but {len(data)} bytes")
-    need(length <= LIMITS["header"] and 28 + length <= total - 64, f"header_length {length}")
-    head = read_header(data[28 : 28 + length])
-    count = len(head.streams) * head.segments
-    table = up(28 + length, 8)
-    start = up(table + 12 * count, 64)
-    need(start <= total - 64, "the segment table does not fit")
-    need(crc32c(data[:24], data[28:start]) == head_crc, "head", "checksum")
-    need(not any(data[28 + length : table]) and not any(data[table + 12 * count : start]), "padding in the head")
-    offsets = struct.unpack_from(f"<{count}Q", data, table)
-    crcs = struct.unpack_from(f"<{count}I", data, table + 8 * count)
-    parts, end = [], start
-    for number, stream in enumerate(head.streams):
-        mine = slice(number * head.segments, (number + 1) * head.segments)
-        begin = up(end, 64)
-        ends = begin + stream.length
-        need(ends <= total - 64, f"stream {stream.name}: beyond the frame")
-        need(not any(data[end:begin]), "padding between streams")
-        edges = [*offsets[mine], ends]
-        need(edges[0] == begin and edges == sorted(edges), f"stream {stream.name}: parts do not tile it")
-        need(not stream.shared or edges[1:] == [ends] * head.segments, f"stream {stream.name}: a second part")
-        pieces = [data[a:b] for a, b in pairwise(edges)]
-        parts.append([Part(stream, piece, crc) for piece, crc in zip(pieces, crcs[mine], strict=True)])
-        end = ends
-    need(up(end, 64) + 64 == total and not any(data[end:]), "tail")
-    return head, parts
+    need(start % 64 == 0 and start <= total - 64, f"data_start {start}")
+    need(length <= LIMITS["header"] and HEADER_AT + length <= start, f"header_length {length}")
+    need(crc32c(data[:32], data[HEADER_AT:start]) == head_crc, "head", "checksum")
+    head = read_header(data[HEADER_AT : HEADER_AT + length])
+    table = up(HEADER_AT + length, 8)
+    need(not any(data[HEADER_AT + length : table]), "padding behind the header")
+    records, end = read_table(data, head, table, start)
+    need(not any(data[end:]), "bytes behind the last part")
+    shared = records.pop(0) if any(stream.shared for stream in head.streams) else []
+    return head, shared, records

@@ -1,9 +1,12 @@
-"""What every test run needs: the installed package, with its native module."""
+"""What every test run needs: the installed package, with its native module; and small models for the command line."""
 
 import importlib.util
+import json
 import os
 import sys
 
+import ml_dtypes
+import numpy as np
 import pytest
 
 
@@ -21,3 +24,62 @@ def pytest_configure() -> None:
         )
     # `python -c` in a test's subprocess would do the same as `python -m`.
     os.environ["PYTHONSAFEPATH"] = "1"
+
+
+# Small models for the tests of the command line. What imports codec is imported inside, after the check above.
+
+
+@pytest.fixture
+def tensors():
+    random = np.random.default_rng(0)
+    w = random.standard_normal((64, 256)).astype(np.float32)
+    w[random.random(w.shape) < 0.8] = 0
+    w[3, 5] = w[4, 6] = -0.0
+    return {
+        "w": w,
+        "half": w.astype(ml_dtypes.bfloat16),
+        "bias": random.standard_normal(64).astype(np.float32),
+        "steps": np.array(7, dtype=np.int64),
+    }
+
+
+@pytest.fixture
+def plain(tmp_path, tensors):
+    from commands import write_plain
+
+    return write_plain(tmp_path / "model.safetensors", tensors, {"format": "pt", "made by": "hand"})
+
+
+@pytest.fixture
+def packed(plain):
+    from commands import run
+
+    assert run("encode", plain).exit_code == 0
+    return plain.with_name("model.codec.safetensors")
+
+
+@pytest.fixture
+def sharded(tmp_path, tensors):
+    from commands import write_plain
+
+    groups = [{"w": tensors["w"], "bias": tensors["bias"]}, {"half": tensors["half"], "steps": tensors["steps"]}]
+    weight_map, folder = {}, tmp_path / "model"
+    folder.mkdir()
+    for number, group in enumerate(groups, 1):
+        name = f"model-{number:05d}-of-00002.safetensors"
+        write_plain(folder / name, group)
+        weight_map |= dict.fromkeys(group, name)
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": weight_map}))
+    return index
+
+
+@pytest.fixture
+def path(tmp_path):
+    """The model file of models.MODEL."""
+    from models import MODEL
+
+    from codec.model import save_file
+
+    save_file(MODEL, tmp_path / "model.safetensors", {"author": "someone", "format": "np"})
+    return tmp_path / "model.safetensors"

@@ -3,12 +3,15 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from codec.dtypes import BY_NAME, ElementType, element_type
-from codec.layouts import LAYOUTS
-from codec.stats import tensor_stats
+from codec.dtypes import BY_NAME, ElementType
+from codec.elements import elements_of
+from codec.encoding.choose import plan_of
+from codec.encoding.request import EncodeRequest
+from codec.encoding.sources import ArraySource
+from codec.layouts import LAYOUTS, Layout, make_layout
 
 # Every layout with every parameter that changes its bytes.
-LAYOUT_PARAMS = [(layout.name, dict(params)) for layout in LAYOUTS.values() for params in layout.variants]
+LAYOUT_PARAMS = [(layout.name, one.given) for layout in LAYOUTS.values() for one in layout.variants()]
 ENTROPIES = ("none", "huffman", "zstd", "auto")
 ELEMENTS = list(BY_NAME.values())
 
@@ -20,14 +23,13 @@ def layout_id(case: tuple[str, dict[str, object]]) -> str:
 
 def entropies(layout: str) -> tuple[str, ...]:
     """The entropy stages that a layout takes."""
-    return ("auto", "huffman") if LAYOUTS[layout].entropy_coded else ENTROPIES
+    return ("auto", "huffman") if LAYOUTS[layout]().always_coded else ENTROPIES
 
 
-def complete(layout: str, params: dict[str, object], a: np.ndarray, zero: str = "value") -> dict[str, object]:
-    """A layout's parameters with every choice made for that matrix."""
-    stats = tensor_stats(a, zero=zero)
-    found = LAYOUTS[layout]
-    return found.decide(found.params(params, stats.grid), stats.grid, element_type(a.dtype), stats.counts)
+def complete(layout: str, params: dict[str, object], a: np.ndarray, zero: str = "value") -> Layout:
+    """A layout with every choice made for that matrix."""
+    source = ArraySource(elements_of(a, zero=zero), 1)
+    return plan_of(EncodeRequest.of(layout, params), make_layout(layout, params), source).layout
 
 
 def seeded(shape: tuple[int, ...], element: ElementType, sparsity: float, seed: int = 0) -> np.ndarray:

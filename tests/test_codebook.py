@@ -10,9 +10,9 @@ from strategies import ELEMENTS, LAYOUT_PARAMS, entropies, layout_id, under_rule
 
 import codec
 from codec import kernels
-from codec.codebook import kmeans, updated
 from codec.dtypes import ElementType, element_type
-from codec.layouts import LAYOUTS
+from codec.layouts import make_layout
+from codec.values.codebook import kmeans, updated
 
 SHAPES = [(), (0, 3), (5,), (7, 9), (65, 70), (8, 3, 3, 3), (200, 65)]
 
@@ -37,7 +37,7 @@ def nearest(a: np.ndarray, stored: np.ndarray, p: codec.PackedTensor, rows: int)
     """What decoding must give, by definition and in exact fractions: of entries as near, the lowest code's."""
     grid = p.spans.head.grid
     out = np.zeros(grid.size, a.dtype)
-    padded = p.spans.head.layout.zero_items(p.params)
+    padded = p.spans.head.layout.zero_items
     book = p.codebook
     flat = a.reshape(-1)
     for at in np.flatnonzero(stored):
@@ -138,8 +138,8 @@ def test_to_layout_keeps_the_codebook(source: tuple[str, dict]) -> None:
         p = codec.encode(a, layout=source[0], values="codebook", value_bits=bits, codebook_rows=rows, **source[1])
         # Several segments go to the next two only: every layout is then a source and a target of such.
         for layout, params in LAYOUT_PARAMS if p.size < 1 << 16 else (LAYOUT_PARAMS * 2)[after : after + 2]:
-            pads = LAYOUTS[layout].zero_items(LAYOUTS[layout].params(params, p.spans.head.grid))
-            grows = pads and not p.spans.head.layout.zero_items(p.params) and p.size and (p.codebook[:, -1] != 0).any()
+            pads = make_layout(layout, params).zero_items
+            grows = pads and not p.spans.head.layout.zero_items and p.size and (p.codebook[:, -1] != 0).any()
             if grows and bits == 8:
                 with pytest.raises(codec.ArgumentError, match=r'all 256 codes are in use.*values="raw"'):
                     p.to_layout(layout, **params)
@@ -194,7 +194,7 @@ def test_any_codebook_of_the_callers(data: st.DataObject) -> None:
     layout, params = data.draw(st.sampled_from(LAYOUT_PARAMS))
     p = codec.encode(a, layout=layout, values="codebook", codebook=book, **params)
     assert p.to_dense().tobytes() == nearest(a, stored, p, 0).tobytes()
-    first = int(p.spans.head.layout.zero_items(p.params))
+    first = int(p.spans.head.layout.zero_items)
     assert p.codebook[0, first : first + len(book)].tobytes() == book.tobytes()
 
 
@@ -356,11 +356,11 @@ def test_figure_3() -> None:
 def test_the_rate_of_section_3() -> None:
     # r = n b / (n log2 k + k b): 3.2 for 16 weights of 32 bits and 4 entries.
     p = codec.encode(WEIGHTS, layout="csr", mask=np.ones((4, 4), bool), values="codebook", value_bits=2, entropy="none")
-    assert WEIGHTS.nbytes / (p.parts["codes"] + p.parts["codebook"]) == 16 * 32 / (16 * 2 + 4 * 32) == 3.2
+    assert WEIGHTS.nbytes / (p.parts["labels"] + p.parts["codebook"]) == 16 * 32 / (16 * 2 + 4 * 32) == 3.2
     for n, bits in ((4096, 4), (10_000, 5), (30_000, 8)):
         a = np.random.default_rng(0).standard_normal((n,)).astype(np.float32)
         p = codec.encode(a, layout="csr", values="codebook", value_bits=bits, entropy="none")
-        assert p.parts["codes"] + p.parts["codebook"] == (n * bits + 7) // 8 + (1 << bits) * 4
+        assert p.parts["labels"] + p.parts["codebook"] == (n * bits + 7) // 8 + (1 << bits) * 4
 
 
 def test_huffman_codes_are_of_codes_not_of_their_bytes() -> None:
@@ -372,7 +372,7 @@ def test_huffman_codes_are_of_codes_not_of_their_bytes() -> None:
     _, counts = np.unique(p.to_dense()[p.to_dense() != 0], return_counts=True)
     entropy = -(counts / p.nnz) @ np.log2(counts / p.nnz)
     assert entropy < 5
-    assert 8 * p.parts["codes"] / p.nnz < entropy + 0.1
+    assert 8 * p.parts["labels"] / p.nnz < entropy + 0.1
 
 
 # -- bytes that are wrong ----------------------------------------------------------------------------------------------
@@ -394,7 +394,7 @@ def test_damage_is_found(case: tuple[str, dict]) -> None:
 def test_a_product_finds_a_damaged_codebook() -> None:
     p = codec.encode(numbers((20, 30), element_type("float32"), 0.5), layout="csr", values="codebook", value_bits=3)
     data = bytearray(codec.dumps(p))
-    data[int(p.spans.head.offsets[-1][0]) + 5] ^= 1
+    data[int(p.spans.head.parts[-1].offsets[0]) + 5] ^= 1
     with pytest.raises(codec.ChecksumError, match="codebook"):
         codec.loads(bytes(data)) @ np.ones(30, np.float32)
     with pytest.raises(codec.ChecksumError, match="codebook"):
@@ -419,8 +419,8 @@ def test_the_kernels_agree_with_what_is_packed() -> None:
     for bits in range(1, 9):
         a = np.arange(1, 1 << bits, dtype=np.uint8)
         p = codec.encode(a, layout="dense", values="codebook", value_bits=bits, entropy="none")
-        begin = int(p.spans.head.offsets[0][0])
-        part = np.frombuffer(codec.dumps(p)[begin : begin + p.parts["codes"]], np.uint8)
+        begin = int(p.spans.head.parts[0].offsets[0])
+        part = np.frombuffer(codec.dumps(p)[begin : begin + p.parts["labels"]], np.uint8)
         expected = "".join(format(code, f"0{bits}b")[::-1] for code in a)
         assert "".join(map(str, np.unpackbits(part, bitorder="little"))) == expected.ljust(8 * len(part), "0")
 

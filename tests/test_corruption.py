@@ -33,7 +33,7 @@ CASES = [
     (layout, params, coding)
     for layout, params in LAYOUT_PARAMS
     for coding in CODINGS
-    if coding == "huffman" or not LAYOUTS[layout].entropy_coded
+    if coding == "huffman" or not LAYOUTS[layout]().always_coded
 ]
 every_case = pytest.mark.parametrize("number", range(len(CASES)), ids=[f"{layout_id(c[:2])}-{c[2]}" for c in CASES])
 
@@ -45,10 +45,9 @@ def frame_of(number: int) -> bytes:
     element = element_type("int16")
     # Small values, so that their Huffman code is small too.
     a = (seeded(SHAPE, element, 0.8, number) >> 12).view(element.unsigned)
-    params = complete(layout, given, a)
-    streams = LAYOUTS[layout].streams(params, element)
-    codings = {stream.name: coding for stream in streams}
-    return writer.encode(a, element.name, layout, params=params, segment=SEGMENT, codings=codings).build()
+    chosen = complete(layout, given, a)
+    codings = {stream.name: coding for stream in chosen.streams(element)}
+    return writer.encode(a, element.name, layout, params=chosen.params, segment=SEGMENT, codings=codings).build()
 
 
 def read(data: Any) -> bytes | None:
@@ -80,28 +79,49 @@ def read_plainly(data: bytes) -> bytes | None:
         return None
 
 
+def shared_streams(header: dict[str, Any]) -> set[str]:
+    """The streams that have one part for all segments (spec section 4.3)."""
+    names = {stream["name"] for stream in header["streams"]}
+    return {"codebook"} | ({"columns"} if "pointers" not in names else set())
+
+
+@dataclass(frozen=True)
+class Place:
+    """A part: its stream, its span, where its record begins in the table, and where its length and CRC stand."""
+
+    stream: str
+    begin: int
+    end: int
+    record: int
+    length: int
+
+
 @dataclass(frozen=True)
 class Marks:
-    """Where a frame's checksums are, the span of each part in the table's order, and where the head ends."""
+    """A frame's parts in the order of the table, and where the head ends."""
 
-    crcs: int
-    spans: list[tuple[int, int]]
+    parts: list[Place]
     start: int
 
     @classmethod
     def of(cls, data: bytes) -> "Marks":
-        header_length = struct.unpack_from("<I", data, 12)[0]
-        header = msgpack.unpackb(data[28 : 28 + header_length])
+        header_length, start = struct.unpack_from("<I8xQ", data, 12)
+        header = msgpack.unpackb(data[36 : 36 + header_length])
         (rows, cols), (h, w) = header["shape"], header["segment"]
-        segments = -(-rows // h) * -(-cols // w)
-        count = segments * len(header["streams"])
-        table = -(-(28 + header_length) // 8) * 8
-        begins = struct.unpack_from(f"<{count}Q", data, table)
-        spans: list[tuple[int, int]] = []
-        for number, stream in enumerate(header["streams"]):
-            mine = [*begins[number * segments : (number + 1) * segments]]
-            spans += zip(mine, [*mine[1:], mine[0] + stream["length"]], strict=True)
-        return cls(table + 8 * count, spans, -(-(table + 12 * count) // 64) * 64)
+        names = [stream["name"] for stream in header["streams"]]
+        shared = [name for name in names if name in shared_streams(header)]
+        own = [name for name in names if name not in shared]
+        table = -(-(36 + header_length) // 8) * 8
+        parts: list[Place] = []
+        for streams in [shared] * bool(shared) + [own] * (-(-rows // h) * -(-cols // w)):
+            record, (begin,) = table, struct.unpack_from("<Q", data, table)
+            table += 8
+            for stream in streams:
+                end = begin + struct.unpack_from("<I", data, table)[0]
+                parts.append(Place(stream, begin, end, record, table))
+                begin = -(-end // 8) * 8
+                table += 8
+        return cls(parts, start)
 
 
 def repaired(data: bytes, marks: Marks) -> bytes:
@@ -113,9 +133,9 @@ def repaired(data: bytes, marks: Marks) -> bytes:
     with suppress(Exception):
         again = Marks.of(data)
         marks = again if again.start < len(data) else marks
-    for number, (begin, end) in enumerate(marks.spans):
-        struct.pack_into("<I", out, marks.crcs + 4 * number, kernels.crc32c(data[begin:end]))
-    struct.pack_into("<I", out, 24, kernels.crc32c(out[28 : marks.start], kernels.crc32c(out[:24])))
+    for part in marks.parts:
+        struct.pack_into("<I", out, part.length + 4, kernels.crc32c(data[part.begin : part.end]))
+    struct.pack_into("<I", out, 32, kernels.crc32c(out[36 : marks.start], kernels.crc32c(out[:32])))
     return bytes(out)
 
 
@@ -169,14 +189,15 @@ def test_with_checksums_repaired_both_readers_agree(number: int) -> None:
 
 @every_case
 def test_moved_parts_with_checksums_repaired(number: int) -> None:
-    """Every offset of the table a few bytes up and down: a part longer, shorter, empty, or behind its neighbour."""
+    """Every offset and length of the table a little up and down: a part longer, shorter, empty, or elsewhere."""
     data = frame_of(number)
     marks = Marks.of(data)
-    for entry in range(len(marks.spans)):
-        at = marks.crcs - 8 * (len(marks.spans) - entry)
-        for step in (-64, -8, -4, -2, -1, 1, 2, 4, 8, 64, 1 << 40):
+    places = {(part.record, "<Q") for part in marks.parts} | {(part.length, "<I") for part in marks.parts}
+    for at, form in sorted(places):
+        for step in (-64, -8, -4, -2, -1, 1, 2, 4, 8, 64, 1 << 31):
             changed = bytearray(data)
-            struct.pack_into("<Q", changed, at, struct.unpack_from("<Q", data, at)[0] + step)
+            moved = struct.unpack_from(form, data, at)[0] + step
+            struct.pack_into(form, changed, at, moved % (1 << 8 * struct.calcsize(form)))
             hostile = repaired(bytes(changed), marks)
             assert read(hostile) == read_plainly(hostile)
 
@@ -188,7 +209,7 @@ def test_several_changes_at_once(data: st.DataObject) -> None:
     marks = Marks.of(right)
     changed = bytearray(right)
     for _ in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(28, len(right) - 1))
+        at = data.draw(st.integers(36, len(right) - 1))
         length = data.draw(st.integers(1, 4))
         changed[at : at + length] = data.draw(st.binary(min_size=length, max_size=length))[: len(right) - at]
     hostile = repaired(bytes(changed), marks)
@@ -199,7 +220,7 @@ def test_several_changes_at_once(data: st.DataObject) -> None:
 @settings(max_examples=200, deadline=None)
 def test_any_bytes(data: bytes, begins_well: bool) -> None:
     if begins_well:
-        data = frame_of(0)[:28] + data
+        data = frame_of(0)[:36] + data
     with pytest.raises(codec.CodecError):
         codec.loads(data)
 
@@ -208,17 +229,15 @@ def test_any_bytes(data: bytes, begins_well: bool) -> None:
 def test_errors_say_where(number: int) -> None:
     data = frame_of(number)
     marks = Marks.of(data)
-    names = codec.loads(data).parts
-    part_names = [name for name in names for _ in range(len(marks.spans) // len(names))]
-    for begin, name in [
-        (begin, name) for (begin, end), name in zip(marks.spans, part_names, strict=True) if end > begin
-    ]:
+    for part in marks.parts:
+        if part.begin == part.end:
+            continue
         damaged = bytearray(data)
-        damaged[begin] ^= 0x10
+        damaged[part.begin] ^= 0x10
         with pytest.raises(codec.ChecksumError) as caught:
             codec.decode(damaged)
-        assert (caught.value.stream, caught.value.offset) == (name, begin)
-        assert f"stream {name!r}, byte {begin}" in str(caught.value)
+        assert (caught.value.stream, caught.value.offset) == (part.stream, part.begin)
+        assert f"stream {part.stream!r}, byte {part.begin}" in str(caught.value)
         assert "fetch them again" in str(caught.value)
     for changed in islice(changes(data, number), 0, None, 5):
         hostile = repaired(changed, marks)
@@ -246,8 +265,11 @@ def test_a_huge_shape_takes_no_memory(shape: list[int], segment: list[int]) -> N
     for number, (_, _, coding) in enumerate(CASES):
         header = reader.read_frame(frame_of(number))[1]
         header |= {"dtype": "I8", "shape": shape, "row_dims": len(shape) // 2, "segment": segment, "nnz": 0}
-        parts: list[list[bytes]] = [[] if 0 in shape else [b""] for _ in header["streams"]]
-        found = read_bounded(writer.Draft(header, parts).build())
+        shared = shared_streams(header)
+        parts: list[list[bytes]] = [
+            [b""] if 0 not in shape or stream["name"] in shared else [] for stream in header["streams"]
+        ]
+        found = read_bounded(writer.Draft(header, parts, frozenset(shared)).build())
         assert found is None or 0 in shape
         assert found == b"" or coding != "none" or 0 not in shape
 
@@ -256,7 +278,7 @@ def test_claims_of_a_part_take_no_memory() -> None:
     """Counts inside parts that their bytes cannot bear: the items of a coded part, the size of a zstd frame."""
     for number, (_, _, coding) in enumerate(CASES):
         marks = Marks.of(frame_of(number))
-        begin = marks.spans[-1][0]
+        begin = marks.parts[-1].begin
         for claim in (b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f") if coding != "none" else ():
             hostile = bytearray(frame_of(number))
             if coding == "huffman":

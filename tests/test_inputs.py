@@ -60,9 +60,20 @@ def test_what_numpy_makes_an_array_of() -> None:
     assert codec.dumps(codec.encode(packed)) == codec.dumps(packed)
 
 
+class Refuses:
+    """An array of another library that does not become a NumPy array by itself, as those on a GPU and sparse ones."""
+
+    def __init__(self, error: type[Exception]) -> None:
+        self.error = error
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        raise self.error("give .get() instead\nof this")
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
+        *map(Refuses, (TypeError, ValueError, RuntimeError)),
         np.array([None, 1]),
         np.ones(3, complex),
         np.array(["a"]),
@@ -86,6 +97,15 @@ def test_what_cannot_be_coded(wrong: Any) -> None:
             ask(wrong)
         if isinstance(wrong, np.ma.MaskedArray):
             assert "a.filled(0)" in str(caught.value)
+        if isinstance(wrong, Refuses):
+            assert str(caught.value).endswith("a Refuses, which is not an array: give .get() instead")
+
+
+def test_a_damaged_packed_tensor_is_no_wrong_argument() -> None:
+    data = bytearray(codec.dumps(codec.encode(plain((40, 9)))))
+    data[codec.loads(data).spans.head.data_start] ^= 1
+    with pytest.raises(codec.ChecksumError):
+        codec.encode(codec.loads(data))
 
 
 @pytest.mark.parametrize(
@@ -95,7 +115,7 @@ def test_what_cannot_be_coded(wrong: Any) -> None:
         ({"layout": None}, f"no layout None; expected one of auto, {NAMES}"),
         ({"layout": ["csr"]}, "expected one of auto"),
         ({"layout": "auto", "of": "zeros"}, "parameter 'of' with layout=\"auto\"; name the layout"),
-        ({"layout": "csr", "order": "rows"}, "layout csr has no parameter 'order'; it has: index, of"),
+        ({"layout": "csr", "order": "rows"}, "layout csr has no parameter 'order'; it has: of, index"),
         ({"layout": "dense", "order": "rows"}, "layout dense has no parameter 'order'; it has: none"),
         ({"layout": "csr", "of": "ones"}, "nonzeros"),
         ({"layout": "csr", "index": 9}, "16"),
@@ -106,9 +126,10 @@ def test_what_cannot_be_coded(wrong: Any) -> None:
         ({"layout": "huffman", "entropy": "zstd"}, "does not apply to layout huffman"),
         ({"objective": "small"}, "objective='small'; expected one of disk, memory, speed"),
         ({"objective": None}, "expected one of disk, memory, speed"),
-        ({"entropy": "lzma"}, 'entropy=\'lzma\' is not one of "auto", "none", "huffman", "zstd"'),
-        ({"entropy": "rans"}, "this version has no rans"),
-        ({"entropy": None}, '"auto", "none", "huffman", "zstd"'),
+        ({"entropy": "lzma"}, "entropy='lzma'; expected one of 'auto', 'none', 'huffman', 'zstd'"),
+        ({"entropy": "rans"}, "entropy='rans'; expected one of 'auto', 'none', 'huffman', 'zstd'"),
+        ({"entropy": None}, "'auto', 'none', 'huffman', 'zstd'"),
+        ({"entropy": ["none"]}, "'auto', 'none', 'huffman', 'zstd'"),
         ({"zero": "exact"}, "zero='exact'; expected \"value\""),
         ({"zero": 0}, 'expected "value"'),
         ({"values": "kmeans"}, 'values=\'kmeans\'; expected "raw" or "codebook"'),
@@ -258,7 +279,7 @@ def test_loads_refuses_what_is_no_buffer() -> None:
     for other in (data, None, plain(), codec.encode(plain()).T):
         with pytest.raises(codec.ArgumentError, match="expected a PackedTensor"):
             codec.dumps(other)  # type: ignore[arg-type]
-    with pytest.raises(codec.FormatError, match="0 bytes, expected at least 28"):
+    with pytest.raises(codec.FormatError, match="0 bytes, expected at least 36"):
         codec.loads(b"")
 
 

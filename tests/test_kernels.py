@@ -9,77 +9,81 @@ import pytest
 from strategies import ELEMENTS, LAYOUT_PARAMS, complete, layout_id, seeded
 
 import codec
-from codec import _native, kernels
+from codec import kernels
 from codec.dtypes import ElementType
 from codec.errors import FormatError
-from codec.geometry import Grid
-from codec.layouts import LAYOUTS
+from codec.layouts import Layout
+from codec.matrix import Grid
 
 SHAPES = [(1, 1), (3, 5), (1, 64), (2, 63), (65, 7), (130, 70), (64, 256), (3, 300), (1, 1000)]
 
 
-def raw_streams(
-    a: np.ndarray, element: ElementType, layout: str, params: dict
-) -> tuple[list[bytes], np.ndarray, np.ndarray]:
+def raw_streams(a: np.ndarray, element: ElementType, layout: Layout) -> tuple[list[bytes], np.ndarray, np.ndarray]:
     """A one-segment matrix's streams from the kernel, its elements as bits, and which are stored."""
-    grid = Grid.default(*a.shape, element.width)
-    native = _native.Streams(
-        *a.shape, grid.segment_rows, grid.segment_cols, element.width, element.nonzero_bits("value"), element.sign_bit,
-        LAYOUTS[layout].code, LAYOUTS[layout].native(params), len(LAYOUTS[layout].streams(params, element)),
+    rows, cols = a.shape
+    kinds = layout.streams(element)
+    native = kernels.Streams(
+        rows, cols, rows, cols, element.width, element.nonzero_bits("value"), element.sign_bit, layout.number,
+        layout.native(), len(kinds),
     )  # fmt: skip
-    names = [kind.name for kind in LAYOUTS[layout].streams(params, element)]
-    for name, shared in LAYOUTS[layout].share(grid, codec.tensor_stats(a).counts, params).items():
-        native.share(names.index(name), kernels.octets(shared))
+    shared = layout.share(Grid(rows, cols, rows, cols), codec.tensor_stats(a).counts)
+    for number, kind in enumerate(kinds):
+        if kind.shared:
+            native.share(number, kernels.octets(shared[kind.name]))
     native.encode(kernels.octets(a), None, 1)
     bits = a.view(element.unsigned)
     stored = (bits & element.unsigned.type(element.nonzero_bits("value"))) != 0
-    return [native.part(0, s) for s in range(len(names))], bits, stored
+    streams = [
+        bytes(kernels.octets(shared[k.name])) if k.shared else bytes(native.part(0, s)) for s, k in enumerate(kinds)
+    ]
+    return streams, bits, stored
 
 
-def kernel_decode(
-    streams: list[bytes], shape: tuple[int, int], element: ElementType, layout: str, params: dict
-) -> np.ndarray:
+def kernel_decode(streams: list[bytes], shape: tuple[int, int], element: ElementType, layout: Layout) -> np.ndarray:
     """What the kernel makes of one segment's streams; FormatError if it refuses them."""
     rows, cols = shape
-    views = []
-    for stream in streams:
-        buffer = np.frombuffer(stream + bytes(64), np.uint8)
-        views.append((buffer, np.array([0, len(stream)], np.uint64), np.zeros(1, np.uint32), None, False))
-    view = kernels.view(
-        Grid(rows, cols, rows, cols), LAYOUTS[layout].code, element.width, LAYOUTS[layout].native(params), views, None
+    kinds = layout.streams(element)
+    parts = [
+        (
+            np.frombuffer(stream + bytes(64), np.uint8), np.zeros(1, np.uint64), np.array([len(stream)], np.uint32),
+            np.zeros(1, np.uint32), None, kind.shared,
+        )
+        for stream, kind in zip(streams, kinds, strict=True)
+    ]  # fmt: skip
+    coding = (0, kernels.NO_STREAM, 0, False)
+    view = kernels.backend.view(
+        Grid(rows, cols, rows, cols), layout.number, element.width, layout.native(), 0, parts, None, coding
     )
     out = np.full(rows * cols * element.width + 64, 0xA5, np.uint8)
     result, _ = view.decode(0, rows * cols, out[:-64], True, 1)
     assert (out[-64:] == 0xA5).all()
-    kernels.raise_for(result, [kind.name for kind in LAYOUTS[layout].streams(params, element)])
+    kernels.raise_for(result, [kind.name for kind in kinds])
     return out[:-64].view(element.unsigned).reshape(shape)
 
 
 @pytest.mark.parametrize("element", ELEMENTS, ids=lambda e: e.name)
 @pytest.mark.parametrize("case", LAYOUT_PARAMS, ids=layout_id)
 def test_streams_are_the_references(case: tuple[str, dict], element: ElementType) -> None:
-    layout = LAYOUTS[case[0]]
     for seed, shape in enumerate(SHAPES):
         a = seeded(shape, element, (0.2, 0.6, 0.95, 1.0, 0.0)[seed % 5], seed)
-        params = complete(case[0], case[1], a)
-        streams, bits, stored = raw_streams(a, element, case[0], params)
-        expected = layout.encode(bits, stored, params)
+        layout = complete(*case, a)
+        streams, bits, stored = raw_streams(a, element, layout)
+        expected = layout.encode(bits, stored)
         assert [s.tobytes() for s in expected] == streams
-        reference = layout.decode(expected, *shape, element.unsigned, params)
+        reference = layout.decode(expected, *shape, element.unsigned)
         assert np.array_equal(reference, np.where(stored, bits, 0))
-        assert np.array_equal(kernel_decode(streams, shape, element, case[0], params), reference)
+        assert np.array_equal(kernel_decode(streams, shape, element, layout), reference)
 
 
 @pytest.mark.parametrize("case", LAYOUT_PARAMS, ids=layout_id)
 def test_damaged_streams_are_refused_by_both_or_read_the_same_by_both(case: tuple[str, dict]) -> None:
-    layout = LAYOUTS[case[0]]
     element = next(e for e in ELEMENTS if e.name == "I16")
     rng = np.random.default_rng(7)
     refused = 0
     for seed, shape in enumerate([(3, 5), (2, 63), (65, 7), (4, 300), (1, 700)]):
         a = seeded(shape, element, 0.8, seed)
-        params = complete(case[0], case[1], a)
-        streams, _, _ = raw_streams(a, element, case[0], params)
+        layout = complete(*case, a)
+        streams, _, _ = raw_streams(a, element, layout)
         for _ in range(150):
             damaged = list(streams)
             which = int(rng.integers(len(streams)))
@@ -95,15 +99,13 @@ def test_damaged_streams_are_refused_by_both_or_read_the_same_by_both(case: tupl
                 bytes_ += rng.bytes(int(rng.integers(1, 9)))
             damaged[which] = bytes(bytes_)
             try:
-                expected = layout.decode(
-                    tuple(np.frombuffer(s, np.uint8) for s in damaged), *shape, element.unsigned, params
-                )
+                expected = layout.decode(tuple(np.frombuffer(s, np.uint8) for s in damaged), *shape, element.unsigned)
             except FormatError:
                 refused += 1
                 with pytest.raises(FormatError):
-                    kernel_decode(damaged, shape, element, case[0], params)
+                    kernel_decode(damaged, shape, element, layout)
             else:
-                assert np.array_equal(kernel_decode(damaged, shape, element, case[0], params), expected)
+                assert np.array_equal(kernel_decode(damaged, shape, element, layout), expected)
     assert refused > 50
 
 
@@ -140,10 +142,10 @@ def test_the_kernel_demanded_is_the_one_in_use() -> None:
 
 
 def test_a_demand_that_cannot_be_met_raises() -> None:
-    done = run("import codec", CODEC_KERNEL="avx1024")
+    done = run("import codec.kernels; codec.kernels.info()", CODEC_KERNEL="avx1024")
     assert "CODEC_KERNEL=avx1024 is not a kernel: expected one of avx512, avx2, scalar" in done.stderr
     for name in set(kernels.SETS) - set(kernels.info()["available"]):
-        done = run("import codec", CODEC_KERNEL=name)
+        done = run("import codec.kernels; codec.kernels.info()", CODEC_KERNEL=name)
         assert "CPU does not have" in done.stderr or "is not built" in done.stderr
 
 

@@ -9,11 +9,10 @@ from strategies import ELEMENTS, seeded, under_rule
 import codec
 from codec.dtypes import element_type
 from codec.errors import ArgumentError
-from codec.layouts import LAYOUTS
-from codec.layouts.n_m import MOST, pattern_bits, patterns, rank, unrank
+from codec.layouts import LAYOUTS, make_layout
+from codec.layouts.n_m import MOST, GroupsOfM, pattern_bits, patterns, rank, unrank
 from codec.prune import magnitude
 
-N_M = LAYOUTS["n_m"]
 PAIRS = [
     (1, 1),
     (1, 2),
@@ -65,9 +64,10 @@ def test_any_n_of_any_m(pair: tuple[int, int]) -> None:
                 codec.encode(a, layout="n_m", n=least.params["n"] - 1, m=m)
         if a.size < 10_000:
             flags = under_rule(a, "value", element).view(element.unsigned) != 0
-            streams = N_M.encode(a.view(element.unsigned), flags, p.params)
+            layout = make_layout("n_m", p.params)
+            streams = layout.encode(a.view(element.unsigned), flags)
             assert sum(stream.nbytes for stream in streams) == sum(p.parts.values())
-            back = N_M.decode(streams, *shape, element.unsigned, p.params)
+            back = layout.decode(streams, *shape, element.unsigned)
             assert back.tobytes() == under_rule(a, "value", element).tobytes()
 
 
@@ -140,12 +140,12 @@ def test_codebooks(n: int, m: int) -> None:
 def test_the_published_closed_form() -> None:
     # (1/2 + 1/b) b bits an element: 3/4 of dense for 4 bits, then 5/8, 9/16 and 17/32.
     for bits, share in ((4, 0.75), (8, 0.625), (16, 0.5625), (32, 0.53125)):
-        assert N_M.ideal_bits(0.5, bits, {"n": 2, "m": 4}) == share * bits
+        assert GroupsOfM(n=2, m=4).ideal_bits(0.5, bits) == share * bits
         found = codec.break_even("n_m", (64, 64), "float32", headers=False, value_bits=bits, n=2, m=4)
         assert found.sparsity == 0.0
     # Independent zeros leave some group of an endless row full: dense, and a bit more.
-    assert N_M.ideal_bits(0.9, 16, {}) == 17
-    assert N_M.ideal_bits(1.0, 16, {}) == (16 + 3) / 4
+    assert GroupsOfM().ideal_bits(0.9, 16) == 17
+    assert GroupsOfM().ideal_bits(1.0, 16) == (16 + 3) / 4
     a = magnitude(np.random.default_rng(0).standard_normal((512, 512)).astype(np.float32), 0.9)
     expected = codec.encoded_nbytes("n_m", a.shape, a.dtype, sparsity=0.9)
     assert expected == codec.encode(a, layout="n_m", entropy="none").nbytes

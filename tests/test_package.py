@@ -4,8 +4,10 @@ import ast
 import doctest
 import importlib
 import inspect
+import os
 import pkgutil
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,8 +30,8 @@ LATE = {"click", "matplotlib", "scipy", "torch"}
 
 
 def the_path() -> list[str]:
-    """Modules and packages of codec/ in the order that the README draws: the path from an array to a file and back."""
-    drawn = (ROOT / "README.md").read_text(encoding="utf-8").split("in import order")[1].split("```")[1]
+    """Modules and packages of codec/ in the order that codec/README.md draws: from an array to a file and back."""
+    drawn = (ROOT / "codec" / "README.md").read_text(encoding="utf-8").split("in import order")[1].split("```")[1]
     return [line.split()[0].rstrip("/") for line in drawn.strip().splitlines()]
 
 
@@ -57,7 +59,7 @@ def imports(path: Path) -> Iterator[str]:
                 yield str(node.module).removeprefix("codec.")
 
 
-def test_the_readme_draws_every_module() -> None:
+def test_the_map_draws_every_module() -> None:
     files = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
     packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     drawn = the_path()
@@ -94,7 +96,7 @@ def test_packages_have_no_cycles() -> None:
 
 def test_layouts_know_nothing_of_each_other() -> None:
     for path in (PACKAGE / "layouts").glob("*.py"):
-        if path.stem not in ("__init__", "base", "counts"):
+        if path.stem not in ("__init__", "base", "gaps"):
             known = {name for name in imports(path) if name.startswith("layouts")}
             assert known - {"layouts.gaps"} == {"layouts.base"}, path.name  # what several of them have in common
 
@@ -110,6 +112,7 @@ PUBLIC = {
     *("ArgumentError", "ChecksumError", "CodecError", "FormatError", "PackedTensor", "TensorStats", "VersionError"),
     *("decode", "dumps", "encode", "encoded_nbytes", "linear", "load_file", "loads", "matmul", "matvec", "prune"),
     *("BreakEven", "break_even", "safe_open", "save_file", "tensor_stats", "threadpool_limits"),
+    *("load", "save", "encode_checkpoint", "decode_checkpoint"),
 }
 OF_A_TENSOR = {
     *("shape", "dtype", "ndim", "size", "nnz", "nbytes", "dense_nbytes", "density", "sparsity", "ratio", "layout"),
@@ -194,3 +197,16 @@ def test_no_paths_of_a_machine() -> None:
         text = path.read_bytes().decode("utf-8", "replace")
         found = pattern.search(text)
         assert found is None, f"{name}: {found and text[max(0, found.start() - 30) : found.end() + 30]!r}"
+
+
+def test_source_code_that_hides_the_package_says_so(tmp_path: Path) -> None:
+    """In a fresh clone the folder codec/ comes first on the path, and has no native module."""
+    shutil.copytree(PACKAGE, tmp_path / "codec", ignore=shutil.ignore_patterns("_native*.so", "_native*.pyd", "data"))
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    command = [sys.executable, "-S", "-c", "import sys; sys.path += sys.argv[1:]; import codec", *sys.path[1:]]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ImportError: the folder codec in ")
+    assert "start Python in another folder, or run `pip install -e .`" in last
+    assert "circular" not in done.stderr

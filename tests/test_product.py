@@ -103,12 +103,36 @@ def test_zero_weights_meet_infinities_and_nan(case: tuple[str, dict[str, Any]]) 
 
 
 @every_layout
+def test_stored_zeros_contribute_nothing(case: tuple[str, dict[str, Any]]) -> None:
+    """Zeros that a mask keeps are stored in some layouts and not in others, and count as zeros in all of them."""
+    for dtype in ("f4", "f2", "bfloat16", "f8", "i1"):
+        element = element_type(dtype)
+        w = weights((70, 130), element, 0.3)
+        w[:, 6], w[:, 7], w[11] = 1, 0, 0
+        if element.is_float:
+            w[::6, 7] = -0.0
+        kept = w != 0
+        kept[::3, 7] = True
+        kept[11, ::5] = case[0] != "run_length" and case[1].get("filler") != "value"  # they take these for fillers
+        p = codec.encode(w, mask=kept, layout=case[0], **case[1])
+        for batch in ((), (3,), (20,)):
+            x, left = x_for(element, (130, *batch), 0), x_for(element, (*batch, 70), 0)
+            without_x, without_left = x.copy(), left.copy()
+            without_x[7] = without_left[..., 11] = 0
+            for value in (np.inf, -np.inf, np.nan):
+                x[7], left[..., 11] = value, value
+                check(p @ x, w, without_x)
+                check((left @ p).T, w.T, without_left.T)
+                check(codec.linear(x.T, p).T, w, without_x)
+
+
+@every_layout
 def test_results_do_not_depend_on_threads_or_tiles(case: tuple[str, dict[str, Any]]) -> None:
     element = element_type("bfloat16")
     w = weights((600, 3000), element, 0.9)
     p = codec.encode(w, layout=case[0], **case[1])
     x = x_for(element, (3000, 700), 0)  # 700 columns of 3600 sums and operands: more than one tile
-    assert x.shape[1] * (600 + 3064) * 4 > codec.product.TILE_BYTES
+    assert x.shape[1] * (600 + 3064) * 4 > codec.products.TILE_BYTES
     one = codec.matmul(p, x, threads=1)
     check(one, w, x)
     for threads in (2, 3):

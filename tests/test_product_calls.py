@@ -35,6 +35,49 @@ def test_out() -> None:
         codec.linear(x.T, p, out=np.empty((6, 4), "f4"))
 
 
+def test_out_that_overlaps_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first tile of the batch must not change what the later ones read."""
+    monkeypatch.setattr("codec.products.matrices.TILE_BYTES", 4096)
+    element = element_type("f4")
+    w = weights((40, 40), element, 0.5)
+    p, x = codec.encode(w), x_for(element, (40, 100), 0)
+    expected = p @ x
+    row, step = x_for(element, (40,), 1), x_for(element, (40,), 2)
+    line = codec.linear(x.T, p, row, scale=step)
+    for start, turn in ((0, 1), (3, 1), (0, -1), (2, -1)):
+        memory = np.zeros((40, 105), "f4")
+        source, out = memory[:, start : start + 100], memory[:, :100][:, ::turn]
+        source[...] = x
+        assert codec.matmul(p, source, out=out) is out
+        assert np.array_equal(out, expected)
+        memory = np.zeros((105, 40), "f4")
+        source, out = memory[start : start + 100], memory[:100][::turn]
+        source[...] = x.T
+        assert codec.linear(source, p, row, scale=step, out=out) is out
+        assert np.array_equal(out, line)
+    for which in ("bias", "scale"):
+        out = np.zeros((100, 40), "f4")
+        terms = {"bias": row, "scale": step}
+        out[1] = terms[which]
+        terms[which] = out[1]
+        assert np.array_equal(codec.linear(x.T, p, out=out, **terms), line)
+    vector = x[:, 0].copy()
+    assert np.array_equal(codec.matvec(p, vector, out=vector[::-1])[::-1], vector)
+    assert np.array_equal(vector[::-1], p @ x[:, 0])
+
+
+def test_integers_of_numpy_are_integers() -> None:
+    p, x = codec.encode(np.eye(3, dtype=np.int8)), np.arange(3)
+    for threads in (np.int64(1), np.uint8(2)):
+        assert codec.matvec(p, x, threads=threads).tolist() == [0, 1, 2]
+        with codec.threadpool_limits(threads):
+            assert codec.linear(x, p, scale=np.int64(2)).tolist() == [0, 2, 4]
+    assert codec.linear(x, p, scale=np.bool_(True)).tolist() == [0, 1, 2]
+    for wrong in (True, np.bool_(True), np.float64(1), np.int64(0)):
+        with pytest.raises(codec.ArgumentError, match=r"threads=.*; expected an int from 1 to 64"):
+            codec.matvec(p, x, threads=wrong)  # type: ignore[arg-type]
+
+
 def test_scale_and_bias() -> None:
     w = weights((6, 9), element_type("i1"), 0.5)
     p, x = codec.encode(w), x_for(element_type("f4"), (2, 3, 9), 0)
@@ -91,7 +134,8 @@ def test_only_matrices_multiply() -> None:
     for shape in ((4, 3, 2), (4, 3, 3, 3), (1, 1, 2, 3), (2, 1, 3)):
         p = codec.encode(np.ones(shape, "f4"))
         for product in (lambda x, p=p: p @ x, lambda x, p=p: codec.linear(x, p), lambda x, p=p: x @ p):
-            with pytest.raises(codec.ArgumentError, match=rf"{len(shape)} dimensions.*reshape"):
+            matrix = rf"w\.reshape\({shape[0]}, {p.size // shape[0]}\) is the matrix"
+            with pytest.raises(codec.ArgumentError, match=rf"{len(shape)} dimensions.*{matrix}"):
                 product(np.ones(p.size // shape[0], "f4"))
     for row_dims in (0, 2):
         p = codec.encode(np.ones((6, 9), "f4"), row_dims=row_dims)

@@ -1,6 +1,8 @@
 """Structures, criteria and thresholds: exact counts, the lowest go, ties by position, nothing is pruned to nothing."""
 
 import math
+import tracemalloc
+from collections.abc import Mapping
 
 import ml_dtypes
 import numpy as np
@@ -12,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from codec import prune
 from codec.dtypes import BY_NAME
 from codec.errors import ArgumentError
-from codec.geometry import default_row_dims, matrix_shape
+from codec.matrix import default_row_dims, matrix_shape
 
 NORMS = ("l1", "l2")
 SPARSITIES = st.floats(0, 0.999)
@@ -27,7 +29,8 @@ def tensors(draw, shapes=None, few=True):
     some = [0, 1, 2, element.sign_bit, 1 << (8 * element.width - 1), top // 4, top // 3]
     bits = st.sampled_from([b for b in some if b <= top]) if few else st.integers(0, top)
     a = draw(hnp.arrays(element.unsigned, shape, elements=bits)).view(element.dtype)
-    assume(not element.is_float or not np.isnan(a).any())
+    with np.errstate(invalid="ignore"):  # NaNs that signal
+        assume(not element.is_float or not np.isnan(a).any())
     return a
 
 
@@ -110,23 +113,79 @@ def test_together_is_one_threshold_over_all(cases, data):
     criterion = data.draw(st.sampled_from(NORMS))
     allow_empty = data.draw(st.booleans())
     sparsity = data.draw(SPARSITIES)
+    cap = data.draw(st.none() | st.floats(sparsity, 1))
     some = {f"t{i}": a for i, (a, _) in enumerate(cases)}
     options = {"structure": structure, "criterion": criterion}
     exact = len({prune.scores(a, **options).dtype for a in some.values()}) == 1
-    order = [
-        ((s.item() if exact else float(s)), layer, i)
-        for layer, a in enumerate(some.values())
-        for i, s in enumerate(prune.scores(a, **options).reshape(-1))
-    ]
-    held = {max(of) for layer in range(len(some)) if (of := [o for o in order if o[1] == layer])}
-    free = sorted(o for o in order if allow_empty or o not in held)
-    gone = {o[1:] for o in free[: min(round(sparsity * len(order)), len(free))]}
-    masks = prune.masks(some, sparsity, allow_empty=allow_empty, **options)
+    # The definition: each tensor is free to lose its lowest scores, and the lowest of all that are free go.
+    share = (1 if allow_empty else max(0.95, (1 + sparsity) / 2)) if cap is None else cap
+    free, total = [], 0
+    for layer, a in enumerate(some.values()):
+        scored = prune.scores(a, **options).reshape(-1)
+        ranked = sorted((s.item(), i) for i, s in enumerate(scored))
+        most = max(int(share * len(ranked)), round(sparsity * len(ranked)))
+        most = most if allow_empty else min(most, max(0, len(ranked) - 1))
+        free += [(s if exact else float(s), layer, i) for s, i in ranked[:most]]
+        total += len(ranked)
+    counts = [0] * len(some)
+    for _, layer, _ in sorted(free)[: min(round(sparsity * total), len(free))]:
+        counts[layer] += 1
+    masks = prune.masks(some, sparsity, allow_empty=allow_empty, cap=cap, **options)
     assert list(masks) == list(some)
-    for layer, (name, a) in enumerate(some.items()):
+    assert prune.removals(some, sparsity, allow_empty=allow_empty, cap=cap, **options) == dict(
+        zip(some, counts, strict=True)
+    )
+    for (name, a), count in zip(some.items(), counts, strict=True):
+        scored = prune.scores(a, **options).reshape(-1)
+        gone = {i for _, i in sorted((s.item(), i) for i, s in enumerate(scored))[:count]}
         for i, at in enumerate(blocks(a, structure)):
-            assert set(masks[name].reshape(-1)[at].tolist()) == {(layer, i) not in gone}, (name, i)
+            assert set(masks[name].reshape(-1)[at].tolist()) == {i not in gone}, (name, i)
         assert not a.size or allow_empty or masks[name].any()
+        assert np.array_equal(prune.mask_of(a, count, name=name, **options), masks[name])
+
+
+@pytest.mark.parametrize("dtypes", [("f4", "f4"), ("f4", "f2"), ("f8", "f4"), ("u1", "u1"), ("i8", "i8"), ("f4", "i8")])
+def test_one_threshold_over_many_scores(dtypes):
+    """More than a pass takes at a time, with most of them in one digit of the keys, and with ties."""
+    rng = np.random.default_rng(0)
+    wide = rng.integers(0, 2000, 1_300_000) if dtypes[0] == "i8" else rng.standard_normal(1_300_000) * 3
+    some = {"a": wide.astype(dtypes[0]), "b": (1 + rng.random(5000) / 500 if dtypes[1] == "f4" else wide[:5000])}
+    some["b"] = some["b"].astype(dtypes[1])
+    for sparsity in (0, 1e-6, 0.8):
+        order = np.concatenate([np.abs(a.astype(np.float64)) for a in some.values()]).argsort(kind="stable")
+        expected = np.ones(len(order), bool)
+        expected[order[: round(sparsity * len(order))]] = False
+        masks = prune.masks(some, sparsity, allow_empty=True)
+        assert np.array_equal(np.concatenate(list(masks.values())), expected)
+        masks = prune.masks(some, sparsity, criterion="random")
+        assert sum(np.count_nonzero(~m) for m in masks.values()) == round(sparsity * len(order))
+
+
+def test_no_tensor_loses_nearly_all():
+    """Under one threshold a tensor of small weights would lose all but one of its filters."""
+    rng = np.random.default_rng(0)
+    some = {name: rng.standard_normal((1000, 8)) * size for name, size in (("small", 0.01), ("a", 1), ("b", 1))}
+    for structure in ("row", "element"):
+
+        def lost(sparsity, structure=structure, **options):
+            masks = prune.masks(some, sparsity, structure=structure, **options)
+            assert sum(np.count_nonzero(~m) for m in masks.values()) == round(sparsity * 24000)
+            return 1 - masks["small"].mean()
+
+        assert lost(0.5, cap=1) > 0.99
+        assert lost(0.5) == lost(0.5, cap=0.95) == pytest.approx(0.95)
+        assert lost(0.95) == pytest.approx(0.975)
+        assert lost(0.5, allow_empty=True) == 1
+        assert lost(0.5, cap=0.5) == 0.5
+    for cap, says in (
+        (0.4, "cap=0.4 keeps every tensor below sparsity=0.5"),
+        ("x", "cap is x; expected"),
+        (2, "cap is"),
+    ):
+        with pytest.raises(ArgumentError, match=says):
+            prune.masks(some, 0.5, cap=cap)
+    with pytest.raises(ArgumentError, match=r'structure="2:4" fixes the sparsity; leave cap=0\.9 out'):
+        prune.masks(some, structure="2:4", cap=0.9)
 
 
 @given(tensors(few=False), st.integers(1, 5), st.integers(0, 5), st.sampled_from(NORMS))
@@ -205,6 +264,9 @@ def test_signalling_nans_pass_in_silence():
     a = np.array([0x7F800001, 0x3F800000, 0, 0], np.uint32).view(np.float32)
     masks = prune.masks({"a": a, "b": np.ones(2, np.float16)}, 0.5)
     assert masks["a"].tolist() == [True, False, False, False]
+    half = a.view(np.uint16)[1::2].view(ml_dtypes.bfloat16)
+    half.view(np.uint16)[0] = 0x7F81
+    assert prune.mask(half, 0.5).tolist() == prune.magnitude_mask(half, 0.5).tolist() == [True, True, False, False]
     assert prune.mask(a, 0.5, structure="1x2").tolist() == [True, True, False, False]
 
 
@@ -246,7 +308,28 @@ def test_one_tensor_is_asked_for_at_a_time():
 
     made = Made(a=None, bb=None)
     assert [m.sum() for m in prune.masks(made, 0.5).values()] == [1, 3]
-    assert made.asked == 2
+    assert made.asked == 8  # one pass for each 16 bits of a key, one for ties, one for the masks
+
+
+def test_a_threshold_takes_the_memory_of_one_tensor():
+    class Made(Mapping):
+        def __getitem__(self, name):
+            return np.random.default_rng(int(name)).standard_normal((1000, 1000), np.float32)
+
+        def __iter__(self):
+            return map(str, range(12))
+
+        def __len__(self):
+            return 12
+
+    tracemalloc.start()
+    try:
+        counts = prune.removals(Made(), 0.8)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sum(counts.values()) == 0.8 * 12e6
+    assert peak < 0.7 * 12 * 4e6  # all scores alone would be 1.0
 
 
 def test_figures_larger_than_the_matrix_take_no_memory():
@@ -309,6 +392,16 @@ def test_errors_name_the_tensor():
         prune.masks({"c": np.ones(2, complex)}, 0.5)
     with pytest.raises(ArgumentError, match="structure='cube'"):
         prune.masks({}, 0.5, structure="cube")
+    some = {"fine": np.ones(2), "fc": np.array([np.nan, 1]), "b": np.full(3, np.nan)}
+    with pytest.raises(
+        ArgumentError,
+        match=r"cannot remove 4 of 7 structures: 4 hold NaN \(1 in 'fc', 3 in 'b'\), which is never removed",
+    ):
+        prune.masks(some, 0.6, allow_empty=True)
+    with pytest.raises(ArgumentError, match=r"hold NaN \(3 in 'b'\)"):
+        prune.masks({"b": some["b"]}, 0.6)
+    with pytest.raises(ArgumentError, match="tensor 'fc': row 0, column 0: more than 1 of 2 weights are NaN"):
+        prune.masks({"fc": np.full(2, np.nan)}, structure="1:2")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from strategies import ELEMENTS, LAYOUT_PARAMS, entropies, layout_id, seeded, tensors, under_rule
 
 import codec
+from codec import kernels
 from codec.dtypes import ElementType, element_type
+from codec.frame import on_demand, read_head
 
 SHAPES = [
     (),
@@ -55,7 +57,9 @@ def test_every_bit_comes_back(case: tuple[str, dict], element: ElementType) -> N
                     )
 
 
-@pytest.mark.parametrize("shape", [(3, 20_000), (2, 300_000), (600_000,), (40_000, 30)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(3, 20_000), (2, 300_000), (600_000,), (40_000, 30), (700, 700), (9, 60_000)], ids=str
+)
 @pytest.mark.parametrize("case", LAYOUT_PARAMS, ids=layout_id)
 def test_segments_and_panels_of_every_cut(case: tuple[str, dict], shape: tuple[int, ...]) -> None:
     layout, params = case
@@ -123,7 +127,8 @@ def test_mask_keeps_exactly_what_it_says() -> None:
     mask[1, 1] = mask[2, 2] = True
     for layout, params in LAYOUT_PARAMS:
         p = codec.encode(a, mask=mask, layout=layout, **params)
-        assert p.nnz == 4
+        # What cannot tell a kept zero counts the elements whose bits are not all 0.
+        assert p.nnz == (3 if layout in ("dense", "block_offset") else 4)
         assert p.negative_zeros == 0
         assert p.to_dense().tobytes() == a.tobytes()
         assert codec.tensor_stats(a, mask=mask).nnz == 4
@@ -146,20 +151,6 @@ def test_row_dims(row_dims: int) -> None:
         p = codec.encode(a, layout=layout, row_dims=row_dims, **params)
         assert codec.loads(codec.dumps(p)).row_dims == row_dims
         assert p.to_dense().tobytes() == under_rule(a, "value", element_type("float16")).tobytes()
-
-
-@pytest.mark.parametrize("source", LAYOUT_PARAMS, ids=layout_id)
-def test_to_layout_equals_encoding_anew(source: tuple[str, dict]) -> None:
-    element = element_type("bfloat16")
-    for shape in ((300, 500), (2, 300_000), (0, 4), (3,)):
-        a = seeded(shape, element, 0.7)
-        for start in entropies(source[0]):
-            p = codec.encode(a, layout=source[0], entropy=start, **source[1])
-            for layout, params in LAYOUT_PARAMS:
-                expected = codec.encode(a, layout=layout, **params)
-                assert codec.dumps(p.to_layout(layout, **params)) == codec.dumps(expected)
-        for objective in ("disk", "memory", "speed"):
-            assert codec.dumps(p.to_layout(objective=objective)) == codec.dumps(codec.encode(a, objective=objective))
 
 
 @given(st.data())
@@ -198,19 +189,8 @@ def test_rows_decode_only_their_segments() -> None:
             reads.append(length)
             return data[offset : offset + length]
 
-        rows = codec.tensor.read_rows(read, len(data), 700, 703)
+        rows = np.empty((3, 1500), np.float32)
+        on_demand(read_head(read, len(data)), read).decode(700 * 1500, 3 * 1500, kernels.octets(rows), 1)
         assert rows.tobytes() == a[700:703].tobytes()
-        assert sum(reads) < len(data) * 0.6
+        assert sum(reads) < len(data) * 0.2
         assert codec.decode(data, rows=slice(10, 20)).tobytes() == a[10:20].tobytes()
-
-
-@pytest.mark.parametrize("case", LAYOUT_PARAMS, ids=layout_id)
-def test_kept_negative_zeros_stay_in_every_layout(case: tuple[str, dict]) -> None:
-    """A zero that mask= keeps is stored as it is, and no conversion loses its sign."""
-    a = np.zeros((4, 8), np.float32)
-    a[0, 1], a[2, 3] = 1, -0.0
-    mask = np.zeros(a.shape, bool)
-    mask[0, 1] = mask[2, 3] = True
-    p = codec.encode(a, layout=case[0], mask=mask, **case[1])
-    for layout, params in LAYOUT_PARAMS:
-        assert p.to_layout(layout, **params).to_dense().tobytes() == a.tobytes()

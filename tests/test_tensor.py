@@ -53,7 +53,7 @@ def test_what_it_says_of_itself() -> None:
     assert (p.shape, p.ndim, p.size, p.nnz, p.negative_zeros) == ((8, 8), 2, 64, 4, 8)
     assert (p.density, p.sparsity, p.ratio) == (0.0625, 0.9375, 256 / p.nbytes)
     assert (p.layout, dict(p.params), p.zero, p.row_dims) == ("csr", {"index": 8, "of": "nonzeros"}, "value", 1)
-    assert dict(p.parts) == {"rows": 36, "columns": 4, "values": 16}
+    assert dict(p.parts) == {"pointers": 36, "columns": 4, "values": 16}
     assert dict(p.entropy) == dict.fromkeys(p.parts, "none")
     said = f"<PackedTensor 8x8 float32, layout csr, index=8, of='nonzeros', 4 stored (93.8% zeros), {p.nbytes} bytes"
     assert repr(p).startswith(said)

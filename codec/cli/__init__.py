@@ -1,16 +1,17 @@
 """The command line, `codec VERB ...`; `main` is its entry point.
 
-files.py has the verbs between a model and its file, convert.py and prune.py those that write another model, show.py
-those that only print, weigh.py those that count and compare.
+files.py has the verbs between a model and its file, verify.py the one that checks it, convert.py and prune.py those
+that write another model, show.py those that only print, weigh.py those that count and compare (plot.py draws that).
 """
 
 import click
 
 from codec.cli.convert import convert
-from codec.cli.files import decode, encode, verify
+from codec.cli.files import decode, encode
 from codec.cli.output import Verbs
 from codec.cli.prune import prune
 from codec.cli.show import config, demo, inspect
+from codec.cli.verify import verify
 from codec.cli.weigh import breakeven, stats
 
 __all__ = ["main"]
@@ -21,7 +22,8 @@ __all__ = ["main"]
 def main() -> None:
     """Store pruned model weights in few bytes, and multiply straight from them.
 
-    Files are safetensors files that other tools open too. Exit status: 0 fine, 1 a fault in the data, 2 in the command.
+    Model files are safetensors files, which other tools open too. The exit status is 0 if all is well, 1 for a fault in
+    the data, 2 for a fault in the command, and 130 after Ctrl-C.
     """
 
 

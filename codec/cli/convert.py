@@ -1,38 +1,39 @@
 """The verb that turns packed tensors into other layouts, or makes a file's index again: convert."""
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 
-from codec.choose import OBJECTIVES
-from codec.cli.output import (
-    emit,
-    force_option,
-    json_option,
-    quiet_option,
-    refuse_overwrite,
-    source_file,
-    target_file,
-    threads_option,
-)
+from codec.cli.output import emit, force_option, json_option, quiet_option, refuse_overwrite, threads_option
 from codec.cli.table import counted, ratio, size, table
-from codec.cli.write import chosen, layout_params, param_option, shards_of, write_all
-from codec.entropy import Entropy
+from codec.cli.write import (
+    check_folder,
+    chosen,
+    layout_params,
+    param_option,
+    places,
+    refuse_unmatched,
+    target_of,
+    write_all,
+)
+from codec.encoding.request import OBJECTIVES
+from codec.entropy import CHOICES
 from codec.errors import ArgumentError
 from codec.layouts import LAYOUTS
-from codec.modelfile import reindex, safe_open, save_file
-from codec.modelreader import ModelFile, TensorInfo, naming
+from codec.model import ModelFile, TensorInfo, naming, reindex, safe_open, save_file
+from codec.model.output import Output
+from codec.model.reindexing import reindex_output
 
 
 @click.command()
-@click.argument("src", type=source_file)
-@click.argument("dst", type=target_file)
+@places
 @click.option("--objective", type=click.Choice(OBJECTIVES), help="What to choose layouts for.  [default: disk]")
 @click.option("--layout", type=click.Choice(list(LAYOUTS)), help="One layout for all packed tensors.")
 @param_option
-@click.option("--entropy", type=click.Choice(get_args(Entropy)), help="How streams are coded.  [default: auto]")
+@click.option("--entropy", type=click.Choice(CHOICES), help="How streams are coded.  [default: auto]")
 @click.option("--include", multiple=True, metavar="PATTERN", help="Convert only tensors of such names.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave tensors of such names as they are.")
 @click.option("--reindex", "again", is_flag=True, help="Make the index again, where another tool dropped it.")
@@ -42,7 +43,7 @@ from codec.modelreader import ModelFile, TensorInfo, naming
 @json_option
 def convert(
     src: Path,
-    dst: Path,
+    dst: str | None,
     objective: str | None,
     layout: str | None,
     given: tuple[str, ...],
@@ -58,13 +59,14 @@ def convert(
     """Write the packed tensors of SRC in other layouts: --objective or --layout; or --reindex it.
 
     Each goes from layout to layout segment by segment, with the zero rule and the values that it has; the others and
-    the metadata are taken as they are. SRC is one file or the .safetensors.index.json of a sharded model, which becomes
-    one file, or is kept in shards where DST ends so too. Patterns are as for encode.
+    the metadata are taken as they are. SRC, DST and patterns are as for encode, but DST has to be given.
 
     With --reindex frames, which are complete without the index, are decoded to prove them. What makes plain safetensors
     is codec decode, and what packs a plain file codec encode.
     """
-    params = layout_params(layout or "auto", given)
+    if dst is None:
+        raise click.UsageError("Missing argument 'DST'.")
+    params = layout_params(layout or "auto", given, entropy)
     wanted = {k: v for k, v in {"objective": objective, "layout": layout, "entropy": entropy}.items() if v is not None}
     if again and (wanted or include or exclude):
         raise click.UsageError("--reindex stands alone: it leaves the layouts as they are")
@@ -75,42 +77,39 @@ def convert(
         raise click.UsageError(
             "say what to convert to: --objective, --layout, --entropy or --reindex (decode for dense)"
         )
-    shards = shards_of(src, dst)
-    refuse_overwrite([dst, *shards], force)
-
-    def write(path: Path, tensors: Mapping[str, Any], metadata: dict[str, str]) -> None:
-        save_file(tensors, path, metadata, plan={"*": "dense"})  # of what is not packed
-
     with safe_open(src) as model:
+        refuse_unmatched(model.keys(), include)
         before = {name: model.info(name) for name in model}
         frames = {name for name, info in before.items() if info.stored_as == "frame"}
         if not frames:
             raise ArgumentError(f"{str(src)!r} holds no packed tensors: codec encode packs them")
         converted = {name for name in frames if chosen(name, include, exclude)}
         if not converted:
-            raise ArgumentError(f"no packed tensor of {str(src)!r} has such a name: codec inspect lists them")
+            raise click.UsageError("no packed tensor has such a name: codec inspect lists them")
+        output = target_of(model, src, dst, force)
 
         def read(name: str) -> Any:
-            if name in converted:
-                return _converted(model, name, {**wanted, **params})
-            return model.get_packed(name) if name in frames else model.get_tensor(name)
+            return _converted(model, name, {**wanted, **params}) if name in converted else model.get_stored(name)
 
-        write_all(model, dst, shards, read, write, "Converting", threads, quiet)
+        def write(path: Path, tensors: Mapping[str, Any], metadata: dict[str, str]) -> None:
+            save_file(tensors, path, metadata, plan={"*": "dense"})  # of what is not packed
+
+        report = write_all(model, output, read, write, "Converting", threads, quiet)
     facts = {
         "source": str(src),
-        "output": str(dst),
+        "output": report.index or report.files[0],
         "converted": len(converted),
-        **_written(dst, before, shards or [dst]),
+        **_written(output, before),
     }
     emit(facts, lambda: _text(facts), as_json)
 
 
-def _written(dst: Path, before: Mapping[str, TensorInfo], files: Iterable[Path]) -> dict[str, Any]:
+def _written(output: Output, before: Mapping[str, TensorInfo]) -> dict[str, Any]:
     """What became of the packed tensors, by layouts, and of all."""
     frames = {name for name, info in before.items() if info.stored_as == "frame"}
-    with safe_open(dst) as model:
+    with safe_open(output.paths[-1]) as model:
         pairs = {name: (before[name], model.info(name)) for name in model if name in frames}
-        others = sum(model.info(name).nbytes for name in model if name not in frames)
+        others = [(before[name].nbytes, model.info(name).nbytes) for name in model if name not in frames]
     routes: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for old, new in pairs.values():
         routes.setdefault((old.layout, new.layout), []).append((old.nbytes, new.nbytes))
@@ -127,9 +126,9 @@ def _written(dst: Path, before: Mapping[str, TensorInfo], files: Iterable[Path])
     return {
         "tensors": len(before),
         "packed": len(frames),
-        "bytes_before": others + sum(row["bytes_before"] for row in rows),
-        "bytes_after": others + sum(row["bytes_after"] for row in rows),
-        "file_bytes": sum(path.stat().st_size for path in files),
+        "bytes_before": sum(was for was, _ in others) + sum(row["bytes_before"] for row in rows),
+        "bytes_after": sum(now for _, now in others) + sum(row["bytes_after"] for row in rows),
+        "file_bytes": sum(os.path.getsize(path) for path in output.files),
         "layouts": rows,
     }
 
@@ -154,12 +153,16 @@ def _text(facts: dict[str, Any]) -> str:
     return f"{shown}\n{facts['output']}: {frames}, {on_disk} on disk"
 
 
-def _reindex(src: Path, dst: Path, force: bool, as_json: bool) -> None:
-    if src.name.endswith(".index.json"):
-        raise click.UsageError(f"{str(src)!r} is the index of a sharded model: reindex its shards one by one")
-    refuse_overwrite([dst], force)
-    reindex(src, dst)
-    with safe_open(dst) as model:
+def _reindex(src: Path, dst: str, force: bool, as_json: bool) -> None:
+    """Without opening the source as a model: that may be what is not possible."""
+    try:
+        output = reindex_output(str(src), dst)
+    except ArgumentError as error:
+        raise click.UsageError(str(error)) from None
+    check_folder(output)
+    refuse_overwrite([Path(path) for path in output.paths], force)
+    target = reindex(src, dst)[-1]
+    with safe_open(target) as model:
         count, frames = len(model), sum(model.info(name).stored_as == "frame" for name in model)
-    facts = {"source": str(src), "output": str(dst), "tensors": count, "packed": frames}
-    emit(facts, lambda: f"{dst}: {counted(count, 'tensor')}, {frames:,} packed, with a new index", as_json)
+    facts = {"source": str(src), "output": target, "tensors": count, "packed": frames}
+    emit(facts, lambda: f"{target}: {counted(count, 'tensor')}, {frames:,} packed, with a new index", as_json)

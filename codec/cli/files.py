@@ -1,67 +1,52 @@
-"""The verbs between a model and its file: encode, decode, verify."""
+"""The verbs between a model and its file: encode, decode."""
 
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
-import numpy as np
-import numpy.typing as npt
 
-from codec.choose import OBJECTIVES
-from codec.cli.output import (
-    DataFault,
-    Progress,
-    emit,
-    force_option,
-    json_option,
-    quiet_option,
-    refuse_overwrite,
-    source,
-    source_file,
-    target_file,
-    threads_option,
-)
+from codec.cli.output import emit, force_option, json_option, quiet_option, threads_option
 from codec.cli.table import counted, ratio, size, table
 from codec.cli.write import (
-    INDEX_SUFFIX,
-    SUFFIX,
     choice,
+    chosen,
+    default_target,
     layout_params,
     param_option,
-    shards_of,
-    write_all,
-    write_dense,
+    places,
+    refuse_unmatched,
+    run_work,
+    say,
+    target_of,
     written,
 )
-from codec.compare import first_difference, lost_signs
-from codec.dtypes import element_type
-from codec.entropy import Entropy
-from codec.errors import FormatError
-from codec.kernels import threadpool_limits
+from codec.dtypes import BY_NAME
+from codec.encoding.request import OBJECTIVES
+from codec.entropy import CHOICES
+from codec.interop.folding import masked_pairs, unfolded_words
 from codec.layouts import LAYOUTS
-from codec.modelfile import safe_open, save_file
-from codec.modelreader import ModelFile
+from codec.model import ModelFile, safe_open
+from codec.model.checkpoint import Decode, Encode
 
 
 @click.command()
-@click.argument("src", type=source_file)
-@click.option("-o", "--output", "dst", type=target_file, help="Default: SRC with .codec.safetensors at its end.")
+@places
 @choice("--objective", OBJECTIVES, "What to choose layouts for.")
-@choice("--layout", ["auto", *LAYOUTS], "One layout for all tensors.")
+@choice("--layout", ["auto", *LAYOUTS], "One layout for all tensors of two dimensions or more, and those included.")
 @param_option
-@choice("--entropy", get_args(Entropy), "How streams are coded.")
+@choice("--entropy", CHOICES, "How streams are coded.")
 @choice("--zero", ["value", "bits"], "Whether -0.0 is a zero too (and becomes +0.0), or +0.0 only.")
 @click.option("--include", multiple=True, metavar="PATTERN", help="Pack only tensors of such names; may be repeated.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Keep tensors of such names as they are.")
+@click.option("--fold", is_flag=True, help="Multiply weights that torch.nn.utils.prune has split in _orig and _mask.")
 @threads_option
 @force_option
 @quiet_option
 @json_option
 def encode(
     src: Path,
-    dst: Path | None,
+    dst: str | None,
     objective: str,
     layout: str,
     given: tuple[str, ...],
@@ -69,6 +54,7 @@ def encode(
     zero: str,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
+    fold: bool,
     threads: int | None,
     force: bool,
     quiet: bool,
@@ -76,33 +62,67 @@ def encode(
 ) -> None:
     """Pack the tensors of SRC.
 
-    SRC is a .safetensors file or the .safetensors.index.json of a sharded model. Each tensor is packed where that
-    makes it smaller; with --layout all are. Patterns are those of a shell; --exclude goes before --include, and a
-    tensor's full name before patterns.
+    SRC is a .safetensors file, the .safetensors.index.json of a sharded model, or a folder that holds one of these. DST
+    is a file for a file and a folder for a folder, into which its other files come along; by default SRC with ".codec"
+    in its name. Shards that an interrupted run of the same command has finished are not packed again.
+
+    A tensor of two dimensions or more is packed where that saves 256 bytes and 1/64 of it, a vector where it saves 64
+    KiB; with --layout all tensors of two dimensions or more are. Patterns are those of a shell; --exclude goes before
+    --include, and a tensor's full name before patterns.
     """
-    params = layout_params(layout, given)
-    target = dst or _default_target(src)
-    shards = shards_of(src, target)
-    refuse_overwrite([target, *shards], force)
+    params = layout_params(layout, given, entropy)
     wanted = {k: v for k, v in {"layout": layout, "entropy": entropy, **params}.items() if v != "auto"}
-    plan: dict[str, Any] = dict.fromkeys(exclude, "dense")
-    for pattern in include:
-        plan.setdefault(pattern, wanted)
-    plan.setdefault("*", "dense" if include else wanted)
-
-    def write(path: Path, tensors: Mapping[str, Any], metadata: dict[str, str]) -> None:
-        save_file(tensors, path, metadata, objective=objective, plan=plan, zero=zero)
-
     with safe_open(src) as model:
-        write_all(model, target, shards, model.get_tensor, write, "Encoding", threads, quiet)
-        before = sum(model.info(name).nbytes for name in model)
+        pairs = masked_pairs(model.keys())
+        names = [*model.keys(), *([pair.name for pair in pairs] if fold else [])]
+        refuse_unmatched(names, include)
+        plan, notes = _plan(model, names, wanted, include, exclude)
+        if pairs and not fold:
+            notes.append(str(unfolded_words(pairs)))
+        work = Encode(objective, plan, zero, fold)
+        output = target_of(model, src, dst or default_target(src, "codec"), force, work)
+        for note in notes:
+            say(note[:1].upper() + note[1:], quiet)
+        report = run_work(model, output, work, "Encoding", threads, quiet)
+        before = {name: model.info(name).nbytes for name in model}
+    if fold:
+        before |= {pair.name: before.pop(pair.orig) + before.pop(pair.mask) for pair in pairs}
     facts = {
         "source": str(src),
-        "output": str(target),
+        "output": report.index or report.files[0],
         "zero": zero,
-        **written(target, list(shards) or [target], before),
+        **written(output, before),
+        "folded": len(pairs) if fold else 0,
+        "resumed": list(report.resumed),
+        "left_behind": list(report.left_behind),
+        "notes": notes,
     }
     emit(facts, lambda: _encode_text(facts), as_json)
+
+
+def _plan(
+    model: ModelFile, names: Sequence[str], wanted: dict[str, Any], include: Sequence[str], exclude: Sequence[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """What save_file's plan has to be, by full name where it is not the same for all; and what to say of it."""
+    plan: dict[str, Any] = {}
+    vectors = carried = 0
+    for name in names:
+        taken = chosen(name, include, exclude)
+        known = name in model
+        if known and model.info(name).dtype not in BY_NAME:
+            carried += taken
+            taken = False
+        elif taken and not include and wanted.get("layout") and known and len(model.info(name).shape) < 2:
+            vectors += 1
+            taken = False
+        if not taken:
+            plan[name] = "dense"
+    notes = []
+    if vectors:
+        notes.append(f"{counted(vectors, 'tensor')} of fewer than two dimensions kept; --include packs them too")
+    if carried:
+        notes.append(f"{counted(carried, 'tensor')} of dtypes that cannot be packed copied as they are")
+    return {**plan, "*": wanted}, notes
 
 
 def _encode_text(facts: dict[str, Any]) -> str:
@@ -117,123 +137,23 @@ def _encode_text(facts: dict[str, Any]) -> str:
 
 
 @click.command()
-@click.argument("src", type=source)
-@click.option("-o", "--output", "dst", type=target_file, required=True)
+@places
 @threads_option
 @force_option
 @quiet_option
 @json_option
-def decode(src: Path, dst: Path, threads: int | None, force: bool, quiet: bool, as_json: bool) -> None:
+def decode(src: Path, dst: str | None, threads: int | None, force: bool, quiet: bool, as_json: bool) -> None:
     """Turn SRC back into plain safetensors.
 
-    Tensors are dense in it, and the metadata is kept. A sharded model becomes one file, or is kept in shards where the
-    output ends in .safetensors.index.json.
+    Tensors are dense in it, each under all its names, and the metadata is kept. SRC and DST are as for encode; by
+    default DST is SRC with ".dense" in its name.
     """
-    shards = shards_of(src, dst)
-    refuse_overwrite([dst, *shards], force)
     with safe_open(src) as model:
-        write_all(model, dst, shards, model.get_tensor, write_dense, "Decoding", threads, quiet)
+        output = target_of(model, src, dst or default_target(src, "dense"), force, Decode())
+        report = run_work(model, output, Decode(), "Decoding", threads, quiet)
         before = sum(model.info(name).nbytes for name in model)
         after = sum(model.info(name).dense_nbytes for name in model)
         count = len(model)
-    facts = {"source": str(src), "output": str(dst), "tensors": count, "bytes_before": before, "bytes_after": after}
-    emit(facts, lambda: f"{dst}: {counted(count, 'dense tensor')}, {size(before)} became {size(after)}", as_json)
-
-
-def _default_target(src: Path) -> Path:
-    suffix = next((s for s in (INDEX_SUFFIX, SUFFIX) if src.name.endswith(s)), "")
-    return src.with_name(f"{src.name.removesuffix(suffix)}.codec{suffix or SUFFIX}")
-
-
-@click.command()
-@click.argument("src", type=source)
-@click.option("--against", type=source, help="The original, to compare with bit for bit under the recorded zero rule.")
-@threads_option
-@quiet_option
-@json_option
-def verify(src: Path, against: Path | None, threads: int | None, quiet: bool, as_json: bool) -> None:
-    """Check all checksums of SRC and decode it.
-
-    The exit status is 1 if anything is damaged, or differs from the original.
-    """
-    with safe_open(src) as model, threadpool_limits(threads) if threads else nullcontext():
-        checks = model.verify(raise_on_error=False).tensors
-        faults = {check.name: str(check.error) for check in checks if check.error}
-        facts: dict[str, Any] = {
-            "source": str(src),
-            "tensors": len(checks),
-            "checked": sum(check.checked for check in checks),
-            "against": str(against) if against else None,
-        }
-        if against:
-            with safe_open(against) as original:
-                facts["negative_zeros"] = _compare(model, original, faults, quiet)
-    facts |= {"faults": [{"tensor": name, "fault": fault} for name, fault in faults.items()], "ok": not faults}
-    emit(facts, lambda: _verify_text(facts), as_json)
-    if faults:
-        raise DataFault
-
-
-def _compare(model: ModelFile, original: ModelFile, faults: dict[str, str], quiet: bool) -> int:
-    """Add what differs to `faults`; returns how many -0.0 of the original became +0.0."""
-    for name in model.keys() + original.keys():
-        if name not in original:
-            faults.setdefault(name, f"tensor {name!r}: is not in the original")
-        elif name not in model:
-            faults.setdefault(name, f"tensor {name!r}: is in the original only")
-    signs = 0
-    both = [name for name in model if name in original]
-    with Progress(sum(original.info(name).dense_nbytes for name in both), "Comparing", quiet) as progress:
-        for name in both:
-            if name not in faults:
-                try:
-                    fault, lost = _difference(model, original, name)
-                except FormatError as error:  # of the original
-                    fault, lost = str(error), 0
-                signs += lost
-                if fault:
-                    faults[name] = fault
-            progress.advance(original.info(name).dense_nbytes)
-    return signs
-
-
-def _difference(model: ModelFile, original: ModelFile, name: str) -> tuple[str | None, int]:
-    info, expected_info = model.info(name), original.info(name)
-    found_as, expected_as = (info.dtype, info.shape), (expected_info.dtype, expected_info.shape)
-    if found_as != expected_as:
-        return f"tensor {name!r}: is {_described(*found_as)}, the original {_described(*expected_as)}", 0
-    zero = "bits"  # of tensors stored as themselves
-    if info.stored_as == "frame":
-        packed = model.get_packed(name)
-        zero, found = packed.zero, packed.to_dense()
-    else:
-        found = model.get_tensor(name)
-    expected = original.get_tensor(name)
-    at = first_difference(found, expected, zero)
-    if at is None:
-        return None, lost_signs(found, expected)
-    place = [int(i) for i in np.unravel_index(at, info.shape)] if info.shape else []
-    values = " where the original has ".join(_shown(a.reshape(-1)[at : at + 1]) for a in (found, expected))
-    return f"tensor {name!r}: first differs at {place}: {values} (zero={zero!r})", 0
-
-
-def _shown(one: npt.NDArray[Any]) -> str:
-    """A value with its bits, as two NaNs look the same."""
-    return f"{one[0]} (0x{int(one.view(element_type(one.dtype).unsigned)[0]):x})"
-
-
-def _described(dtype: str, shape: tuple[int, ...]) -> str:
-    return f"{dtype} {list(shape)}"
-
-
-def _verify_text(facts: dict[str, Any]) -> str:
-    lines = [fault["fault"] for fault in facts["faults"]]
-    state = "good" if facts["ok"] else f"{counted(len(facts['faults']), 'tensor')} at fault"
-    lines.append(f"{facts['source']}: {counted(facts['tensors'], 'tensor')}, {state}")
-    if not facts["checked"] and facts["tensors"]:
-        lines.append("This is a plain safetensors file without checksums: damage to its data cannot be found.")
-    if facts["against"]:
-        same = "Bit for bit the same" if facts["ok"] else "Compared"
-        signs = counted(facts["negative_zeros"], "negative zero")
-        lines.append(f"{same} under the recorded zero rule; {signs} became +0.0")
-    return "\n".join(lines)
+    target = report.index or report.files[0]
+    facts = {"source": str(src), "output": target, "tensors": count, "bytes_before": before, "bytes_after": after}
+    emit(facts, lambda: f"{target}: {counted(count, 'dense tensor')}, {size(before)} became {size(after)}", as_json)

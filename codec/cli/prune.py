@@ -1,36 +1,23 @@
 """The verb that prunes a model's weights: prune."""
 
-from collections.abc import Mapping
+import os
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
-from codec.choose import OBJECTIVES
-from codec.cli.output import (
-    Progress,
-    emit,
-    force_option,
-    json_option,
-    quiet_option,
-    refuse_overwrite,
-    source_file,
-    target_file,
-    threads_option,
-)
+from codec.cli.output import emit, force_option, json_option, quiet_option, threads_option
 from codec.cli.table import counted, percent, size, table
-from codec.cli.write import Tensors, choice, chosen, shards_of, write_all, write_dense
-from codec.dtypes import BY_NAME
+from codec.cli.write import choice, chosen, default_target, places, refuse_unmatched, run_work, say, target_of
+from codec.encoding.request import OBJECTIVES
 from codec.errors import ArgumentError
-from codec.modelfile import safe_open, save_file
-from codec.modelreader import ModelFile
-from codec.prune import CRITERIA, apply_mask, check_structure, fixes_sparsity, masks
+from codec.model import safe_open
+from codec.prune import CAP, CRITERIA, check_structure, fixes_sparsity
+from codec.prune.checkpoint import Pruning, Selection, Tensors, left_alone, select
 
 
 @click.command()
-@click.argument("src", type=source_file)
-@click.argument("dst", type=target_file)
+@places
 @click.option("--sparsity", type=click.FloatRange(0, 1), help="Share of the structures to remove; not for n:m.")
 @click.option(
     "--structure",
@@ -42,10 +29,16 @@ from codec.prune import CRITERIA, apply_mask, check_structure, fixes_sparsity, m
 @choice("--criterion", CRITERIA, "What goes first: the least mean |w|, the least mean square, or any.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="For random.")
 @click.option("--global", "together", is_flag=True, help="One threshold for all tensors; otherwise each by itself.")
+@click.option(
+    "--cap",
+    type=click.FloatRange(0, 1),
+    help=f"With --global: the share that one tensor may lose.  [default: {CAP}, or half-way from --sparsity to 1]",
+)
 @click.option("--allow-empty", is_flag=True, help="A tensor may lose all its structures; otherwise each keeps one.")
+@click.option("--fold", is_flag=True, help="First multiply weights that torch.nn.utils.prune has split in two.")
 @click.option("--include", multiple=True, metavar="PATTERN", help="Prune tensors of such names, whatever they are.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Do not prune tensors of such names.")
-@click.option("--dense", is_flag=True, help="Write plain safetensors; otherwise tensors are packed.")
+@click.option("--dense", is_flag=True, help="Write plain safetensors; otherwise pruned tensors are packed.")
 @choice("--objective", OBJECTIVES, "What to choose layouts for.")
 @threads_option
 @force_option
@@ -53,13 +46,15 @@ from codec.prune import CRITERIA, apply_mask, check_structure, fixes_sparsity, m
 @json_option
 def prune(
     src: Path,
-    dst: Path,
+    dst: str | None,
     sparsity: float | None,
     structure: str,
     criterion: str,
     seed: int,
     together: bool,
+    cap: float | None,
     allow_empty: bool,
+    fold: bool,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     dense: bool,
@@ -71,62 +66,51 @@ def prune(
 ) -> None:
     """Remove the weights of SRC that matter least, and write the rest.
 
-    Pruned are floating-point tensors of two or more dimensions, or those that --include names; the others are taken as
-    they are. SRC is one file or the .safetensors.index.json of a sharded model, which becomes one file, or is kept in
-    shards where DST ends so too. Patterns are as for encode.
+    SRC is a .safetensors file, the .safetensors.index.json of a sharded model, or a folder that holds one of these. DST
+    is a file for a file and a folder for a folder, into which its other files come along; by default SRC with ".pruned"
+    in its name.
+
+    Pruned are floating-point tensors of two or more dimensions, but embeddings, norms and biases by their names; or
+    exactly those that --include names. The others are written as they are stored, with every bit, and codec encode
+    packs them too. Patterns are as for encode.
     """
-    _check(sparsity, structure, allow_empty)
-    shards = shards_of(src, dst)
-    refuse_overwrite([dst, *shards], force)
-    how: dict[str, Any] = {"structure": structure, "criterion": criterion, "seed": seed, "allow_empty": allow_empty}
-    rows: dict[str, dict[str, Any]] = {}
-
-    def write(path: Path, tensors: Tensors, metadata: dict[str, str]) -> None:
-        if dense:
-            write_dense(path, tensors, metadata)
-        else:
-            save_file(tensors, path, metadata, objective=objective)
-
+    _check(sparsity, structure, allow_empty, together, cap)
+    how: dict[str, Any] = {"structure": structure, "criterion": criterion, "seed": seed}
     with safe_open(src) as model:
-        names = _prunable(model, include, exclude)
-        kept = {}
+        tensors = Tensors(model, fold)
+        refuse_unmatched(tensors.sources, include)
+        selected = _selected(tensors, structure, include, exclude)
+        work = Pruning(tensors, selected.names, sparsity, how, allow_empty, dense, objective)
+        output = target_of(model, src, dst or default_target(src, "pruned"), force)
+        if tensors.pairs and not fold:
+            found = counted(len(tensors.pairs), "tensor")
+            say(f"{found} in two halves, _orig and _mask, left as they are; --fold multiplies them first", quiet)
         if together:
-            with Progress(sum(model.info(name).dense_nbytes for name in names), "Scoring", quiet) as progress:
-                kept = _masks(Tensors(model, names, model.get_tensor, progress), sparsity, how)
-
-        def read(name: str) -> Any:
-            tensor = model.get_tensor(name)
-            if name not in names:
-                return tensor
-            mask = kept.pop(name) if together else _masks({name: tensor}, sparsity, how)[name]
-            pruned = apply_mask(tensor, mask)
-            rows[name] = {
-                "name": name,
-                "dtype": model.info(name).dtype,
-                "shape": list(pruned.shape),
-                "weights": pruned.size,
-                "removed": pruned.size - int(np.count_nonzero(mask)),
-                "zeros": pruned.size - int(np.count_nonzero(pruned)),
-            }
-            return pruned
-
-        write_all(model, dst, shards, read, write, "Pruning", threads, quiet)
+            work.find_threshold(cap)
+        report = run_work(model, output, work, "Pruning", threads, quiet)
         count, before = len(model), sum(model.info(name).dense_nbytes for name in model)
+    rows = [work.done[name] for name in selected.names]
+    _correct_signs(rows, output.paths[-1])
     facts = {
         "source": str(src),
-        "output": str(dst),
+        "output": report.index or report.files[0],
         "sparsity": sparsity,
         **how,
+        "allow_empty": allow_empty,
         "global": together,
+        "cap": cap,
         "tensors": count,
+        "folded": len(tensors.pairs) if fold else 0,
         "dense_nbytes": before,
-        "file_bytes": sum(path.stat().st_size for path in shards or [dst]),
-        "pruned": [rows[name] for name in names],
+        "file_bytes": sum(os.path.getsize(path) for path in output.files),
+        "pruned": rows,
+        "negative_zeros": sum(row["negative_zeros"] for row in rows),
+        "left_alone": dict(selected.left),
     }
     emit(facts, lambda: _text(facts), as_json)
 
 
-def _check(sparsity: float | None, structure: str, allow_empty: bool) -> None:
+def _check(sparsity: float | None, structure: str, allow_empty: bool, together: bool, cap: float | None) -> None:
     """Status 2 for what no model could be pruned by."""
     try:
         check_structure(structure)
@@ -140,26 +124,27 @@ def _check(sparsity: float | None, structure: str, allow_empty: bool) -> None:
         raise click.UsageError("--sparsity nan; expected a share from 0 to 1")
     if sparsity == 1 and not allow_empty:
         raise click.UsageError("--sparsity 1 leaves nothing; --allow-empty says that it may")
+    if cap is not None and (not together or sparsity is None):
+        raise click.UsageError("--cap is for --global, where one threshold decides for all tensors")
+    if cap is not None and sparsity is not None and not cap >= sparsity:
+        raise click.UsageError(f"--cap {cap} keeps every tensor below --sparsity {sparsity}; expected at least that")
 
 
-def _prunable(model: ModelFile, include: tuple[str, ...], exclude: tuple[str, ...]) -> list[str]:
-    names = []
-    for name in model:
-        info = model.info(name)
-        weights = info.dtype in BY_NAME and BY_NAME[info.dtype].is_float and len(info.shape) >= 2
-        if chosen(name, include, exclude) and (include or weights):
-            names.append(name)
-    if not names:
-        wanted = "of such a name" if include or exclude else "of floating-point numbers and two or more dimensions"
-        raise ArgumentError(f"no tensor {wanted}: codec inspect lists them")
-    return names
-
-
-def _masks(tensors: Mapping[str, Any], sparsity: float | None, how: dict[str, Any]) -> dict[str, Any]:
+def _selected(tensors: Tensors, structure: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> Selection:
     try:
-        return dict(masks(tensors, sparsity, **how))
+        return select(tensors, structure, lambda name: chosen(name, include, exclude), named=bool(include))
     except ArgumentError as error:
-        raise ArgumentError(f"{error}; --include and --exclude choose what is pruned") from None
+        way = (
+            "--fold multiplies halves" if tensors.pairs else "codec inspect lists them, --include names what is pruned"
+        )
+        raise ArgumentError(f"{error}; {way}") from None
+
+
+def _correct_signs(rows: list[dict[str, Any]], path: str) -> None:
+    """A kept -0.0 becomes +0.0 in tensors that were packed, and in no others."""
+    with safe_open(path) as model:
+        for row in rows:
+            row["negative_zeros"] *= model.info(row["name"]).stored_as == "frame"
 
 
 def _text(facts: dict[str, Any]) -> str:
@@ -172,6 +157,13 @@ def _text(facts: dict[str, Any]) -> str:
         rows.append([row["name"], row["dtype"], shape, *cells(row["weights"], row["removed"], row["zeros"])])
     sums = [sum(row[key] for row in facts["pruned"]) for key in ("weights", "removed", "zeros")]
     total = [counted(len(rows), "tensor"), "", "", *cells(*sums)]
-    shown = table(["name", "dtype", "shape", "weights", "removed", "zeros"], rows, left=3, total=total)
-    others = counted(facts["tensors"] - len(rows), "other tensor")
-    return f"{shown}\n{facts['output']}: with {others} {size(facts['file_bytes'])}, dense {size(facts['dense_nbytes'])}"
+    lines = [table(["name", "dtype", "shape", "weights", "removed", "zeros"], rows, left=3, total=total)]
+    if facts["folded"]:
+        lines.append(f"{counted(facts['folded'], 'pair')} of _orig and _mask became one tensor each")
+    if facts["negative_zeros"]:
+        lines.append(f"{counted(facts['negative_zeros'], 'negative zero')} of the pruned tensors became +0.0")
+    if facts["left_alone"]:
+        lines.append(f"Left alone (--include prunes them too): {left_alone(facts['left_alone'])}")
+    others = counted(facts["tensors"] - facts["folded"] - len(rows), "other tensor")
+    sizes = f"{size(facts['file_bytes'])}, dense {size(facts['dense_nbytes'])}"
+    return "\n".join([*lines, f"{facts['output']}: with {others} {sizes}"])

@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from codec.cli.output import emit, json_option, quiet_option, source, source_file
-from codec.cli.table import AS_ITSELF, counted, duration, percent, ratio, size, table
+from codec.cli.table import AS_ITSELF, counted, duration, percent, ratio, shape_text, size, table
 from codec.config import configuration, configuration_text
-from codec.modelfile import safe_open
+from codec.model import safe_open
 
 LABELS = {
     "safetensors": "safetensors, dense",
@@ -25,7 +25,7 @@ LABELS = {
 }
 PASSES = {
     "numpy": "numpy, dense",
-    "speed": "codec, layouts for speed",
+    "speed": "codec, in the layouts for speed",
     "disk": "codec, straight from the layouts for disk",
 }
 
@@ -33,9 +33,14 @@ PASSES = {
 @click.command()
 @click.argument("src", type=source)
 @click.argument("names", metavar="[NAME]...", nargs=-1)
+@quiet_option
 @json_option
-def inspect(src: Path, names: tuple[str, ...], as_json: bool) -> None:
-    """List the tensors of SRC, or those named; reads no data."""
+def inspect(src: Path, names: tuple[str, ...], quiet: bool, as_json: bool) -> None:
+    """List the tensors of a model with their layouts and sizes.
+
+    SRC is a model file, packed or plain, the .safetensors.index.json of a sharded model, or a folder that holds one of
+    them. All its tensors are listed, or those with the given NAMEs. Only headers are read, no data.
+    """
     with safe_open(src) as model:
         facts: dict[str, Any] = {"source": str(src), "metadata": model.metadata(), "tensors": []}
         for name in names or model.keys():
@@ -65,7 +70,7 @@ def _inspect_text(facts: dict[str, Any]) -> str:
         [
             row["name"],
             row["dtype"],
-            "x".join(map(str, row["shape"])) or "scalar",
+            shape_text(row["shape"]),
             row["layout"] if row["stored_as"] == "frame" else AS_ITSELF,
             "-" if row["sparsity"] is None else percent(row["sparsity"]),
             size(row["dense_nbytes"]),
@@ -80,28 +85,33 @@ def _inspect_text(facts: dict[str, Any]) -> str:
 
 
 @click.command()
+@quiet_option
 @json_option
-def config(as_json: bool) -> None:
-    """Print versions, kernels and threads."""
+def config(quiet: bool, as_json: bool) -> None:
+    """Print versions, kernels and threads, as for a bug report."""
     emit(configuration(), configuration_text, as_json)
 
 
 @click.command()
-@click.option("--model", type=source_file, help="Your own .safetensors file: all 2-d floating-point weights in it.")
+@click.option(
+    "--model",
+    type=source_file,
+    help="Run on your own .safetensors file: on all its floating-point weights of two dimensions.",
+)
 @click.option(
     "--sparsity",
     type=click.FloatRange(0, 1),
     default=0.8,
     show_default=True,
-    help="Prune to this; 0 leaves weights as they are.",
+    help="Prune the weights to this share of zeros; 0 leaves them as they are.",
 )
 @quiet_option
 @json_option
 def demo(model: Path | None, sparsity: float, quiet: bool, as_json: bool) -> None:
-    """Do it all to real weights, and measure.
+    """Do the whole job on real weights, and measure it.
 
-    They are pruned, saved, read back and proved equal, and multiplied from the packed bytes. Without --model they are
-    the encoder of all-MiniLM-L6-v2 (fetched once, 83 MB).
+    The weights are pruned, saved, read back and compared bit for bit, and multiplied straight from the packed bytes.
+    Without --model they are those of the encoder of all-MiniLM-L6-v2, which is fetched once (83 MB).
     """
     from codec import demo as demonstration  # zipfile, tempfile and subprocess are for this verb alone
 
@@ -127,16 +137,15 @@ def _demo_text(facts: dict[str, Any]) -> str:
         [LABELS[name], duration(row["seconds"]), f"{row['dense_mb_per_s']:,.0f} MB/s"]
         for name, row in facts["times"].items()
     ]
-    # numpy may be slower with more threads where cores are shared: codec is held against its best.
-    best = min(run["numpy"]["seconds"] for run in facts["products"])
     products = [
         [
             f"{PASSES[name]}, {counted(run['threads'], 'thread')}",
+            str(run["batch"]),
             duration(run[name]["seconds"]),
-            f"{best / run[name]['seconds']:.2f}x",
+            f"{_times_numpy(facts, run, name):.2f}x",
             f"{run[name]['worst_error']:.1e}",
         ]
-        for run in facts["products"]
+        for run in sorted(facts["products"], key=lambda run: run["batch"])
         for name in PASSES
     ]
     lines = [
@@ -148,8 +157,29 @@ def _demo_text(facts: dict[str, Any]) -> str:
         "",
         table(["step", "time", "of dense bytes"], times),
         "",
-        table(["one pass over all layers, batch 1", "time", "vs best numpy", "worst error"], products),
+        table(["one pass over all layers", "batch", "time", "vs best numpy", "worst error"], products),
+        *_slower(facts),
         "Medians of passes in turn; errors against float64, relative to the largest output of the layer.",
         f"Kernels: {machine['kernel']['kernel']}; steps ran on {counted(machine['kernel']['threads'], 'thread')}.",
     ]
     return "\n".join(lines)
+
+
+def _times_numpy(facts: dict[str, Any], run: dict[str, Any], name: str) -> float:
+    """How many times faster than NumPy: at its best, as more threads slow it down where cores are shared."""
+    best = min(other["numpy"]["seconds"] for other in facts["products"] if other["batch"] == run["batch"])
+    return float(best / run[name]["seconds"])
+
+
+def _slower(facts: dict[str, Any]) -> list[str]:
+    """A line for each batch at which codec, at its best, is slower than the dense product."""
+    best: dict[tuple[int, str], float] = {}
+    for run in sorted(facts["products"], key=lambda run: run["batch"]):
+        for name in ("speed", "disk"):
+            key = run["batch"], name
+            best[key] = max(best.get(key, 0.0), _times_numpy(facts, run, name))
+    return [
+        f"At batch {batch}, {PASSES[name].replace(',', '')} is slower than the dense product: {times:.2f}x its speed."
+        for (batch, name), times in best.items()
+        if times < 1
+    ]

@@ -1,45 +1,101 @@
 """The verbs that count what sizes depend on, and compare sizes before anything is encoded: stats, breakeven."""
 
+import re
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
-from codec.breakeven import BOUND, COARSE, break_even, entropy_bound, envelope, frame_bytes, weighed
-from codec.choose import Wish, predict, target
-from codec.cli.output import emit, json_option, source, target_file
-from codec.cli.table import counted, percent, ratio, size, table
+from codec.cli.output import Progress, emit, json_option, quiet_option, source, target_file
+from codec.cli.plot import draw
+from codec.cli.table import counted, percent, ratio, shape_text, size, table
+from codec.costs.breakeven import (
+    BOUND,
+    COARSE,
+    break_even,
+    chosen_params,
+    contenders,
+    entropy_bound,
+    envelope,
+    frame_bytes,
+)
 from codec.dtypes import BY_NAME, ElementType, element_type
-from codec.errors import ArgumentError, CodecError
-from codec.geometry import check_row_dims
+from codec.encoding.choose import smallest
+from codec.encoding.predict import needs_of, predict
+from codec.encoding.request import EncodeRequest
+from codec.encoding.sizes import CountedSource
+from codec.encoding.sources import FrameSource
+from codec.encoding.stats import stats_of, tensor_stats
+from codec.errors import ArgumentError
 from codec.kernels import thread_count
-from codec.layouts import LAYOUTS
-from codec.modelfile import safe_open
-from codec.modelreader import ModelFile
-from codec.stats import TensorStats, stats_of_spans, tensor_stats
+from codec.matrix import check_row_dims, check_shape
+from codec.model import ModelFile, safe_open, worth_packing
+from codec.statistics import TensorStats
 
 SPARSITIES = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+STAYS_DENSE = "stays dense"
+_SMALLEST_FRAME = 256  # bytes: no frame takes less
 _SHORT = {"FP64": "F64", "FP32": "F32", "FP16": "F16", "FP8": "F8_E4M3"}
-
-
-def _stats(model: ModelFile, name: str) -> TensorStats:
-    if model.info(name).stored_as == "frame":
-        return stats_of_spans(model.get_packed(name).spans, thread_count(None))
-    return tensor_stats(model.get_tensor(name))
+# How exactly a crossing is printed: percentages have two decimals.
+_NEAR = 2e-5
+_COUNTED = {
+    "disk": "Counted is what codec encode writes: frames with their headers, and streams after the entropy stage, "
+    "within 1 % (less where zstandard finds repetitions). A tensor stays dense where packing would save too little.",
+    "memory": "Counted are packed tensors in memory: frames with their headers, without an entropy stage, exactly.",
+    "shape": "Counted are frames with their headers. No entropy stage is counted, as what it saves depends on the "
+    "values; only layout huffman is always Huffman-coded, and its values count as incompressible.",
+}
+_PAYS_FROM = (
+    "Pays from: the sparsity from which on that layout takes fewer bytes than dense where zeros are independent, "
+    "without an entropy stage."
+)
 
 
 def _countable(model: ModelFile, name: str) -> bool:
     return model.info(name).dtype in BY_NAME
 
 
+def _stats(model: ModelFile, name: str) -> TensorStats:
+    info = model.info(name)
+    if 0 in info.shape:  # one without elements has the same counts in any shape
+        return tensor_stats(np.zeros((0, 0), BY_NAME[info.dtype].dtype))
+    if info.stored_as == "frame":
+        return stats_of(FrameSource(model.get_packed(name).spans, thread_count(None)))
+    return tensor_stats(model.get_tensor(name))
+
+
+def _counting(model: ModelFile, names: list[str], quiet: bool) -> Iterator[str]:
+    """The names one by one, with a progress bar."""
+    with Progress(sum(model.info(name).dense_nbytes for name in names), "Counting", quiet) as progress:
+        for name in names:
+            yield name
+            progress.advance(model.info(name).dense_nbytes)
+
+
 @click.command()
 @click.argument("src", type=source)
 @click.argument("names", metavar="[NAME]...", nargs=-1)
+@quiet_option
 @json_option
-def stats(src: Path, names: tuple[str, ...], as_json: bool) -> None:
-    """Count what the sizes of SRC's tensors, or of those named, depend on; reads all their data."""
+def stats(src: Path, names: tuple[str, ...], quiet: bool, as_json: bool) -> None:
+    """Count what the sizes of tensors depend on.
+
+    SRC is a model file, packed or plain, the .safetensors.index.json of a sharded model, or a folder that holds one of
+    them. All its tensors are counted, or those with the given NAMEs. All their data is read.
+
+    The table shows the share of zeros, the negative zeros and NaN among them, rows and columns without a non-zero, the
+    share of 4x4 blocks that hold a non-zero, the most non-zeros in any group of 4 along a row, the entropy of the
+    values in bits, and how many low bits are zero in all values. With --json there is more.
+    """
     with safe_open(src) as model:
+        for name in names:
+            if not _countable(model, name):
+                raise ArgumentError(f"tensor {name!r} has dtype {model.info(name).dtype}, which codec does not count")
+        wanted = [name for name in names or model.keys() if _countable(model, name)]
         rows = [
             {
                 "name": name,
@@ -47,11 +103,11 @@ def stats(src: Path, names: tuple[str, ...], as_json: bool) -> None:
                 "shape": list(model.info(name).shape),
                 **_facts(_stats(model, name)),
             }
-            for name in names or model.keys()
-            if _countable(model, name)
+            for name in _counting(model, wanted, quiet)
         ]
-    facts = {"source": str(src), "tensors": rows}
-    emit(facts, lambda: _stats_text(rows), as_json)
+        left_out = [] if names else [name for name in model if name not in set(wanted)]
+    facts = {"source": str(src), "tensors": rows, "left_out": left_out}
+    emit(facts, lambda: _stats_text(rows, len(left_out)), as_json)
 
 
 def _facts(found: TensorStats) -> dict[str, Any]:
@@ -87,12 +143,12 @@ def _spread(density: np.ndarray) -> dict[str, Any]:
     return {"count": len(density), "least": least, "median": float(np.median(density)), "most": most}
 
 
-def _stats_text(rows: list[dict[str, Any]]) -> str:
+def _stats_text(rows: list[dict[str, Any]], left_out: int) -> str:
     lines = [
         [
             row["name"],
             row["dtype"],
-            "x".join(map(str, row["shape"])) or "scalar",
+            shape_text(row["shape"]),
             percent(row["sparsity"]),
             f"{row['negative_zeros']:,}",
             f"{row['nans']:,}",
@@ -112,18 +168,78 @@ def _stats_text(rows: list[dict[str, Any]]) -> str:
         "zeros",
         "-0.0",
         "NaN",
-        "dead rows",
-        "dead cols",
-        "live 4x4",
+        "empty rows",
+        "empty cols",
+        "4x4 blocks",
         "most of 4",
         "entropy",
         "low bits",
     ]
-    return table(header, lines, left=3)
+    note = f"\nLeft out: {counted(left_out, 'tensor')} of dtypes that codec does not count." if left_out else ""
+    return table(header, lines, left=3) + note
 
 
-def _named(name: str, params: dict[str, Any]) -> str:
-    return name + "".join(f" {key}={value}" for key, value in params.items())
+@click.command()
+@click.argument("src", type=source, required=False)
+@click.option("--shape", metavar="ROWSxCOLS", help="Compare the layouts for a tensor of this shape, as 4096x4096.")
+@click.option("--dtype", default="bf16", show_default=True, help="The dtype of that tensor.")
+@click.option("--plot", type=target_file, help="Draw the sizes over the sparsity into a .svg, .png or .pdf file.")
+@click.option(
+    "--objective",
+    type=click.Choice(["disk", "memory"]),
+    help="Predict what codec encode writes to disk, or packed tensors in memory.  [default: disk]",
+)
+@quiet_option
+@json_option
+def breakeven(
+    src: Path | None,
+    shape: str | None,
+    dtype: str,
+    plot: Path | None,
+    objective: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Show which layout pays, and from which sparsity on.
+
+    With SRC, a model as for codec inspect, its tensors are counted as they are: the table shows the layout that codec
+    encode would choose for each, and the bytes that it would write. With --shape, each element of a tensor is a zero
+    with the same chance: the table shows what each layout takes at some sparsities, and the lines below it from which
+    sparsity on it takes fewer bytes than dense.
+    """
+    if (src is None) == (shape is None):
+        raise click.UsageError("expected one of SRC and --shape")
+    if shape is not None:
+        if objective is not None:
+            raise click.UsageError("--objective needs SRC: without values no entropy stage can be counted")
+        facts, curves = _of_shape(_shape(shape), _element(dtype))
+        if plot is not None:
+            draw(plot, facts, curves, _index_bits(facts, curves))
+        emit(facts, lambda: _shape_text(facts), as_json)
+        return
+    if plot is not None:
+        raise click.UsageError("--plot needs --shape")
+    assert src is not None
+    with safe_open(src) as model:
+        rows = [_of_tensor(model, name, objective or "disk") for name in _counting(model, model.keys(), quiet)]
+    facts = {
+        "source": str(src),
+        "objective": objective or "disk",
+        "counted": _COUNTED[objective or "disk"],
+        "dense_nbytes": sum(row["dense_nbytes"] for row in rows),
+        "nbytes": sum(min(row["nbytes"], row["dense_nbytes"]) for row in rows),
+        "tensors": rows,
+    }
+    emit(facts, lambda: _file_text(facts), as_json)
+
+
+def named(layout: str, params: dict[str, Any]) -> str:
+    """A layout with its parameters, as in tables and legends."""
+    return layout + "".join(f" {key}={_plain(value)}" for key, value in params.items())
+
+
+def _plain(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
 def _element(name: str) -> ElementType:
@@ -132,50 +248,21 @@ def _element(name: str) -> ElementType:
 
 
 def _shape(text: str) -> tuple[int, ...]:
-    parts = text.lower().replace(",", "x").split("x")
-    if not all(part.isdecimal() for part in parts):
-        raise click.UsageError(f"--shape {text!r}; expected sizes with x between, as 4096x4096")
+    parts = re.split("[xX,]", text)
+    if not all(re.fullmatch("[0-9]{1,19}", part) for part in parts):
+        raise click.UsageError(f"--shape {text[:99]!r}; expected sizes with x between them, as 4096x4096")
     return tuple(map(int, parts))
 
 
-@click.command()
-@click.argument("src", type=source, required=False)
-@click.option("--shape", metavar="ROWSxCOLS", help="A tensor of independent zeros instead of SRC, as 4096x4096.")
-@click.option("--dtype", default="bf16", show_default=True, help="Of that tensor.")
-@click.option("--plot", type=target_file, help="Draw the sizes over the share of zeros (.svg, .png or .pdf).")
-@json_option
-def breakeven(src: Path | None, shape: str | None, dtype: str, plot: Path | None, as_json: bool) -> None:
-    """From which sparsity on each layout is smaller than dense.
-
-    With --shape for independent zeros; with SRC for each of its tensors as it is: which layout pays, and by how much.
-    """
-    if (src is None) == (shape is None):
-        raise click.UsageError("expected one of SRC and --shape")
-    if shape is not None:
-        facts, curves = _of_shape(_shape(shape), _element(dtype))
-        if plot is not None:
-            _draw(plot, f"{shape} {facts['dtype']}", curves)
-        emit(facts, lambda: _shape_text(facts), as_json)
-        return
-    if plot is not None:
-        raise click.UsageError("--plot needs --shape")
-    assert src is not None
-    with safe_open(src) as model:
-        rows = [_of_tensor(name, _stats(model, name)) for name in model if _countable(model, name)]
-    facts = {"source": str(src), "tensors": rows}
-    emit(facts, lambda: _file_text(rows), as_json)
-
-
 def _of_shape(shape: tuple[int, ...], element: ElementType) -> tuple[dict[str, Any], dict[str, Any]]:
+    check_shape(shape, element)
     dims = check_row_dims(shape, None)
-    curves = {_named(name, given): frame_bytes(name, shape, element, dims, given) for name, given in weighed()}
+    curves = {named(name, given): frame_bytes(name, shape, element, dims, given) for name, given in contenders()}
     names = list(curves)
-    elements = max(1, int(np.prod(shape)))
+    elements = max(1, prod(shape))
     rows = []
-    for (name, given), label in zip(weighed(), names, strict=True):
-        found = (
-            break_even(name, shape, element.dtype, row_dims=dims, tolerance=2e-5, **given) if name != "dense" else None
-        )
+    for (name, given), label in zip(contenders(), names, strict=True):
+        found = break_even(name, shape, element.dtype, tolerance=_NEAR, **given) if name != "dense" else None
         rows.append(
             {
                 "layout": name,
@@ -190,7 +277,8 @@ def _of_shape(shape: tuple[int, ...], element: ElementType) -> tuple[dict[str, A
     facts = {
         "shape": list(shape),
         "dtype": element.name,
-        "dense_nbytes": elements * element.width,
+        "counted": _COUNTED["shape"],
+        "dense_nbytes": prod(shape) * element.width,
         "layouts": rows,
         "smallest": [{"from": s, "layout": names[i]} for s, i in best],
         BOUND: bound,
@@ -198,18 +286,31 @@ def _of_shape(shape: tuple[int, ...], element: ElementType) -> tuple[dict[str, A
     return facts, curves
 
 
+def _index_bits(facts: dict[str, Any], curves: dict[str, Any]) -> dict[str, Callable[[float], int | None]]:
+    """Of the layouts that choose the bits of an index themselves: these bits, at a sparsity."""
+    shape, element = tuple(facts["shape"]), BY_NAME[facts["dtype"]]
+
+    def bits(name: str, given: dict[str, Any], sparsity: float) -> int | None:
+        chosen = chosen_params(name, shape, element, check_row_dims(shape, None), given, sparsity)
+        return chosen.get("bits") or chosen.get("index")
+
+    named = zip(facts["layouts"], curves, strict=True)
+    every = {label: partial(bits, row["layout"], row["params"]) for row, label in named}
+    return {label: of for label, of in every.items() if of(0.5) is not None}
+
+
 def _shape_text(facts: dict[str, Any]) -> str:
-    dense = facts["dense_nbytes"]
+    dense = facts["dense_nbytes"] or 1
 
     def cells(sizes: dict[str, Any]) -> list[str]:
         return [f"{sizes[str(s)] / dense:.3f}" for s in SPARSITIES]
 
-    rows = [[_named(row["layout"], row["params"]), *cells(row["bytes"])] for row in facts["layouts"]]
+    rows = [[named(row["layout"], row["params"]), *cells(row["bytes"])] for row in facts["layouts"]]
     rows.append(["entropy bound", *cells(facts[BOUND])])
     lines = [table(["size / dense at zeros of", *(f"{100 * s:.0f} %" for s in SPARSITIES)], rows), ""]
     for row in facts["layouts"][1:]:
         at = row["crossings"]
-        name = _named(row["layout"], row["params"])
+        name = named(row["layout"], row["params"])
         if row["pays_from"] is None:
             lines.append(f"{name}: never smaller than dense")
         else:
@@ -219,73 +320,77 @@ def _shape_text(facts: dict[str, Any]) -> str:
             )
             lines.append(f"{name}: smaller than dense from {percent(row['pays_from'])} zeros on{until}")
     best = ", ".join(f"{step['layout']} from {percent(step['from'])}" for step in facts["smallest"])
-    return "\n".join([*lines, f"Smallest: {best}"])
+    return "\n".join([*lines, f"Smallest: {best}", "", facts["counted"]])
 
 
-def _of_tensor(name: str, found: TensorStats) -> dict[str, Any]:
-    sizes = {}
-    plain = [layout for layout in LAYOUTS.values() if not layout.entropy_coded]  # what pays in memory, where nothing is
-    choices = [(one.name, given) for one in plain for given in one.choices(found.counts, found.grid)]
-    for layout, given in choices:
-        wish = Wish(layout, given, "memory")
-        to = target(
-            wish, layout, given, dtype=found.dtype, shape=found.shape, row_dims=found.row_dims, grid=found.grid,
-            zero=found.zero, counts=found.counts,
-        )  # fmt: skip
-        sizes[_named(layout, dict(to.params))] = predict(to, found.counts, found.negative_zeros), layout, given
-    label = min(sizes, key=lambda key: sizes[key][0])
-    nbytes, layout, given = sizes[label]
-    pays = None
-    if layout != "dense":
-        pays = break_even(layout, found.shape, found.dtype, row_dims=found.row_dims, **given).sparsity
-    return {
+def _of_tensor(model: ModelFile, name: str, objective: str) -> dict[str, Any]:
+    """What one tensor would take: the smallest layout by prediction, unless encode would leave it dense."""
+    info = model.info(name)
+    row: dict[str, Any] = {
         "name": name,
-        "shape": list(found.shape),
-        "dtype": element_type(found.dtype).name,
-        "sparsity": found.sparsity,
-        "dense_nbytes": found.size * found.dtype.itemsize,
-        "layout": label,
-        "nbytes": nbytes,
-        "pays_from": pays,
-        "bytes": {key: value[0] for key, value in sizes.items()},
+        "shape": list(info.shape),
+        "dtype": info.dtype,
+        "sparsity": None,
+        "dense_nbytes": info.dense_nbytes,
+        "layout": "dense",
+        "packed": False,
+        "nbytes": info.dense_nbytes,
+        "pays_from": None,
+        "bytes": {},
     }
+    if not _countable(model, name):
+        return row
+    found = _stats(model, name)
+    row["sparsity"] = found.sparsity
+
+    def stays_dense(nbytes: int) -> bool:
+        return objective == "disk" and not worth_packing(info.shape, info.dense_nbytes, nbytes)
+
+    if stays_dense(_SMALLEST_FRAME):
+        return row
+    source = CountedSource(found.spec, found.nnz, found)
+    plans = smallest(EncodeRequest.of("auto", {}, objective), source, most=1 << 30)
+    sizes = {
+        named(plan.layout.name, plan.layout.params): predict(
+            plan, source.counts(needs_of(plan), plan.spec.grid), found.negative_zeros
+        )
+        for plan in plans
+    }
+    row["bytes"] = sizes
+    best, (label, nbytes) = plans[0].layout, next(iter(sizes.items()))
+    if stays_dense(nbytes):
+        return row
+    row |= {"layout": label, "packed": True, "nbytes": nbytes}
+    if best.name != "dense":
+        params = tuple((key, tuple(v) if isinstance(v, list) else v) for key, v in best.params.items())
+        row["pays_from"] = _pays_from(best.name, info.shape, info.dtype, found.row_dims, params)
+    return row
 
 
-def _file_text(rows: list[dict[str, Any]]) -> str:
+@lru_cache(maxsize=1 << 12)
+def _pays_from(
+    layout: str, shape: tuple[int, ...], dtype: str, row_dims: int, params: tuple[tuple[str, Any], ...]
+) -> float | None:
+    """Remembered, as models repeat layers of the same shape."""
+    return break_even(layout, shape, BY_NAME[dtype].dtype, row_dims=row_dims, tolerance=_NEAR, **dict(params)).sparsity
+
+
+def _file_text(facts: dict[str, Any]) -> str:
     lines = [
         [
             row["name"],
             row["dtype"],
-            "x".join(map(str, row["shape"])) or "scalar",
-            row["layout"],
-            percent(row["sparsity"]),
+            shape_text(row["shape"]),
+            row["layout"] if row["packed"] else STAYS_DENSE,
+            "-" if row["sparsity"] is None else percent(row["sparsity"]),
             "-" if row["pays_from"] is None else percent(row["pays_from"]),
             size(row["dense_nbytes"]),
             size(row["nbytes"]),
             ratio(row["dense_nbytes"], row["nbytes"]),
         ]
-        for row in rows
+        for row in facts["tensors"]
     ]
-    dense = sum(row["dense_nbytes"] for row in rows)
-    least = sum(min(row["nbytes"], row["dense_nbytes"]) for row in rows)
-    total = [counted(len(rows), "tensor"), "", "", "", "", "", size(dense), size(least), ratio(dense, least)]
-    header = ["name", "dtype", "shape", "smallest layout", "zeros", "pays from", "dense", "packed", "ratio"]
-    return table(header, lines, left=4, total=total)
-
-
-def _draw(path: Path, title: str, curves: dict[str, Any]) -> None:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise CodecError("--plot needs matplotlib: pip install 'codec[plot]'") from None
-    if path.suffix not in (".svg", ".png", ".pdf"):
-        raise ArgumentError(f"--plot {str(path)!r}; expected a name that ends in .svg, .png or .pdf")
-    points = np.linspace(0, 1, 51)
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.add_subplot()
-    for name, curve in curves.items():
-        axes.plot(100 * points, [curve(float(s)) / 1e6 for s in points], label=name)
-    axes.set(title=title, xlabel="zeros, %", ylabel="MB", xlim=(0, 100))
-    axes.set_ylim(0, 1.5 * next(iter(curves.values()))(0.0) / 1e6)
-    axes.legend(fontsize="small")
-    figure.savefig(path)
+    dense, least = facts["dense_nbytes"], facts["nbytes"]
+    total = [counted(len(lines), "tensor"), "", "", "", "", "", size(dense), size(least), ratio(dense, least)]
+    header = ["name", "dtype", "shape", "layout", "zeros", "pays from", "dense", "packed", "ratio"]
+    return "\n".join([table(header, lines, left=4, total=total), "", facts["counted"], _PAYS_FROM])

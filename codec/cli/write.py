@@ -1,24 +1,30 @@
-"""What the verbs that write models share: which tensors they take, one file or shards, and what was written."""
+"""What the verbs that write models share: which tensors they take, where the result goes, and what was written."""
 
-import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import numpy as np
 
-from codec.cli.output import Progress
-from codec.cli.table import AS_ITSELF
-from codec.kernels import octets, threadpool_limits
-from codec.modelfile import safe_open
-from codec.modelreader import ModelFile, TensorInfo
-from codec.safetensors_io import BITS, header_bytes, write_atomic
+from codec.cli.output import Progress, refuse_overwrite, source
+from codec.cli.table import AS_ITSELF, counted
+from codec.errors import ArgumentError
+from codec.kernels import threadpool_limits
+from codec.model import ModelFile, TensorInfo, safe_open
+from codec.model.checkpoint import CheckpointReport, Tick, Work, run
+from codec.model.journal import Journal
+from codec.model.output import Output, companions, output_of
+from codec.model.shards import SUFFIX
+from codec.model.writer import write_plain
+from codec.tensor import encode
 
-SUFFIX, INDEX_SUFFIX = ".safetensors", ".safetensors.index.json"
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 Read = Callable[[str], Any]  # a tensor's name -> what is to be written of it
 
@@ -37,8 +43,11 @@ param_option = click.option(
 )
 
 
-def layout_params(layout: str, given: Sequence[str]) -> dict[str, Any]:
-    """A layout's parameters from the command line: whole numbers, sizes as 4x4 or allx1, and words."""
+def layout_params(layout: str, given: Sequence[str], entropy: str | None = None) -> dict[str, Any]:
+    """A layout's parameters from the command line: whole numbers, sizes as 4x4 or allx1, and words.
+
+    Status 2 for parameters that the layout has not, whatever the tensor.
+    """
     if given and layout == "auto":
         raise click.UsageError(f"--param {given[0]} is a layout's: name that with --layout")
     found: dict[str, Any] = {}
@@ -49,7 +58,17 @@ def layout_params(layout: str, given: Sequence[str]) -> dict[str, Any]:
         parts: list[str | int] = [int(p) if re.fullmatch(r"[0-9]{1,9}", p) else p for p in value.split("x")]
         size = all(isinstance(part, int) for part in parts[1:]) and (parts[0] == "all" or isinstance(parts[0], int))
         found[name] = value if not size else tuple(parts) if len(parts) > 1 else parts[0]
+    if layout != "auto" and (found or entropy):
+        _check_layout(layout, {**found, **({"entropy": entropy} if entropy else {})})
     return found
+
+
+def _check_layout(layout: str, arguments: dict[str, Any]) -> None:
+    """Encode nothing with them; that fails for what no tensor could be encoded with."""
+    try:
+        encode(np.zeros((0, 0), np.float32), layout=layout, **arguments)
+    except ArgumentError as error:
+        raise click.UsageError(f"--layout {layout}: {error}") from None
 
 
 def chosen(name: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
@@ -61,46 +80,81 @@ def chosen(name: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
     return not include or any(fnmatchcase(name, pattern) for pattern in include)
 
 
-def shards_of(src: Path, target: Path) -> dict[Path, list[str]]:
-    """The files to write beside an index, and the tensors of each; empty where one file is to be written."""
-    if not target.name.endswith(".index.json"):
-        return {}
-    if not src.name.endswith(".index.json") or not target.name.endswith(INDEX_SUFFIX):
-        raise click.UsageError(f"{str(target)!r}: an index is for a sharded SRC only, and ends in {INDEX_SUFFIX}")
-    with safe_open(src) as model:  # proves the index
-        weight_map = json.loads(src.read_bytes())["weight_map"]
-        names: dict[str, list[str]] = {}
-        for name in model:
-            names.setdefault(weight_map[name], []).append(name)
-    stem = target.name.removesuffix(INDEX_SUFFIX)
-    return {
-        target.with_name(f"{stem}-{number:05d}-of-{len(names):05d}{SUFFIX}"): group
-        for number, group in enumerate(names.values(), 1)
-    }
+def refuse_unmatched(names: Iterable[str], include: Sequence[str]) -> None:
+    """Status 2 for an --include that no tensor fits: nothing would be done, and nobody would notice."""
+    known = dict.fromkeys(names)
+    for pattern in include:
+        if pattern not in known and not any(fnmatchcase(name, pattern) for name in known):
+            raise click.UsageError(f"--include {pattern!r}: no tensor has such a name; codec inspect lists them")
 
 
-def write_dense(path: Path, tensors: "Tensors", metadata: dict[str, str]) -> None:
-    """One tensor is in memory at a time. Large elements come first, so that all are aligned."""
-    infos = sorted((tensors.model.info(name) for name in tensors), key=lambda info: -BITS[info.dtype])
+# Where the result goes.
 
-    def parts() -> Iterator[bytes | memoryview]:
-        yield header_bytes([(info.name, info.dtype, info.shape) for info in infos], metadata)
-        for info in infos:
-            yield octets(tensors[info.name]).data
 
-    write_atomic(os.fspath(path), parts())
+def places(verb: Verb) -> Verb:
+    """SRC and DST, in this order for every verb that writes a model; -o is another way to give DST."""
+
+    @click.argument("src", type=source)
+    @click.argument("dst", type=click.Path(), required=False)
+    @click.option("-o", "--output", type=click.Path(), help="Another way to give DST.")
+    @wraps(verb)
+    def with_both(dst: str | None, output: str | None, **options: Any) -> Any:
+        if "" in (dst, output):
+            raise click.UsageError("'' names no file")
+        if dst is not None and output is not None:
+            raise click.UsageError(f"DST {dst!r} and --output {output!r}: give one of them")
+        return verb(dst=output if dst is None else dst, **options)
+
+    return with_both  # type: ignore[return-value]
+
+
+def default_target(src: Path, word: str) -> str:
+    """DST where none was given: beside SRC, with a word in its name, and without another such word."""
+    folder = src.is_dir()
+    path = src.resolve() if folder else src
+    if path.name.endswith(".json"):
+        raise click.UsageError("give DST: a second index beside the source's would leave no one to tell which to take")
+    suffix = SUFFIX if path.name.endswith(SUFFIX) and not folder else ""
+    stem = path.name.removesuffix(suffix).removesuffix(".codec").removesuffix(".dense")
+    return str(path.with_name(f"{stem}.{word}{suffix if folder else SUFFIX}"))
+
+
+def target_of(model: ModelFile, src: Path, dst: str, force: bool, work: Work | None = None) -> Output:
+    """The files to write for DST; status 2 if that makes no sense, or something is there already.
+
+    What an earlier run of the same work has left is not refused: the work goes on there.
+    """
+    try:
+        output = output_of(model, str(src), dst)
+        output.check()
+    except ArgumentError as error:
+        raise click.UsageError(str(error)) from None
+    check_folder(output)
+    if work is None or not Journal(model, output, work.request()).finished():
+        along = [os.path.join(output.folder or "", name) for name in companions(output)[0]]
+        refuse_overwrite([Path(path) for path in [*output.paths, *along, *output.stale()]], force)
+    return output
+
+
+def check_folder(output: Output) -> None:
+    """Status 2 if there is no folder to write into, or to make one in."""
+    folder = os.path.dirname(output.paths[-1]) or "."
+    parent = os.path.dirname(os.path.abspath(folder)) if output.folder else folder
+    if not os.path.isdir(folder) and not os.path.isdir(parent):
+        raise click.UsageError(f"the folder {parent!r} does not exist: create it first")
+
+
+# Writing.
 
 
 class Tensors(Mapping[str, Any]):
-    """Tensors of an open model, each made by ``read`` when it is asked for, which moves the bar on."""
+    """Tensors of an open model, each made by ``read`` when it is asked for."""
 
-    def __init__(self, model: ModelFile, names: list[str], read: Read, progress: Progress) -> None:
-        self.model, self._names, self._read, self._progress = model, names, read, progress
+    def __init__(self, model: ModelFile, names: Iterable[str], read: Read) -> None:
+        self.model, self._names, self._read = model, tuple(names), read
 
     def __getitem__(self, name: str) -> Any:
-        tensor = self._read(name)
-        self._progress.advance(self.model.info(name).dense_nbytes)
-        return tensor
+        return self._read(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -109,46 +163,106 @@ class Tensors(Mapping[str, Any]):
         return len(self._names)
 
 
+@dataclass(frozen=True)
+class _Verb:
+    """A verb's work on each file, in this process."""
+
+    read: Read
+    write: Callable[[Path, Tensors, dict[str, str]], None]
+
+    def __call__(
+        self, model: ModelFile, path: str, names: tuple[str, ...], metadata: dict[str, str], tick: Tick | None
+    ) -> None:
+        def read(name: str) -> Any:
+            tensor = self.read(name)
+            if tick:
+                tick(name)
+            return tensor
+
+        self.write(Path(path), Tensors(model, names, read), metadata)
+
+    def request(self) -> None:
+        """It always begins anew."""
+
+
+def write_dense(path: Path, tensors: Tensors, metadata: dict[str, str]) -> None:
+    """A plain safetensors file; one tensor is in memory at a time."""
+    infos = [tensors.model.info(name) for name in tensors]
+    write_plain(os.fspath(path), [(i.name, i.dtype, i.shape) for i in infos], tensors.__getitem__, metadata)
+
+
 def write_all(
     model: ModelFile,
-    target: Path,
-    shards: dict[Path, list[str]],
+    output: Output,
     read: Read,
     write: Callable[[Path, Tensors, dict[str, str]], None],
     label: str,
     threads: int | None,
     quiet: bool,
-) -> None:
-    """Write what ``read`` makes of each tensor as one file, or shard by shard and then the index."""
-    total = sum(model.info(name).dense_nbytes for name in model)
-    with Progress(total, label, quiet) as progress, threadpool_limits(threads) if threads else nullcontext():
-        for path, names in (shards or {target: model.keys()}).items():
-            write(path, Tensors(model, names, read, progress), model.metadata())
-    if shards:
-        weight_map = {name: path.name for path, names in shards.items() for name in names}
-        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-        write_atomic(os.fspath(target), [json.dumps(index, indent=2).encode() + b"\n"])
+) -> CheckpointReport:
+    """Write what ``read`` makes of each tensor, file by file; the source folder's other files come along."""
+    return run_work(model, output, _Verb(read, write), label, threads, quiet)
 
 
-def written(target: Path, files: list[Path], before: int) -> dict[str, Any]:
-    """What the files hold, by layout and in all."""
-    with safe_open(target) as model:
+def run_work(
+    model: ModelFile, output: Output, work: Work, label: str, threads: int | None, quiet: bool
+) -> CheckpointReport:
+    """Do some work for each file of an output, with a progress bar, and say on stderr what else happened."""
+    total, before = sum(model.info(name).dense_nbytes for name in model), 0
+    with Progress(total, label, quiet) as bar, threadpool_limits(threads) if threads else nullcontext():
+
+        def progress(done: int, _total: int, _name: str) -> None:
+            nonlocal before
+            bar.advance(done - before)
+            before = done
+
+        report = run(model, output, work, progress=progress)
+    if report.resumed:
+        say(f"{counted(len(report.resumed), 'file')} of {len(report.files)} had been finished by an earlier run", quiet)
+    if report.left_behind:
+        say(f"Left behind, as weights in another form or links: {_few(report.left_behind)}", quiet)
+    if report.removed:
+        say(f"Removed shards of an earlier model: {_few(report.removed)}", quiet)
+    return report
+
+
+def say(message: str, quiet: bool) -> None:
+    """A message for people; names in it are quoted, so that none can act on the terminal."""
+    if not quiet:
+        click.echo(message, err=True)
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:5]))
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+
+
+# What was written.
+
+
+def written(output: Output, before: Mapping[str, int]) -> dict[str, Any]:
+    """What the files hold, by layout and in all; ``before`` are the bytes in the source, by tensor.
+
+    A tensor that is stored once under several names counts once after, and for each name before.
+    """
+    with safe_open(output.paths[-1]) as model:
         infos = [model.info(name) for name in model]
-    after = sum(info.nbytes for info in infos)
     groups: dict[str, list[TensorInfo]] = {}
     for info in infos:
         groups.setdefault(info.layout if info.stored_as == "frame" else AS_ITSELF, []).append(info)
+    after, whole = sum(info.nbytes for info in infos), sum(before.values())
     return {
         "tensors": len(infos),
-        "packed": sum(info.stored_as == "frame" for info in infos),
-        "bytes_before": before,
+        "packed": sum(info.stored_as == "frame" and info.alias_of is None for info in infos),
+        "tied": sum(info.alias_of is not None for info in infos),
+        "bytes_before": whole,
         "bytes_after": after,
-        "ratio": before / after if after else 1.0,
-        "file_bytes": sum(path.stat().st_size for path in files),
+        "ratio": whole / after if after else 1.0,
+        "file_bytes": sum(os.path.getsize(path) for path in output.files),
         "layouts": {
             kind: {
                 "tensors": len(group),
-                "bytes_before": sum(info.dense_nbytes for info in group),
+                "bytes_before": sum(before[info.name] for info in group),
                 "bytes_after": sum(info.nbytes for info in group),
             }
             for kind, group in sorted(groups.items())

@@ -1,156 +1,228 @@
-"""What a layout is: the names and kinds of its streams, its parameters, its exact size, and its plain reference."""
+"""What a layout is: its parameters, the streams that it writes, their exact size, and a plain reference."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from codec.dtypes import ElementType
+from codec.dtypes import ElementType, element_type
+from codec.entropy import CODINGS, LONGEST, NONE, Items, KeyCounts
 from codec.errors import ArgumentError, FormatError
-from codec.geometry import Grid
-from codec.layouts.counts import BLOCKS as BLOCKS
-from codec.layouts.counts import GROUPS as GROUPS
-from codec.layouts.counts import Counts as Counts
+from codec.matrix import Grid, TensorSpec, is_int
+from codec.statistics import Counts, Need
 
-Params = Mapping[str, Any]
+Needs = frozenset[Need]
+Sizes = np.ndarray | None
+NOTHING: Needs = frozenset()
+PARTS: Needs = frozenset({Need("parts")})
+KEYS: Needs = frozenset({Need("keys")})
 
 
 @dataclass(frozen=True)
 class StreamKind:
-    """The items of one stream, as the entropy stage sees them: bytes each, and "unsigned", "signed" or "float"."""
+    """One stream of a layout: its name, its items, and what may become of it.
+
+    Attributes
+    ----------
+    name : str
+    items : Items
+        Width and kind of its items.
+    shared : bool
+        All segments share one part.
+    codings : tuple of str
+        What its "coding" may be in a frame, "none" included where it may stay as it is.
+    """
 
     name: str
-    width: int
-    kind: str
-    shared: bool = False  # one part, segment 0's, for all segments
-    bits: int = 0  # of an item where items are codes of less than a byte, packed unless Huffman-coded; 0: whole bytes
-    plain: bool = False  # never goes through the entropy stage
+    items: Items
+    shared: bool = False
+    codings: tuple[str, ...] = (NONE, *CODINGS)
 
 
-# Keys of a stream's items by their top bits, and the OR of all: what a Huffman code is chosen from (codec.entropy).
-Histogram = tuple[np.ndarray, int]
+def unsigned(name: str, width: int, **more: Any) -> StreamKind:
+    """A stream of unsigned integers of ``width`` bytes."""
+    return StreamKind(name, Items(width), **more)
 
 
+def values_of(element: ElementType, longest: int = LONGEST, **more: Any) -> StreamKind:
+    """The stream ``values``, whose items are elements."""
+    return StreamKind("values", Items(element.width, element.kind, longest=longest), **more)
+
+
+@dataclass(frozen=True)
 class Layout(ABC):
-    """One layout. Instances have no state: parameters travel as a mapping, canonical once ``params`` has seen them."""
+    """One layout with its parameters, which are the fields of the instance; None leaves a choice open.
+
+    An instance is checked as far as that needs no tensor. ``fit`` then settles what follows from a tensor's shape, and
+    ``choose`` what its counts decide; only a ``complete`` layout can be written.
+    """
 
     name: ClassVar[str]
-    code: ClassVar[int]  # enum class Layout in native/kernels.hpp
-    entropy_coded: ClassVar[bool] = False  # every stream is Huffman-coded by the layout's own rule
-    defaults: ClassVar[Mapping[str, Any]] = {}
-    # Parameters that give other bytes than the defaults: tests and benchmarks go through all of them.
-    variants: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
-    # Those of them that may be smaller than the others: what layout="auto" weighs for "disk" and "memory".
-    candidates: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
+    number: ClassVar[int]  # enum class Layout in native code
+    # Fields that only stand for others, and are not kept in a frame.
+    shorthands: ClassVar[tuple[str, ...]] = ()
 
-    def params(self, given: Params, grid: Grid) -> dict[str, Any]:
-        """Canonical parameters, sorted by name: those given, checked, and the others by default.
+    # -- which there are -------------------------------------------------------------------------------------------
 
-        Raises ArgumentError for an unknown name or a value that the layout cannot take.
-        """
-        unknown = sorted(set(given) - set(self.defaults))
-        if unknown:
-            known = ", ".join(self.defaults) or "none"
-            raise ArgumentError(f"layout {self.name} has no parameter {unknown[0]!r}; it has: {known}")
-        merged = {**self.defaults, **{k: v for k, v in given.items() if v is not None}}
-        return dict(sorted(self.check(merged, grid).items()))
+    @classmethod
+    def variants(cls) -> tuple[Self, ...]:
+        """Instances that write other bytes than each other: tests and benchmarks go through all of them."""
+        return (cls(),)
 
-    def check(self, params: dict[str, Any], grid: Grid) -> dict[str, Any]:
-        """Checked parameters with every choice made; ArgumentError for one that cannot be."""
-        return params
+    @classmethod
+    def candidates(cls) -> tuple[Self, ...]:
+        """Those of them that may be the smallest for independent zeros."""
+        return (cls(),)
 
-    def decided(self, params: Params) -> bool:
-        """Whether ``params`` leaves nothing to ``decide``; only then can a frame record it."""
-        return True
+    @classmethod
+    def choices(cls, spec: TensorSpec, counts: Counts) -> tuple[Self, ...]:
+        """The instances among which layout="auto" looks for the smallest, for a tensor of these counts."""
+        return cls.candidates()
 
-    def known(self, given: Params) -> bool:
-        """Whether ``decide`` needs no counts to complete the parameters given."""
-        return True
+    @classmethod
+    def choices_needs(cls) -> Needs:
+        """The statistics that ``choices`` looks at."""
+        return NOTHING
 
-    def decide(self, params: Params, grid: Grid, element: ElementType, counts: Counts) -> dict[str, Any]:
-        """Parameters with what depends on the tensor chosen too: by exact size if ``counts`` tells, else expected."""
-        return dict(params)
+    # -- its parameters --------------------------------------------------------------------------------------------
 
-    def asks(self, given: Params) -> tuple[tuple[tuple[Any, int], ...], tuple[int, ...]]:
-        """Block shapes and group sizes that ``decide`` or the exact size need for the parameters given."""
-        return (), ()
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters by name, sorted, as a frame keeps them."""
+        names = sorted(field.name for field in fields(self) if field.name not in self.shorthands)
+        return {name: getattr(self, name) for name in names}
 
-    def refusal(self, params: Params, found: int) -> str:
+    @property
+    def given(self) -> dict[str, Any]:
+        """The parameters that differ from the defaults, by name: what a caller writes."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != one.default}
+
+    @property
+    def complete(self) -> bool:
+        """Whether no choice is left open."""
+        open_fields = [field.name for field in fields(self) if getattr(self, field.name) is None]
+        return set(open_fields) == set(self.shorthands)
+
+    def grid(self, spec: TensorSpec) -> Grid:
+        """The segments that this layout wants; by default those that every layout takes."""
+        return spec.grid
+
+    def fit(self, spec: TensorSpec) -> Self:
+        """With the parameters that follow from shape and dtype; ArgumentError for those that do not fit them."""
+        return self
+
+    def choose(self, spec: TensorSpec, counts: Counts) -> Self:
+        """With every choice made, by exact size where ``counts`` tells it, else by what independent zeros come to."""
+        return self
+
+    @property
+    def choose_needs(self) -> Needs:
+        """The statistics that ``choose`` looks at; none where no choice is open."""
+        return NOTHING
+
+    def refusal(self, found: int) -> str:
         """Why an entry cannot be stored, and the way out; ``found`` is what the native writer counted, if it counts."""
         return f"layout {self.name} cannot store this entry"
 
-    def native(self, params: Params) -> tuple[int, ...]:
+    def native(self) -> tuple[int, ...]:
         """The parameters as the layout's native file numbers them."""
         return ()
 
-    def padded(self, params: Params) -> bool:
-        """Whether zeros are stored that stand for no entry (fillers, zeros in blocks): streams do not tell nnz."""
+    def _check_int(self, field: str, low: int, high: int, none: bool = False) -> None:
+        """That a field is an integer in a range, of Python or NumPy, or None where a choice may be left open."""
+        value = getattr(self, field)
+        if value is None and none:
+            return
+        if not is_int(value) or not low <= value <= high:
+            raise ArgumentError(f"{field}={value!r}; expected an int from {low} to {high}")
+        object.__setattr__(self, field, int(value))
+
+    def _check_one_of(self, field: str, allowed: tuple[Any, ...]) -> None:
+        """That a field is one of a few values."""
+        value = getattr(self, field)
+        for one in allowed:
+            if value is one or (value == one and (isinstance(value, str) or (is_int(value) and is_int(one)))):
+                object.__setattr__(self, field, one)
+                return
+        raise ArgumentError(f"{field}={value!r}; expected one of {', '.join(map(repr, allowed))}")
+
+    @property
+    def always_coded(self) -> bool:
+        """Whether a stream of it is never stored as it is, whatever the entropy stage."""
+        return any(NONE not in kind.codings for kind in self.streams(element_type("float32")))
+
+    # -- what it writes --------------------------------------------------------------------------------------------
+
+    @property
+    def padded(self) -> bool:
+        """Whether zeros are stored that stand for no entry and cannot be told from kept ones: nnz counts non-zeros."""
         return False
 
-    def zero_items(self, params: Params) -> bool:
-        """Whether an item of zero bits among the values has a meaning of its own: pads, and fillers."""
-        return self.padded(params)
-
-    def values_of_parts(self, grid: Grid, counts: Counts, params: Params) -> np.ndarray | None:
-        """Items of stream "values" in each segment; None where ``counts`` does not tell (for layouts without pads)."""
-        if self.padded(params):
-            return None
-        if counts.parts is not None or counts.rows is None:
-            return counts.parts
-        starts = np.cumsum([0, *(place.rows for place in grid.places())][:-1])
-        return np.add.reduceat(counts.rows, starts) if grid.size else np.zeros(0, np.uint64)
-
-    def share(self, grid: Grid, counts: Counts, params: Params) -> dict[str, np.ndarray]:
-        """What the shared streams hold, by name, from a tensor's counts; asked for before any segment is encoded."""
-        return {}
+    @property
+    def zero_items(self) -> bool:
+        """Whether an item of zero bits among the values has a meaning of its own: padding, and fillers."""
+        return self.padded
 
     @abstractmethod
-    def streams(self, params: Params, element: ElementType) -> tuple[StreamKind, ...]:
+    def streams(self, element: ElementType) -> tuple[StreamKind, ...]:
         """The streams in their order in the frame."""
 
     @abstractmethod
-    def stream_bytes(self, grid: Grid, width: int, counts: Counts, params: Params) -> tuple[int | None, ...]:
-        """Exact bytes of each stream before the entropy stage; None where ``counts`` does not hold what decides it."""
+    def stream_bytes(self, grid: Grid, width: int, counts: Counts) -> tuple[Sizes, ...]:
+        """Exact bytes of each stream's parts before the entropy stage, for values of ``width`` bytes.
 
-    def histogram(
-        self, stream: str, grid: Grid, element: ElementType, counts: Counts, params: Params
-    ) -> Histogram | None:
-        """Keys of a stream's items, for its Huffman code; None where ``counts`` does not tell."""
-        return (counts.keys, counts.or_of_keys) if stream == "values" and counts.keys is not None else None
+        One number for each segment (int64), or one in all for a shared stream; None where ``counts`` does not hold what
+        decides it.
+        """
 
-    def choices(self, counts: Counts, grid: Grid) -> tuple[Params, ...]:
-        """The parameter sets among which layout="auto" looks for the smallest, for a tensor of these counts."""
-        return self.candidates
+    @property
+    def size_needs(self) -> Needs:
+        """The statistics that ``stream_bytes`` looks at."""
+        return NOTHING
+
+    def part_limit(self, grid: Grid, width: int) -> int:
+        """The most bytes that a part of a segment can have before the entropy stage, for values of ``width`` bytes."""
+        return 8 * grid.segment_rows * grid.segment_cols + 4 * (grid.segment_rows + 1) + 16
+
+    def share(self, grid: Grid, counts: Counts) -> dict[str, np.ndarray]:
+        """What the shared streams hold, by name, from a tensor's counts; asked for before any segment is encoded."""
+        return {}
+
+    @property
+    def share_needs(self) -> Needs:
+        """The statistics that ``share`` looks at."""
+        return NOTHING
+
+    def key_counts(self, stream: str, grid: Grid, element: ElementType, counts: Counts) -> KeyCounts | None:
+        """The keys of a stream's items, which its coding is predicted from; None where ``counts`` does not tell."""
+        return counts.keys if stream == "values" else None
+
+    @property
+    def key_needs(self) -> Needs:
+        """The statistics that ``key_counts`` looks at."""
+        return KEYS
 
     @abstractmethod
-    def ideal_bits(self, sparsity: float, value_bits: float, params: Params) -> float:
+    def ideal_bits(self, sparsity: float, value_bits: float) -> float:
         """Expected bits per element of an endless row of independent zeros: no headers, segments or restarts."""
 
-    def pointer_bits(self, rows: int, cols: int, params: Params) -> float:
+    def pointer_bits(self, rows: int, cols: int) -> float:
         """Bits per element of a matrix's pointers to rows, which ``ideal_bits`` does not count."""
         return 0.0
 
-    @abstractmethod
-    def encode(self, segment: np.ndarray, stored: np.ndarray, params: Params) -> tuple[np.ndarray, ...]:
-        """Reference encoder: one segment's streams from its elements (2-d, unsigned) and which are stored (bool)."""
+    # -- the plain reference ---------------------------------------------------------------------------------------
 
     @abstractmethod
-    def decode(
-        self, streams: tuple[np.ndarray, ...], rows: int, cols: int, dtype: np.dtype, params: Params
-    ) -> np.ndarray:
-        """Reference decoder, from the spec: one segment's elements (2-d, unsigned ``dtype``) from its streams (uint8).
+    def encode(self, segment: np.ndarray, stored: np.ndarray) -> tuple[np.ndarray, ...]:
+        """One segment's streams from its elements (2-d, unsigned) and which are stored (bool)."""
+
+    @abstractmethod
+    def decode(self, streams: tuple[np.ndarray, ...], rows: int, cols: int, dtype: np.dtype) -> np.ndarray:
+        """One segment's elements (2-d, unsigned ``dtype``) from its streams (uint8), by the spec.
 
         Raises FormatError, naming the stream, for anything that the spec says to refuse.
         """
-
-
-def choice(params: Params, name: str, allowed: tuple[Any, ...]) -> Any:
-    """A parameter that is one of a few values."""
-    if params[name] not in allowed or type(params[name]) is not type(allowed[0]):
-        raise ArgumentError(f"{name}={params[name]!r}; expected one of {', '.join(map(repr, allowed))}")
-    return params[name]
 
 
 def items(stream: np.ndarray, dtype: str | np.dtype, count: int | None, name: str) -> np.ndarray:
@@ -162,27 +234,25 @@ def items(stream: np.ndarray, dtype: str | np.dtype, count: int | None, name: st
     return stream.view(found)
 
 
+def total(sizes: tuple[Sizes, ...]) -> int:
+    """Bytes of all parts whose sizes are known."""
+    return sum(int(one.sum()) for one in sizes if one is not None)
+
+
 def octets(items: np.ndarray) -> np.ndarray:
     """Items as the bytes of a stream."""
     return np.ascontiguousarray(items).reshape(-1).view(np.uint8)
 
 
-def histogram_of(values: np.ndarray, counts: np.ndarray, width: int) -> Histogram:
-    """Unsigned items of ``width`` bytes that occur ``counts`` times, by the top bits of their keys."""
-    out = np.zeros(1 << min(16, 8 * width), np.uint64)
-    np.add.at(out, values >> max(0, 8 * width - 16), counts)
-    used = values[counts > 0]
-    return out, int(np.bitwise_or.reduce(used)) if len(used) else 0
-
-
-def with_zeros(known: Histogram, count: int, element: ElementType) -> Histogram:
+def with_zeros(known: KeyCounts | None, times: int, element: ElementType) -> KeyCounts | None:
     """Keys of values, and of so many items of zero bits among them."""
-    keys, top = known[0].copy(), 1 << 8 * element.width - 1
-    signed = element.kind == "signed"
-    keys[len(keys) // 2 if signed else 0] += np.uint64(count)
-    return keys, known[1] | (top if signed and count else 0)
+    zero = 1 << 8 * element.width - 1 if element.kind == "signed" else 0
+    return None if known is None else known.adding(zero, times)
 
 
-def histogram_of_bytes(counts: np.ndarray | None) -> Histogram | None:
-    """One-byte items by value."""
-    return None if counts is None else histogram_of(np.arange(256), counts, 1)
+def keys_of_bytes(counts: np.ndarray | None) -> KeyCounts | None:
+    """One-byte items counted by value."""
+    if counts is None:
+        return None
+    used = np.flatnonzero(counts)
+    return KeyCounts(np.asarray(counts, np.uint64), 0, 0, int(np.bitwise_or.reduce(used)) if len(used) else 0)

@@ -5,171 +5,256 @@ Blocks are counted from the top left of each segment and clipped at its edges. `
 all segments, and what is left when the others are taken out.
 """
 
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 
 from codec.dtypes import ElementType
+from codec.entropy import NONE, Items, KeyCounts
 from codec.errors import ArgumentError, FormatError
-from codec.geometry import MAX_SEGMENT, Grid
 from codec.layouts.base import (
-    BLOCKS,
-    Counts,
-    Histogram,
+    KEYS,
     Layout,
-    Params,
+    Needs,
+    Sizes,
     StreamKind,
-    choice,
-    histogram_of,
     items,
     octets,
+    total,
+    unsigned,
+    values_of,
+    with_zeros,
 )
 from codec.layouts.gaps import expected
+from codec.matrix import MAX_SEGMENT, Grid, TensorSpec, is_int
+from codec.statistics import BLOCKS, Counts, Need
+
+# Segments of block rows up to this high are not cut through a block of any shape that is tried by default.
+_TALL = 16
+
+Block = tuple[Any, int]
 
 
+@dataclass(frozen=True)
 class BlockOffset(Layout):
-    """Streams: ``rows`` (u32 pointers, one more than a segment has rows of blocks), ``columns``, ``values``.
+    """Streams: ``pointers`` (u32, one more than a segment has rows of blocks), ``columns``, ``values``.
 
-    Whole columns have no ``rows``, and all segments share ``columns``. Parameters: ``block``, (r, c) or ("all", c), by
-    default the one of the smallest size; ``index``, bits of an offset (8, 16, 32; by default the fewest).
+    Whole columns have no ``pointers``, and all segments share ``columns``. Parameters: ``block``, (r, c) or
+    ("all", c), by default the one of the smallest size; ``index``, bits of an offset (8, 16, 32; by default the
+    fewest).
     """
 
     name = "block_offset"
-    code = 7
-    defaults: ClassVar[Params] = {"block": None, "index": 0}
-    variants = (
-        {},
-        {"block": (4, 4)},
-        {"block": (1, 8), "index": 32},
-        {"block": (8, 1)},
-        {"block": (1, 1 << 22)},
-        {"block": ("all", 1)},
-    )
+    number = 7
 
-    def check(self, params: dict[str, Any], grid: Grid) -> dict[str, Any]:
-        """A shape, no larger than a segment, and index bits that hold every offset."""
-        index = choice(params, "index", (0, 8, 16, 32))
-        if params["block"] is None:
-            return params
-        block = _clipped(params["block"], grid)
-        wide = grid.cols if block[0] == "all" and grid.size else grid.segment_cols
+    block: Block | None = None
+    index: int | None = None
+
+    def __post_init__(self) -> None:
+        self._check_one_of("index", (None, 8, 16, 32))
+        if self.block is not None:
+            object.__setattr__(self, "block", _checked(self.block))
+
+    @classmethod
+    def variants(cls) -> tuple[Self, ...]:
+        """Squares, rows, columns, whole rows and whole columns."""
+        blocks: list[Block] = [(4, 4), (8, 1), (1, 1 << 22), ("all", 1)]
+        return (cls(), cls(block=(1, 8), index=32), *(cls(block=block) for block in blocks))
+
+    def grid(self, spec: TensorSpec) -> Grid:
+        """Segments that no block crosses the lower edge of, where they can be so high."""
+        r = 1 if self.block is None or self._whole else int(self.block[0])
+        return spec.grid.tall(_TALL if _TALL % r == 0 else r)
+
+    def fit(self, spec: TensorSpec) -> Self:
+        """A block no larger than a segment, and index bits that hold every offset."""
+        if self.block is None:
+            return self
+        grid = spec.grid
+        block = _clipped(self.block, grid)
+        wide = grid.cols if self._whole and grid.size else grid.segment_cols
         across = -(-wide // block[1])
         fewest = 8 if across <= 1 << 8 else 16 if across <= 1 << 16 else 32
-        if (index or 32) < fewest or across > 1 << 32:
-            raise ArgumentError(f"index={index} bits for {across} blocks side by side; expected at least {fewest}")
-        return {**params, "block": block, "index": index or fewest}
+        if (self.index or 32) < fewest or across > 1 << 32:
+            raise ArgumentError(f"index={self.index} bits for {across} blocks side by side; expected at least {fewest}")
+        return replace(self, block=block, index=self.index or fewest)
 
-    def decided(self, params: Params) -> bool:
-        """With a shape."""
-        return params["block"] is not None
-
-    def known(self, given: Params) -> bool:
-        """A shape is given, and not of whole columns: which of these are kept stands in one stream for all segments."""
-        return given.get("block") is not None and not _whole(given)
-
-    def decide(self, params: Params, grid: Grid, element: ElementType, counts: Counts) -> dict[str, Any]:
-        """The shape of the smallest streams: of those that are always counted, whole rows, and whole columns."""
-        if params["block"] is not None:
-            return dict(params)
-        known, best, least = expected(counts, grid), dict(params), None
-        for block in (*BLOCKS, (1, max(1, grid.segment_cols)), ("all", 1)):
+    def choose(self, spec: TensorSpec, counts: Counts) -> Self:
+        """The shape of the smallest streams: of those that are always tried, whole rows, and whole columns."""
+        if self.block is not None:
+            return self
+        known, rows = expected(counts, spec.grid), (1, max(1, spec.grid.segment_cols))
+        best, least = None, 0
+        for block in (*BLOCKS, rows, ("all", 1)):
             try:
-                candidate = self.check({**params, "block": block}, grid)
+                candidate = replace(self, block=block).fit(spec)
             except ArgumentError:  # more blocks than the index given holds
                 continue
-            sizes = self.stream_bytes(grid, element.width, known, candidate)
-            size = sum(n for n in sizes if n is not None)
-            if None not in sizes and (least is None or size < least):
+            sizes = candidate.stream_bytes(spec.grid, spec.element.width, known)
+            size = total(sizes)
+            if all(one is not None for one in sizes) and (best is None or size < least):
                 best, least = candidate, size
-        return best if least is not None else self.check({**params, "block": (1, max(1, grid.segment_cols))}, grid)
+        return replace(self, block=rows).fit(spec) if best is None else best
 
-    def asks(self, given: Params) -> tuple[tuple[tuple[Any, int], ...], tuple[int, ...]]:
-        """The shape given; columns tell of whole ones."""
-        return ((tuple(given["block"]),) if self.known(given) else (), ())
+    @property
+    def choose_needs(self) -> Needs:
+        """All blocks that are tried, where the shape is left out."""
+        if self.block is not None:
+            return frozenset()
+        return frozenset({*(Need("blocks", shape) for shape in BLOCKS), Need("rows"), Need("columns")})
 
-    def native(self, params: Params) -> tuple[int, ...]:
+    @property
+    def _whole(self) -> bool:
+        """Whether whole columns are kept."""
+        return self.block is not None and self.block[0] == "all"
+
+    @property
+    def _shape(self) -> Block:
+        return (1, 1) if self.block is None else self.block
+
+    @property
+    def _index_bytes(self) -> int:
+        return (self.index or 32) // 8
+
+    def native(self) -> tuple[int, ...]:
         """Bytes of an offset, rows of a block (0: all), columns of a block."""
-        r, c = params["block"]
-        return (params["index"] // 8, 0 if r == "all" else r, c)
+        r, c = self._shape
+        return (self._index_bytes, 0 if self._whole else r, c)
 
-    def padded(self, params: Params) -> bool:
+    @property
+    def padded(self) -> bool:
         """Blocks hold zeros."""
         return True
 
-    def streams(self, params: Params, element: ElementType) -> tuple[StreamKind, ...]:
-        """Pointers, offsets, values."""
-        whole, width = _whole(params), params["index"] // 8
-        pointers = () if whole else (StreamKind("rows", 4, "unsigned"),)
-        columns = StreamKind("columns", width, "unsigned", shared=whole, plain=whole)
-        return (*pointers, columns, StreamKind("values", element.width, element.kind))
+    def streams(self, element: ElementType) -> tuple[StreamKind, ...]:
+        """Pointers, offsets, values; whole columns have no pointers, and the same offsets in all segments."""
+        if self._whole:
+            return (StreamKind("columns", Items(self._index_bytes), True, (NONE,)), values_of(element))
+        return (unsigned("pointers", 4), unsigned("columns", self._index_bytes), values_of(element))
 
-    def stream_bytes(self, grid: Grid, width: int, counts: Counts, params: Params) -> tuple[int | None, ...]:
-        """4 (ceil(h / r) + 1) per segment of h rows; index / 8 for each block, width for each of its elements."""
-        blocks, elements = _live(grid, counts, params)
-        columns = None if blocks is None else blocks * params["index"] // 8
+    def stream_bytes(self, grid: Grid, width: int, counts: Counts) -> tuple[Sizes, ...]:
+        """4 (ceil(h / r) + 1) in a segment of h rows; index / 8 for each block, width for each of its elements."""
+        blocks, elements = self._live(grid, counts)
+        columns = None if blocks is None else blocks * self._index_bytes
         values = None if elements is None else elements * width
-        if _whole(params):
-            return (columns, values)
-        pointers = sum((-(-h // params["block"][0]) + 1) * n for h, _, n in grid.shapes())
-        return (4 * pointers, columns, values)
+        return (columns, values) if self._whole else (4 * (-(-grid.heights // self._shape[0]) + 1), columns, values)
 
-    def values_of_parts(self, grid: Grid, counts: Counts, params: Params) -> np.ndarray | None:
-        """Of whole columns and whole rows."""
-        if _whole(params) and counts.cols is not None and grid.size:
-            wide = np.add.reduceat(_live_columns(counts, params), np.arange(0, grid.cols, grid.segment_cols))
-            return np.array([place.rows * wide[place.number % grid.across] for place in grid.places()], np.uint64)
-        if _whole_rows(grid, params) and counts.rows is not None and grid.size:
-            starts = np.cumsum([0, *(place.rows for place in grid.places())][:-1])
-            widths = np.array([place.cols for place in grid.places()], np.uint64)
-            return np.add.reduceat((counts.rows > 0).astype(np.uint64), starts) * widths
-        return None
+    @property
+    def size_needs(self) -> Needs:
+        """The blocks, or the columns that hold an entry."""
+        return frozenset({Need("columns")} if self._whole else {Need("blocks", self._shape), Need("rows")})
 
-    def share(self, grid: Grid, counts: Counts, params: Params) -> dict[str, np.ndarray]:
+    def share(self, grid: Grid, counts: Counts) -> dict[str, np.ndarray]:
         """The whole columns that hold an entry."""
-        if not _whole(params) or counts.cols is None:
+        if not self._whole:
             return {}
-        live = np.flatnonzero(_live_columns(counts, params)[:: params["block"][1]])
-        return {"columns": live.astype(f"<u{params['index'] // 8}")}
+        live: Any = [] if counts.cols is None else np.flatnonzero(self._live_columns(counts.cols)[:: self._shape[1]])
+        return {"columns": np.asarray(live).astype(f"<u{self._index_bytes}")}
 
-    def histogram(
-        self, stream: str, grid: Grid, element: ElementType, counts: Counts, params: Params
-    ) -> Histogram | None:
+    @property
+    def share_needs(self) -> Needs:
+        """Which whole columns are kept stands in one stream for all segments."""
+        return frozenset({Need("columns")} if self._whole else ())
+
+    def key_counts(self, stream: str, grid: Grid, element: ElementType, counts: Counts) -> KeyCounts | None:
         """The entries, and a zero for each other element of their blocks; offsets as often as entries make likely, and
         pointers as if each row of blocks held one for each entry, as far as there are.
         """
-        blocks, elements = _live(grid, counts, params)
-        if stream == "rows" and counts.rows is not None and blocks is not None:
-            return _pointers(grid, counts.rows, params, blocks)
-        if stream == "columns" and counts.cols is not None and blocks and not _whole(params):
-            likely = _likely(grid, counts.cols, params)
-            times = np.rint(likely * (blocks / max(1e-300, likely.sum()))).astype(np.uint64)
-            return histogram_of(np.arange(len(likely)), times, params["index"] // 8)
-        if stream != "values" or counts.keys is None or elements is None:
+        blocks, elements = self._live(grid, counts)
+        if blocks is None or elements is None:
             return None
-        keys, signed = counts.keys.copy(), element.kind == "signed"
-        keys[len(keys) // 2 if signed else 0] += np.uint64(elements - counts.nnz)
-        return keys, counts.or_of_keys | (1 << 8 * element.width - 1 if signed and elements > counts.nnz else 0)
+        many = int(blocks.sum())
+        if stream == "pointers":
+            return None if counts.rows is None else self._pointers(grid, counts.rows, many)
+        if stream == "columns":
+            if counts.cols is None or not many or self._whole:
+                return None
+            likely = self._likely(grid, counts.cols)
+            times = np.rint(likely * (many / max(1e-300, likely.sum()))).astype(np.uint64)
+            return KeyCounts.of(np.arange(len(likely)), times, self._index_bytes)
+        return with_zeros(counts.keys, int(elements.sum()) - counts.nnz, element)
 
-    def ideal_bits(self, sparsity: float, value_bits: float, params: Params) -> float:
+    @property
+    def key_needs(self) -> Needs:
+        """Those of the size, the entries of each row and column, and the values."""
+        return KEYS | self.size_needs | {Need("rows"), Need("columns")}
+
+    def ideal_bits(self, sparsity: float, value_bits: float) -> float:
         """(1 - s^(rc)) (b + i / (rc)); of endless columns none is without an entry."""
-        if params.get("block") is None:
-            return min(self.ideal_bits(sparsity, value_bits, {**params, "block": block}) for block in BLOCKS)
-        r, c = params["block"]
-        if r == "all":
+        if self.block is None:
+            return min(replace(self, block=block).ideal_bits(sparsity, value_bits) for block in BLOCKS)
+        if self._whole:
             return float(value_bits) if sparsity < 1 else 0.0
-        size = int(r) * int(c)
-        return float(1 - sparsity**size) * (value_bits + int(params["index"] or 32) / size)
+        size = int(self.block[0]) * self.block[1]
+        return float(1 - sparsity**size) * (value_bits + 8 * self._index_bytes / size)
 
-    def pointer_bits(self, rows: int, cols: int, params: Params) -> float:
+    def pointer_bits(self, rows: int, cols: int) -> float:
         """32 bits for each row of blocks, and for one more."""
-        if params.get("block") is None or _whole(params):
+        if self.block is None or self._whole:
             return 0.0
-        return 32 * (rows / int(params["block"][0]) + 1) / (rows * cols)
+        return 32 * (rows / int(self.block[0]) + 1) / (rows * cols)
 
-    def encode(self, segment: np.ndarray, stored: np.ndarray, params: Params) -> tuple[np.ndarray, ...]:
+    def _live_columns(self, cols: np.ndarray) -> np.ndarray:
+        """For each column of the matrix, whether its block holds an entry (int64)."""
+        if not len(cols):
+            return np.zeros(0, np.int64)
+        c = self._shape[1]
+        if c == 1:
+            return (cols > 0).astype(np.int64)
+        live = np.add.reduceat(cols, np.arange(0, len(cols), c)) > 0
+        return np.repeat(live, c)[: len(cols)].astype(np.int64)
+
+    def _live(self, grid: Grid, counts: Counts) -> tuple[Sizes, Sizes]:
+        """Blocks that hold an entry, and their elements, segment by segment; None where ``counts`` does not tell.
+
+        The blocks of whole columns are counted once for all segments.
+        """
+        if self._whole:
+            if counts.cols is None:
+                return None, None
+            live = self._live_columns(counts.cols)
+            wide = np.add.reduceat(live, np.arange(0, grid.cols, grid.segment_cols)) if grid.size else live
+            down = grid.segments // max(1, grid.across)
+            return live[:: self._shape[1]].sum(keepdims=True), grid.heights * np.tile(wide, down)
+        if counts.block_parts is not None:
+            # Of shapes that are the same once they are clipped, any does.
+            for shape in (self._shape, *counts.block_parts):
+                if shape in counts.block_parts and _clipped(shape, grid) == _clipped(self._shape, grid):
+                    found = counts.block_parts[shape].astype(np.int64)
+                    return found[:, 0], found[:, 1]
+        if self._shape == (1, grid.segment_cols) and counts.rows is not None:
+            starts = np.concatenate(([0], np.cumsum(grid.heights)[:-1])) if grid.size else np.zeros(0, np.int64)
+            rows = (counts.rows > 0).astype(np.int64)
+            blocks = np.add.reduceat(rows, starts) if grid.size else rows
+            return blocks, blocks * grid.widths
+        return None, None
+
+    def _pointers(self, grid: Grid, entries: np.ndarray, blocks: int) -> KeyCounts:
+        """Pointers to so many blocks."""
+        (r, c), at, held = self._shape, 0, [np.zeros(0)]
+        for place in grid.places():
+            rows = np.add.reduceat(entries[at : at + place.rows].astype(np.float64), np.arange(0, place.rows, r))
+            held.append(np.minimum(rows, -(-place.cols // c)))
+            at += place.rows
+        scale = blocks / max(1.0, sum(float(rows.sum()) for rows in held))
+        pointers = np.concatenate([np.append(0, np.rint(np.cumsum(rows) * scale)) for rows in held[1:]] or held)
+        return KeyCounts.of(pointers.astype(np.int64), np.ones(len(pointers), np.uint64), 4)
+
+    def _likely(self, grid: Grid, cols: np.ndarray) -> np.ndarray:
+        """Of each offset, the share of blocks there that hold an entry, were those of a column independent."""
+        (r, c), step = self._shape, grid.segment_cols
+        density = np.zeros(step)
+        for left in range(0, grid.cols, step):
+            piece = cols[left : left + step]
+            density[: len(piece)] += piece / (grid.rows * grid.across)
+        empty = np.log1p(-np.minimum(density, 1 - 1e-9))
+        return np.asarray(-np.expm1(r * np.add.reduceat(empty, np.arange(0, step, c))))
+
+    def encode(self, segment: np.ndarray, stored: np.ndarray) -> tuple[np.ndarray, ...]:
         """Blocks row by row, each row by row; what holds nothing but zeros that were kept is no block."""
         elements = np.where(stored, segment, 0).astype(segment.dtype)
-        (r, c), offset = params["block"], np.dtype(f"<u{params['index'] // 8}")
+        (r, c), offset = self._shape, np.dtype(f"<u{self._index_bytes}")
         if r == "all":
             live = np.repeat(_any(stored, len(stored), c)[0], c)[: elements.shape[1]]
             return octets(np.flatnonzero(live[::c]).astype(offset)), octets(elements[:, live])
@@ -182,21 +267,19 @@ class BlockOffset(Layout):
         every = np.concatenate([np.zeros(0, segment.dtype), *values])
         return octets(pointers.astype("<u4")), octets(across.astype(offset)), octets(every)
 
-    def decode(
-        self, streams: tuple[np.ndarray, ...], rows: int, cols: int, dtype: np.dtype, params: Params
-    ) -> np.ndarray:
+    def decode(self, streams: tuple[np.ndarray, ...], rows: int, cols: int, dtype: np.dtype) -> np.ndarray:
         """Puts each block where its offset says: they ascend, lie inside, and hold something."""
-        (r, c), out = params["block"], np.zeros((rows, cols), dtype)
+        (r, c), out = self._shape, np.zeros((rows, cols), dtype)
         across = -(-cols // c)
-        columns = items(streams[-2], f"<u{params['index'] // 8}", None, "columns").astype(np.int64)
+        columns = items(streams[-2], f"<u{self._index_bytes}", None, "columns").astype(np.int64)
         if r == "all":
             _ascending(columns, across)
             live = np.repeat(np.isin(np.arange(across), columns), c)[:cols]
             out[:, live] = items(streams[-1], dtype, rows * int(live.sum()), "values").reshape(rows, -1)
             return out
-        pointers = items(streams[0], "<u4", -(-rows // r) + 1, "rows").astype(np.int64)
+        pointers = items(streams[0], "<u4", -(-rows // r) + 1, "pointers").astype(np.int64)
         if pointers[0] != 0 or np.any(np.diff(pointers) < 0) or pointers[-1] != len(columns):
-            raise FormatError(f"pointers do not ascend from 0 to {len(columns)}", stream="rows")
+            raise FormatError(f"pointers do not ascend from 0 to {len(columns)}", stream="pointers")
         values, used = items(streams[2], dtype, None, "values"), 0
         for i in range(len(pointers) - 1):
             inside = columns[pointers[i] : pointers[i + 1]]
@@ -212,82 +295,26 @@ class BlockOffset(Layout):
         return out
 
 
-def _pointers(grid: Grid, entries: np.ndarray, params: Params, blocks: int) -> Histogram:
-    """Pointers to so many blocks."""
-    (r, c), at, held = params["block"], 0, [np.zeros(0)]
-    for place in grid.places():
-        rows = np.add.reduceat(entries[at : at + place.rows].astype(np.float64), np.arange(0, place.rows, r))
-        held.append(np.minimum(rows, -(-place.cols // c)))
-        at += place.rows
-    scale = blocks / max(1.0, sum(float(rows.sum()) for rows in held))
-    every = np.concatenate([np.append(0, np.rint(np.cumsum(rows) * scale)) for rows in held[1:]] or held)
-    return histogram_of(every.astype(np.int64), np.ones(len(every), np.uint64), 4)
-
-
-def _clipped(block: Any, grid: Grid) -> list[Any]:
-    """A block no larger than a segment, as the header has it; ArgumentError where it is none."""
-    fine = isinstance(block, tuple | list) and len(block) == 2 and (block[0] == "all" or _side(block[0]))
+def _checked(block: Any) -> Block:
+    """A block's sides as ints; ArgumentError where it is none."""
+    fine = isinstance(block, tuple | list) and len(block) == 2 and (_is_all(block[0]) or _side(block[0]))
     if not fine or not _side(block[1]):
         raise ArgumentError(f'block={block!r}; expected (rows, columns), or ("all", columns) for whole columns')
-    rows = "all" if block[0] == "all" else min(int(block[0]), grid.segment_rows or MAX_SEGMENT)
-    return [rows, min(int(block[1]), grid.segment_cols or MAX_SEGMENT)]
+    return block[0] if _is_all(block[0]) else int(block[0]), int(block[1])
+
+
+def _clipped(block: Block, grid: Grid) -> Block:
+    """A block no larger than a segment."""
+    rows = block[0] if _is_all(block[0]) else min(block[0], grid.segment_rows or MAX_SEGMENT)
+    return rows, min(block[1], grid.segment_cols or MAX_SEGMENT)
+
+
+def _is_all(side: object) -> bool:
+    return isinstance(side, str) and side == "all"
 
 
 def _side(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 1
-
-
-def _whole(params: Params) -> bool:
-    """Whether whole columns are kept."""
-    block = params["block"]
-    return isinstance(block, tuple | list) and len(block) == 2 and isinstance(block[0], str) and block[0] == "all"
-
-
-def _whole_rows(grid: Grid, params: Params) -> bool:
-    return bool(params["block"] == [1, grid.segment_cols])
-
-
-def _live_columns(counts: Counts, params: Params) -> np.ndarray:
-    """For each column of the matrix, whether its block holds an entry (int64)."""
-    assert counts.cols is not None
-    if not len(counts.cols):
-        return np.zeros(0, np.int64)
-    c = params["block"][1]
-    live = np.add.reduceat(counts.cols, np.arange(0, len(counts.cols), c)) > 0
-    return np.repeat(live, c)[: len(counts.cols)].astype(np.int64)
-
-
-def _live(grid: Grid, counts: Counts, params: Params) -> tuple[int | None, int | None]:
-    """Blocks that hold an entry, and their elements; None where ``counts`` does not tell."""
-    if not grid.size:
-        return 0, 0
-    if _whole(params):
-        if counts.cols is None:
-            return None, None
-        live = _live_columns(counts, params)
-        return int(live[:: params["block"][1]].sum()), int(live.sum()) * grid.rows
-    if counts.blocks is not None and counts.block_elements is not None:
-        # Of shapes that are the same once they are clipped, any does.
-        asked = (tuple(params["block"]), *counts.blocks)
-        for shape in asked:
-            if shape in counts.blocks and shape[0] != "all" and _clipped(shape, grid) == params["block"]:
-                return counts.blocks[shape], counts.block_elements[shape]
-    if _whole_rows(grid, params) and counts.rows is not None:
-        parts = BlockOffset().values_of_parts(grid, counts, params)
-        return int((counts.rows > 0).sum()), 0 if parts is None else int(parts.sum())
-    return None, None
-
-
-def _likely(grid: Grid, cols: np.ndarray, params: Params) -> np.ndarray:
-    """Of each offset, the share of blocks there that hold an entry, were those of a column independent."""
-    r, c = params["block"]
-    step = grid.segment_cols
-    density = np.zeros(step)
-    for left in range(0, grid.cols, step):
-        piece = cols[left : left + step]
-        density[: len(piece)] += piece / (grid.rows * grid.across)
-    empty = np.log1p(-np.minimum(density, 1 - 1e-9))
-    return np.asarray(-np.expm1(r * np.add.reduceat(empty, np.arange(0, step, c))))
+    return is_int(value) and value >= 1
 
 
 def _any(elements: np.ndarray, r: int, c: int) -> np.ndarray:

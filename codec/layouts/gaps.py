@@ -5,21 +5,13 @@ code top places nothing; with fillers q, r = divmod(gap, top + 1) and each of th
 (spec sections 5.4 to 5.6).
 """
 
-from typing import Any
-
 import numpy as np
 
-from codec.errors import ArgumentError, FormatError
-from codec.geometry import Grid
-from codec.layouts.base import Counts, Params
+from codec.errors import FormatError
+from codec.matrix import Grid
+from codec.statistics import Counts
 
 MOST_BITS = 16
-
-
-def check_bits(bits: Any, name: str = "bits") -> None:
-    """An int from 1 to 16."""
-    if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= MOST_BITS:
-        raise ArgumentError(f"{name}={bits!r}; expected an int from 1 to {MOST_BITS}")
 
 
 def gaps_before(listed: np.ndarray) -> np.ndarray:
@@ -76,7 +68,7 @@ def expected(counts: Counts, grid: Grid) -> Counts:
 
 def code_histogram(lengths: np.ndarray, step: int, bits: int, idle: int) -> np.ndarray:
     """How often each code occurs: the remainders of the gaps, and ``idle`` codes that place no entry."""
-    codes = np.bincount(np.arange(1 << 16) % step, lengths.astype(np.float64), 1 << bits)
+    codes = np.bincount(np.arange(len(lengths)) % step, lengths.astype(np.float64), 1 << bits)
     codes[-1] += idle
     return np.asarray(codes)
 
@@ -105,15 +97,3 @@ def endless(sparsity: float, step: int) -> float:
 def stored_zero(what: str) -> str:
     """What an ArgumentError says of a kept zero that would read as a filler."""
     return f'a zero kept by mask= would read as a filler of {what}; use layout="relative_index" with filler="escape"'
-
-
-def extra(counts: Counts, params: Params) -> np.ndarray | None:
-    """Codes of each segment that place no entry, for relative_index's parameters."""
-    table = (
-        counts.fillers
-        if params["filler"] == "value"
-        else counts.escapes
-        if params["of"] == "nonzeros"
-        else counts.zero_escapes
-    )
-    return None if table is None else table[:, params["bits"] - 1].astype(np.int64)

@@ -5,28 +5,32 @@ A group of m elements is a pattern, the set of its entries, and n values: its en
 that is m bits, it is the group's mask itself.
 """
 
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from math import comb
-from typing import Any, ClassVar
+from typing import Any, Self
 
 import numpy as np
 
 from codec.dtypes import ElementType
+from codec.entropy import KeyCounts
 from codec.errors import ArgumentError, FormatError
-from codec.geometry import Grid
 from codec.layouts.base import (
-    GROUPS,
-    Counts,
-    Histogram,
+    KEYS,
     Layout,
-    Params,
+    Needs,
+    Sizes,
     StreamKind,
-    histogram_of_bytes,
     items,
+    keys_of_bytes,
     octets,
+    unsigned,
+    values_of,
     with_zeros,
 )
 from codec.layouts.gaps import byte_histogram, pack, unpack
+from codec.matrix import Grid, TensorSpec
+from codec.statistics import GROUPS, Counts, Need
 
 MOST = 64  # elements of a group
 # Elements of a group up to which the expected bytes of patterns are worked out, pattern by pattern.
@@ -77,6 +81,7 @@ def _lengths(w: int, m: int) -> np.ndarray:
     return np.minimum(m, w - np.arange(0, w, m))
 
 
+@dataclass(frozen=True)
 class GroupsOfM(Layout):
     """Streams: ``patterns``, ``values``.
 
@@ -85,116 +90,110 @@ class GroupsOfM(Layout):
     """
 
     name = "n_m"
-    code = 6
-    defaults: ClassVar[Params] = {"m": 4, "n": None}
-    variants = ({}, {"m": 8}, {"m": 16})
-    # Independent zeros leave no group small for long.
-    candidates = ()
+    number = 6
 
-    def check(self, params: dict[str, Any], grid: Grid) -> dict[str, Any]:
-        """1 <= n <= m <= 64."""
-        n, m = params["n"], params["m"]
-        if type(m) is not int or not 1 <= m <= MOST:
-            raise ArgumentError(f"m={m!r}; expected an int from 1 to {MOST}")
-        if n is not None and (type(n) is not int or not 1 <= n <= m):
+    m: int = 4
+    n: int | None = None
+
+    def __post_init__(self) -> None:
+        self._check_int("m", 1, MOST)
+        try:
+            self._check_int("n", 1, self.m, none=True)
+        except ArgumentError:
             raise ArgumentError(
-                f"n={n!r}; expected an int from 1 to m={m}, or None for the smallest that drops nothing"
-            )
-        return params
+                f"n={self.n!r}; expected an int from 1 to m={self.m}, or None for the smallest that drops nothing"
+            ) from None
 
-    def decided(self, params: Params) -> bool:
-        """With an n."""
-        return params["n"] is not None
+    @classmethod
+    def variants(cls) -> tuple[Self, ...]:
+        """Groups that are looked up in tables, and larger ones."""
+        return (cls(), cls(m=8), cls(m=16))
 
-    def known(self, given: Params) -> bool:
-        """With an n."""
-        return given.get("n") is not None
+    @classmethod
+    def candidates(cls) -> tuple[Self, ...]:
+        """None: independent zeros leave no group small for long."""
+        return ()
 
-    def asks(self, given: Params) -> tuple[tuple[tuple[Any, int], ...], tuple[int, ...]]:
-        """Groups of m, to find the n; an m that ``check`` refuses asks for none."""
-        m = given.get("m")
-        return (), (m,) if type(m) is int and 1 <= m <= MOST and not self.known(given) else ()
-
-    def decide(self, params: Params, grid: Grid, element: ElementType, counts: Counts) -> dict[str, Any]:
-        """The most entries of any group as n, and at least 1."""
-        if params["n"] is not None:
-            return dict(params)
-        groups = counts.groups if counts.groups is not None else Counts.independent(grid, counts.nnz).groups
-        assert groups is not None
-        if params["m"] not in groups:
-            raise ArgumentError(
-                f"n left out needs statistics of groups of {params['m']}: tensor_stats(a, group={params['m']})"
-            )
-        return {**params, "n": max(1, int(np.flatnonzero(groups[params["m"]])[-1:].sum()))}
-
-    def refusal(self, params: Params, found: int) -> str:
-        """A group with more than n."""
-        return (
-            f"a group of {params['m']} elements stores {found}, and n={params['n']}; "
-            f"leave n out to store them all, or prune to {params['n']}:{params['m']} before"
-        )
-
-    def choices(self, counts: Counts, grid: Grid) -> tuple[Params, ...]:
+    @classmethod
+    def choices(cls, spec: TensorSpec, counts: Counts) -> tuple[Self, ...]:
         """Groups whose patterns save more bits than they have pads."""
         if counts.groups is None or not counts.nnz:
             return ()
-        found = []
+        found, shapes = [], spec.grid.shapes()
         for m in GROUPS:
             n = int(np.flatnonzero(counts.groups[m])[-1])
-            every = sum(h * count * -(-w // m) for h, w, count in grid.shapes())
-            pads = sum(h * count * int(_slots(w, n, m)) for h, w, count in grid.shapes()) - counts.nnz
-            if pads < every * (m - pattern_bits(n, m)):
-                found.append({"m": m, "n": n})
+            groups = sum(h * count * -(-w // m) for h, w, count in shapes)
+            pads = sum(h * count * int(_slots(w, n, m)) for h, w, count in shapes) - counts.nnz
+            if pads < groups * (m - pattern_bits(n, m)):
+                found.append(cls(m=m, n=n))
         return tuple(found)
 
-    def ideal_bits(self, sparsity: float, value_bits: float, params: Params) -> float:
+    @classmethod
+    def choices_needs(cls) -> Needs:
+        """The groups that ``choices`` tries."""
+        return frozenset(Need("groups", m) for m in GROUPS)
+
+    def choose(self, spec: TensorSpec, counts: Counts) -> Self:
+        """The most entries of any group as n, and at least 1."""
+        if self.n is not None:
+            return self
+        groups = counts.groups if counts.groups is not None else Counts.independent(spec.grid, counts.nnz).groups
+        if groups is None or self.m not in groups:
+            raise ArgumentError(f"n left out needs statistics of groups of {self.m}: tensor_stats(a, group={self.m})")
+        return replace(self, n=max(1, int(np.flatnonzero(groups[self.m])[-1:].sum())))
+
+    @property
+    def choose_needs(self) -> Needs:
+        """Groups of m, where n is left out."""
+        return frozenset({Need("groups", self.m)}) if self.n is None else frozenset()
+
+    @property
+    def _n(self) -> int:
+        return self.m if self.n is None else self.n
+
+    def refusal(self, found: int) -> str:
+        """A group with more than n."""
+        return (
+            f"a group of {self.m} elements stores {found}, and n={self.n}; "
+            f"leave n out to store them all, or prune to {self.n}:{self.m} before"
+        )
+
+    def ideal_bits(self, sparsity: float, value_bits: float) -> float:
         """n values and a pattern for every m elements; somewhere in an endless row all m are stored."""
-        m = params.get("m") or 4
-        n = params.get("n") or (m if sparsity < 1 else 1)
+        m, n = self.m, self.n or (self.m if sparsity < 1 else 1)
         return float((n * value_bits + pattern_bits(n, m)) / m)
 
-    def zero_items(self, params: Params) -> bool:
+    @property
+    def zero_items(self) -> bool:
         """Pads."""
         return True
 
-    def values_of_parts(self, grid: Grid, counts: Counts, params: Params) -> np.ndarray:
-        """n for each group, whatever it holds."""
-        if not grid.size:
-            return np.zeros(0, np.int64)
-        rows = np.minimum(grid.segment_rows, grid.rows - np.arange(0, grid.rows, grid.segment_rows))
-        cols = np.minimum(grid.segment_cols, grid.cols - np.arange(0, grid.cols, grid.segment_cols))
-        return np.outer(rows, _slots(cols, params["n"], params["m"])).reshape(-1)
-
-    def native(self, params: Params) -> tuple[int, ...]:
+    def native(self) -> tuple[int, ...]:
         """n, m, bits of a pattern."""
-        return (params["n"], params["m"], pattern_bits(params["n"], params["m"]))
+        return (self._n, self.m, pattern_bits(self._n, self.m))
 
-    def streams(self, params: Params, element: ElementType) -> tuple[StreamKind, ...]:
+    def streams(self, element: ElementType) -> tuple[StreamKind, ...]:
         """Packed patterns by the byte, values."""
-        return (StreamKind("patterns", 1, "unsigned"), StreamKind("values", element.width, element.kind))
+        return (unsigned("patterns", 1), values_of(element))
 
-    def stream_bytes(self, grid: Grid, width: int, counts: Counts, params: Params) -> tuple[int | None, ...]:
+    def stream_bytes(self, grid: Grid, width: int, counts: Counts) -> tuple[Sizes, ...]:
         """A segment's patterns rounded up to a byte; width for each value."""
-        n, m = params["n"], params["m"]
-        coded = sum(-(-h * -(-w // m) * pattern_bits(n, m) // 8) * count for h, w, count in grid.shapes())
-        return (coded, width * int(self.values_of_parts(grid, counts, params).sum()))
+        n, m = self._n, self.m
+        groups = grid.heights * -(-grid.widths // m)
+        return (-(-groups * pattern_bits(n, m) // 8), grid.heights * _slots(grid.widths, n, m) * width)
 
-    def histogram(
-        self, stream: str, grid: Grid, element: ElementType, counts: Counts, params: Params
-    ) -> Histogram | None:
+    def key_counts(self, stream: str, grid: Grid, element: ElementType, counts: Counts) -> KeyCounts | None:
         """Bytes of bitmap's mask where the patterns are that, else patterns of as many entries as equally likely.
 
         Values, and a zero for each pad.
         """
-        n, m = params["n"], params["m"]
-        known = super().histogram(stream, grid, element, counts, params)
+        n, m = self._n, self.m
         if stream == "values":
-            pads = int(self.values_of_parts(grid, counts, params).sum()) - counts.nnz
-            return None if known is None else with_zeros(known, pads, element)
+            return with_zeros(counts.keys, int((grid.heights * _slots(grid.widths, n, m)).sum()) - counts.nnz, element)
         if pattern_bits(n, m) == m and all(w % m == 0 for _, w, _ in grid.shapes()):
-            return histogram_of_bytes(counts.mask_bytes)
-        size = self.stream_bytes(grid, element.width, counts, params)[0]
-        if m > _LISTED or counts.groups is None or m not in counts.groups or size is None:
+            return keys_of_bytes(counts.mask_bytes)
+        size = int((-(-grid.heights * -(-grid.widths // m) * pattern_bits(n, m) // 8)).sum())
+        if m > _LISTED or counts.groups is None or m not in counts.groups:
             return None
         masks, whole = _masks(n, m), counts.groups[m].astype(np.float64)
         of, times = np.bitwise_count(masks), np.zeros(len(masks))
@@ -209,16 +208,21 @@ class GroupsOfM(Layout):
         times += (whole / np.array([comb(m, k) for k in range(m + 1)]))[of]
         codes = np.zeros(1 << pattern_bits(n, m))
         codes[masks if pattern_bits(n, m) == m else np.arange(len(masks))] = times
-        return byte_histogram(codes, pattern_bits(n, m), size), 255
+        return keys_of_bytes(byte_histogram(codes, pattern_bits(n, m), size))
 
-    def encode(self, segment: np.ndarray, stored: np.ndarray, params: Params) -> tuple[np.ndarray, ...]:
+    @property
+    def key_needs(self) -> Needs:
+        """Groups of m, or bitmap's mask bytes where patterns are masks."""
+        return KEYS | {Need("groups", self.m), Need("mask_bytes")}
+
+    def encode(self, segment: np.ndarray, stored: np.ndarray) -> tuple[np.ndarray, ...]:
         """Group by group: the pattern, the entries, then pads."""
-        n, m = params["n"], params["m"]
+        n, m = self._n, self.m
         (h, w), lengths = segment.shape, _lengths(segment.shape[1], m)
         across = ((0, 0), (0, len(lengths) * m - w))
         flags = np.pad(stored, across).reshape(h, len(lengths), m)
         if np.any(flags.sum(axis=2) > n):
-            raise ArgumentError(self.refusal(params, int(flags.sum(axis=2).max())))
+            raise ArgumentError(self.refusal(int(flags.sum(axis=2).max())))
         bits = pattern_bits(n, m)
         masks = (flags @ (1 << np.arange(m, dtype=np.uint64))).reshape(-1)
         codes = masks if bits == m else np.array([rank(int(mask), n) for mask in masks], np.uint64)
@@ -227,11 +231,9 @@ class GroupsOfM(Layout):
         values = np.take_along_axis(values, first, axis=2)[:, np.arange(n) < lengths[:, None]]
         return pack(codes.view(np.int64), bits), octets(values)
 
-    def decode(
-        self, streams: tuple[np.ndarray, ...], rows: int, cols: int, dtype: np.dtype, params: Params
-    ) -> np.ndarray:
+    def decode(self, streams: tuple[np.ndarray, ...], rows: int, cols: int, dtype: np.dtype) -> np.ndarray:
         """Each group's entries where its pattern has them; pads must be zeros."""
-        n, m = params["n"], params["m"]
+        n, m = self._n, self.m
         lengths, bits = _lengths(cols, m), pattern_bits(n, m)
         masks = unpack(streams[0], rows * len(lengths), bits, "patterns").view(np.uint64)
         if bits < m:

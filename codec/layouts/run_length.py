@@ -4,15 +4,20 @@
 level, three pairs in 64 bits. A run that overflows stores a zero level, as in relative_index with ``filler="value"``.
 """
 
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import numpy as np
 
 from codec.dtypes import ElementType
+from codec.entropy import KeyCounts
 from codec.errors import ArgumentError, FormatError
-from codec.geometry import Grid
-from codec.layouts.base import Counts, Histogram, Layout, Params, StreamKind, choice, items
-from codec.layouts.gaps import check_bits, code_histogram, endless, gaps_before, join, split, stored_zero
+from codec.layouts.base import KEYS, Layout, Needs, Sizes, StreamKind, items, unsigned
+from codec.layouts.gaps import MOST_BITS, code_histogram, endless, gaps_before, join, split, stored_zero
+from codec.matrix import Grid, TensorSpec
+from codec.statistics import Counts, Need
+
+_EYERISS = 5  # bits of a run
 
 
 def _word(width: int) -> int:
@@ -24,6 +29,7 @@ def _pairs(bits: int, width: int) -> int:
     return (64 * _word(width) - 1) // (bits + 8 * width)
 
 
+@dataclass(frozen=True)
 class RunLength(Layout):
     """Stream: ``words``.
 
@@ -31,102 +37,119 @@ class RunLength(Layout):
     """
 
     name = "run_length"
-    code = 5
-    defaults: ClassVar[Params] = {"bits": None, "preset": None}
-    variants = ({}, {"bits": 1}, {"bits": 12})
+    number = 5
+    shorthands: ClassVar[tuple[str, ...]] = ("preset",)
 
-    def check(self, params: dict[str, Any], grid: Grid) -> dict[str, Any]:
-        """Bits in range; a preset's bits are its own."""
-        if params["preset"] is None:
-            del params["preset"]
-        elif choice(params, "preset", ("eyeriss",)) and params["bits"] not in (None, 5):
-            raise ArgumentError(f'bits={params["bits"]!r} with preset="eyeriss", which has 5')
-        params["bits"] = 5 if params["bits"] is None else params["bits"]
-        check_bits(params["bits"])
-        return params
+    bits: int | None = None
+    preset: str | None = None
 
-    def decided(self, params: Params) -> bool:
-        """Without a preset."""
-        return "preset" not in params
+    def __post_init__(self) -> None:
+        self._check_one_of("preset", (None, "eyeriss"))
+        self._check_int("bits", 1, MOST_BITS, none=True)
+        if self.preset is not None and self.bits not in (None, _EYERISS):
+            raise ArgumentError(f'bits={self.bits!r} with preset="eyeriss", which has {_EYERISS}')
 
-    def decide(self, params: Params, grid: Grid, element: ElementType, counts: Counts) -> dict[str, Any]:
+    @classmethod
+    def variants(cls) -> tuple[Self, ...]:
+        """The default, and the shortest and long runs."""
+        return (cls(), cls(bits=1), cls(bits=12))
+
+    def fit(self, spec: TensorSpec) -> Self:
         """A preset, once its dtype is right, is only its bits."""
-        if "preset" in params and element.width != 2:
+        if self.preset is not None and spec.element.width != 2:
             raise ArgumentError(
-                f'preset="eyeriss" is for dtypes of two bytes, not {element.dtype}; leave it out, or convert the tensor'
+                f'preset="eyeriss" is for dtypes of two bytes, not {spec.element.dtype}; leave it out, or convert the '
+                "tensor"
             )
-        return {"bits": params["bits"]}
+        return replace(self, bits=self._bits, preset=None)
 
-    def refusal(self, params: Params, found: int) -> str:
+    @property
+    def _bits(self) -> int:
+        return _EYERISS if self.bits is None else self.bits
+
+    def refusal(self, found: int) -> str:
         """Only kept zeros."""
-        return stored_zero(f"{params['bits']} bits")
+        return stored_zero(f"{self._bits} bits")
 
-    def ideal_bits(self, sparsity: float, value_bits: float, params: Params) -> float:
+    def ideal_bits(self, sparsity: float, value_bits: float) -> float:
         """A word for every so many pairs; a pair for each entry and each filler."""
-        bits = params.get("bits") or 5
+        bits = self._bits
         word = 64 * -(-(bits + value_bits + 1) // 64)
         return endless(sparsity, 1 << bits) * word / ((word - 1) // (bits + value_bits))
 
-    def zero_items(self, params: Params) -> bool:
+    @property
+    def zero_items(self) -> bool:
         """Fillers."""
         return True
 
-    def native(self, params: Params) -> tuple[int, ...]:
+    def native(self) -> tuple[int, ...]:
         """Bits of a run."""
-        return (params["bits"],)
+        return (self._bits,)
 
-    def streams(self, params: Params, element: ElementType) -> tuple[StreamKind, ...]:
+    def streams(self, element: ElementType) -> tuple[StreamKind, ...]:
         """Words, as u64s."""
-        return (StreamKind("words", 8, "unsigned"),)
+        return (unsigned("words", 8),)
 
-    def stream_bytes(self, grid: Grid, width: int, counts: Counts, params: Params) -> tuple[int | None, ...]:
+    def part_limit(self, grid: Grid, width: int) -> int:
+        """A word for each pair, a pair for each element."""
+        return 8 * _word(width) * (grid.segment_rows * grid.segment_cols + 1)
+
+    @property
+    def size_needs(self) -> Needs:
+        """The gaps, and the entries of each segment."""
+        return frozenset({Need("gaps"), Need("parts")})
+
+    def stream_bytes(self, grid: Grid, width: int, counts: Counts) -> tuple[Sizes, ...]:
         """A segment's pairs, fillers included, rounded up to a word."""
         if counts.parts is None or counts.fillers is None:
             return (None,)
-        pairs = (counts.parts + counts.fillers[:, params["bits"] - 1]).astype(np.int64)
-        return (8 * _word(width) * int((-(-pairs // _pairs(params["bits"], width))).sum()),)
+        pairs = (counts.parts + counts.fillers[:, self._bits - 1]).astype(np.int64)
+        return (8 * _word(width) * -(-pairs // _pairs(self._bits, width)),)
 
-    def histogram(
-        self, stream: str, grid: Grid, element: ElementType, counts: Counts, params: Params
-    ) -> Histogram | None:
+    def key_counts(self, stream: str, grid: Grid, element: ElementType, counts: Counts) -> KeyCounts | None:
         """The top bits of the words, which are those of their last pairs; eight-byte levels count as incompressible."""
-        size = self.stream_bytes(grid, element.width, counts, params)[0]
-        known = counts.keys, counts.gap_lengths, counts.fillers, counts.parts
-        if size is None or any(table is None for table in known) or element.width == 8:
+        sizes, bits, width = self.stream_bytes(grid, element.width, counts)[0], self._bits, 8 * element.width
+        if counts.keys is None or counts.gap_lengths is None or counts.fillers is None or counts.parts is None:
             return None
-        assert counts.keys is not None
-        assert counts.gap_lengths is not None
-        assert counts.fillers is not None
-        bits, width = params["bits"], 8 * element.width
-        words, fillers = size // 8, int(counts.fillers[:, bits - 1].sum())
+        if sizes is None or element.width == 8:
+            return None
+        words, fillers = int(sizes.sum()) // 8, int(counts.fillers[:, bits - 1].sum())
         at = (_pairs(bits, element.width) - 1) * (bits + width)  # where the last pair begins
         runs = code_histogram(counts.gap_lengths, 1 << bits, bits, 0)
-        levels = _items(counts.keys, element)
+        levels, times = _levels(counts.keys, element)
         low = max(0, width - 16)  # bits of a level that its histogram does not have
         # Few runs differ in what they put on top, mostly none.
         by_run = np.bincount(_top(np.arange(len(runs)), at), runs / max(1.0, runs.sum()))
-        by_level = np.bincount(_top(np.arange(len(levels)), at + bits + low), levels)
+        by_level = np.bincount(_top(levels, at + bits + low), times)
         run, level = np.flatnonzero(by_run), np.flatnonzero(by_level)
         tops = np.zeros(1 << 16)
         for value in run:
             tops[value | level] += by_run[value] * by_level[level]
         tops[int(_top(np.array([(1 << bits) - 1]), at)[0])] += fillers
-        tops *= words / max(1.0, tops.sum())
-        marked = np.rint(tops).astype(np.uint64)
-        ends = np.uint64(np.count_nonzero(counts.parts) if counts.parts is not None else 0)
+        used = np.flatnonzero(tops)
+        # Rounded so that the sum stays: where words are few, each of their many values is expected less than once.
+        sums = np.rint(np.cumsum(tops[used] * (words / max(1.0, tops.sum()))))
+        marked = np.zeros(1 << 16, np.uint64)
+        marked[used] = np.diff(sums, prepend=0)
+        ends = np.uint64(np.count_nonzero(counts.parts))
         marked[int(np.argmax(marked))] -= min(ends, marked.max())
         marked[1 << 15] += ends
-        return marked, (1 << 64) - 1
+        return KeyCounts(marked, 48, 0, (1 << 64) - 1)
 
-    def encode(self, segment: np.ndarray, stored: np.ndarray, params: Params) -> tuple[np.ndarray, ...]:
+    @property
+    def key_needs(self) -> Needs:
+        """Those of the size, and the values."""
+        return KEYS | self.size_needs
+
+    def encode(self, segment: np.ndarray, stored: np.ndarray) -> tuple[np.ndarray, ...]:
         """Pairs from the lowest bits of each word on; the last word is filled up with fillers."""
-        bits, width = params["bits"], segment.dtype.itemsize
+        bits, width = self._bits, segment.dtype.itemsize
         per, size = _pairs(bits, width), bits + 8 * width
         runs, entry = split(gaps_before(stored), 1 << bits, (1 << bits) - 1)
         levels = np.zeros(len(runs), np.uint64)
         levels[entry] = segment[stored]
         if np.any(entry & (runs == (1 << bits) - 1) & (levels == 0)):
-            raise ArgumentError(self.refusal(params, 1))
+            raise ArgumentError(self.refusal(1))
         rest = -len(runs) % per
         pairs = [int(r) | int(v) << bits for r, v in zip(runs, levels, strict=True)] + [(1 << bits) - 1] * rest
         words = [
@@ -136,11 +159,9 @@ class RunLength(Layout):
             words[-1] |= 1 << 64 * _word(width) - 1
         return (np.frombuffer(b"".join(word.to_bytes(8 * _word(width), "little") for word in words), np.uint8),)
 
-    def decode(
-        self, streams: tuple[np.ndarray, ...], rows: int, cols: int, dtype: np.dtype, params: Params
-    ) -> np.ndarray:
+    def decode(self, streams: tuple[np.ndarray, ...], rows: int, cols: int, dtype: np.dtype) -> np.ndarray:
         """Pair by pair; only the last word has its top bit set, and only its end may place nothing."""
-        bits, width = params["bits"], dtype.itemsize
+        bits, width = self._bits, dtype.itemsize
         per, size, whole = _pairs(bits, width), bits + 8 * width, 8 * _word(width)
         data = items(streams[0], f"V{whole}", None, "words").tobytes()
         words = [int.from_bytes(data[at : at + whole], "little") for at in range(0, len(data), whole)]
@@ -167,14 +188,19 @@ class RunLength(Layout):
         return out.reshape(rows, cols)
 
 
-def _items(keys: np.ndarray, element: ElementType) -> np.ndarray:
-    """Values by their top 16 bits (8 for one byte) from their keys' (spec section 6.2): float signs in equal shares."""
-    if element.kind == "signed":
-        return np.roll(keys, len(keys) // 2).astype(np.float64)
-    if element.kind == "float":  # a key has no sign bit: its top bits are one place lower than the value's
-        half = keys[: 1 << 15] if element.width == 2 else keys.reshape(-1, 2).sum(axis=1)
-        return np.concatenate((half, half)) / 2
-    return keys.astype(np.float64)
+def _levels(keys: KeyCounts, element: ElementType) -> tuple[np.ndarray, np.ndarray]:
+    """The top 16 bits of values (8 for one byte) and how often they occur, from their keys (spec section 6.2).
+
+    A key does not have the sign of a float: both signs count in equal shares.
+    """
+    used = np.flatnonzero(keys.counts)
+    times = keys.counts[used].astype(np.float64)
+    low = max(0, 8 * element.width - 16)
+    found = ((used.astype(np.uint64) + np.uint64(keys.first)) << np.uint64(keys.shift)) >> np.uint64(low)
+    levels, top = found.astype(np.int64), 1 << min(16, 8 * element.width) - 1
+    if element.kind == "float":
+        return np.concatenate((levels, levels | top)), np.concatenate((times, times)) / 2
+    return (levels ^ top if element.kind == "signed" else levels), times
 
 
 def _top(bits: np.ndarray, at: int) -> np.ndarray:

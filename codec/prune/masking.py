@@ -1,16 +1,16 @@
 """Which weights are kept: bool arrays of the tensors' shapes, False at exactly as many structures as were asked for."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from codec.dtypes import element_type
+from codec.arraylike import as_array
 from codec.errors import ArgumentError
-from codec.prune.scoring import check_criterion, magnitude_scores, scores
-from codec.prune.structures import Structures, check_structure, fixes_sparsity, structures_of
+from codec.prune.scoring import magnitude_scores, nans
+from codec.prune.structures import Structures, fixes_sparsity, structures_of
+from codec.prune.thresholds import Scored, check_share, count_nans, mask_of_lowest, naming, ranked
 
 Mask = npt.NDArray[np.bool_]
 Array = npt.NDArray[Any]
@@ -50,17 +50,19 @@ def masks(
     criterion: str = "l1",
     seed: int = 0,
     allow_empty: bool = False,
+    cap: float | None = None,
 ) -> dict[str, Mask]:
     """The weights of several tensors that stay, under one threshold for all.
 
     Parameters
     ----------
     tensors : mapping of str to array_like
-        Weights of any shapes and any dtypes that codec encodes. Asked for one at a time; only scores are held.
+        Weights of any shapes and any dtypes that codec encodes. A mapping may make them when they are asked for: one at
+        a time, several times each.
     sparsity : float
         Share of the structures to remove, 0 to 1: exactly ``round(sparsity * structures)`` of all those of the tensors,
-        halves to even. Not for n:m, which removes ``m - n`` of every m by itself, and of a last, shorter group what is
-        more than n.
+        halves to even, or fewer where ``cap`` leaves fewer. Not for n:m, which removes ``m - n`` of every m by itself,
+        and of a last, shorter group what is more than n.
     structure : str
         See `structures_of`.
     criterion : {"l1", "l2", "random"}
@@ -70,6 +72,9 @@ def masks(
     allow_empty : bool
         Whether a tensor may lose all its structures. If not, each keeps the one that would go last, whatever the
         threshold, and where rounding would take that too, one less goes.
+    cap : float, optional
+        The share of its structures that one tensor may lose, from ``sparsity`` to 1. By default 0.95, or half-way from
+        ``sparsity`` to 1 where that is more; with ``allow_empty`` 1. Others lose more in its place.
 
     Returns
     -------
@@ -82,7 +87,7 @@ def masks(
     each. Structures of zeros of either sign have the lowest score and count as removed. NaN is above infinity and never
     removed by "l1" and "l2", nor is a structure that holds one; "random" does not look at the weights.
 
-    Scores of single weights are compared exactly where all tensors are of one dtype, else in float64.
+    Between tensors, scores of single weights are compared exactly where all are of one dtype, else in float64.
 
     Raises
     ------
@@ -95,54 +100,58 @@ def masks(
     >>> found["a"], found["b"]
     (array([ True, False,  True]), array([ True, False, False]))
     """
-    if not isinstance(tensors, Mapping) or not all(isinstance(name, str) for name in tensors):
-        raise ArgumentError(f"tensors is a {type(tensors).__name__}; expected a mapping of names to arrays")
-    check_structure(structure)
-    check_criterion(criterion, seed)
-    if fixes_sparsity(structure):
-        if sparsity is not None:
-            raise ArgumentError(f'structure="{structure}" fixes the sparsity; leave sparsity={sparsity!r} out')
-    elif _share(sparsity) == 1 and not allow_empty:
-        raise ArgumentError("sparsity=1 leaves nothing; allow_empty=True says that it may")
-    cuts, shapes, found, kept = {}, {}, {}, {}
-    for name in tensors:
-        with _naming(name):
-            weights = np.asarray(tensors[name])
-            scored = scores(weights, structure=structure, criterion=criterion, seed=seed, name=name)
-            cuts[name], shapes[name] = structures_of(structure, weights.shape), weights.shape
-            if fixes_sparsity(structure):
-                kept[name] = _mask_groups(scored, cuts[name])
-            else:
-                found[name] = scored
-    if not fixes_sparsity(structure):
-        kept = _mask_together(found, _share(sparsity), allow_empty)
-        kept = {name: cuts[name].spread(few) for name, few in kept.items()}
-    return {name: whole.reshape(shapes[name]) for name, whole in kept.items()}
-
-
-def _mask_together(found: dict[str, Array], share: float, allow_empty: bool) -> dict[str, Mask]:
-    """Masks of the scores' shapes under one threshold; empties `found`, as keys take the place of the scores."""
-    exact = len({scored.dtype for scored in found.values()}) == 1
-    keys, free, nans = {}, {}, 0
-    for name in list(found):
-        scored = found.pop(name)
-        with np.errstate(invalid="ignore"):  # NaNs that signal
-            key = keys[name] = magnitude_scores(scored if exact else scored.astype(np.float64))
-        free[name] = ~_nans(scored)
-        nans += key.size - int(np.count_nonzero(free[name]))
-        if key.size and not allow_empty:
-            free[name].reshape(-1)[key.size - 1 - int(key.reshape(-1)[::-1].argmax())] = False
-    total = sum(key.size for key in keys.values())
-    most = total if allow_empty else total - sum(key.size > 0 for key in keys.values())
-    count = min(round(share * total), most)
-    pool = np.concatenate([key[free[name]] for name, key in keys.items()]) if keys else np.zeros(0, np.uint8)
-    if count > pool.size:
-        raise ArgumentError(f"cannot remove {count} of {total} structures: {nans} hold NaN, which is never removed")
-    last, ties = _threshold(pool, count)
+    scored = Scored(tensors, structure, criterion, seed)
+    counts = scored.removals(sparsity, allow_empty, cap)
     kept = {}
-    for name, key in keys.items():
-        kept[name], ties = _above(key, last, ties, free[name])
+    for name in scored.names:
+        found = scored(name)
+        with naming(name):
+            kept[name] = _kept(found, counts[name], structure, scored.shapes[name])
     return kept
+
+
+def mask_of(
+    a: npt.ArrayLike,
+    count: int | None,
+    *,
+    structure: str = "element",
+    criterion: str = "l1",
+    seed: int = 0,
+    name: str = "",
+) -> Mask:
+    """The weights of a tensor that stay when the ``count`` structures with the lowest scores go.
+
+    Parameters
+    ----------
+    a : array_like
+        Weights of any shape and any dtype that codec encodes.
+    count : int or None
+        As `removals` gives it: None for n:m, and for others not more than there are structures without NaN.
+    structure, criterion, seed, name
+        See `scores`.
+
+    Examples
+    --------
+    >>> mask_of(np.array([[1, 1, 5, 0], [2, 2, 0, 0]]), 2, structure="1x2")
+    array([[False, False,  True,  True],
+           [ True,  True, False, False]])
+    """
+    weights = as_array(a)
+    scored = ranked(weights, structure, criterion, seed, name)
+    return _kept(scored, count, structure, weights.shape)
+
+
+def _kept(scored: Array, count: int | None, structure: str, shape: tuple[int, ...]) -> Mask:
+    """The mask of a tensor from the scores of its structures."""
+    cut = structures_of(structure, shape)
+    if fixes_sparsity(structure):
+        if count is not None:
+            raise ArgumentError(f'structure="{structure}" fixes the sparsity; leave count={count!r} out')
+        return _mask_groups(scored, cut).reshape(shape)
+    free = scored.size - count_nans(scored)
+    if isinstance(count, bool) or not isinstance(count, int | np.integer) or not 0 <= count <= free:
+        raise ArgumentError(f"count is {count!r}; expected 0 to {free}, the structures that hold no NaN")
+    return cut.spread(mask_of_lowest(scored, int(count))).reshape(shape)
 
 
 def _mask_groups(scored: Array, cut: Structures) -> Mask:
@@ -163,10 +172,11 @@ def _mask_groups(scored: Array, cut: Structures) -> Mask:
                 groups = np.ones(order.shape, dtype=np.bool_)
                 np.put_along_axis(groups, order[:, : width - cut.keep], False, axis=1)
                 kept[rows, first:stop] = groups.reshape(-1, stop - first)
-    if (lost := _nans(scored) & ~kept).any():
+    if (lost := nans(scored) & ~kept).any():
         row, col = (int(i) for i in np.argwhere(lost)[0])
         raise ArgumentError(
-            f"row {row}, column {col}: more than {cut.keep} of {cut.width} weights are NaN, which is never removed"
+            f"row {row}, column {col}: more than {cut.keep} of {cut.width} weights are NaN, which is never removed: "
+            "leave the tensor out"
         )
     return kept
 
@@ -203,12 +213,14 @@ def magnitude_mask(a: npt.ArrayLike, sparsity: float | None = None, *, zero_coun
     >>> magnitude_mask(np.array([3, -1, 1, 0], dtype=np.int8), 0.5)
     array([ True, False,  True, False])
     """
-    scores = magnitude_scores(a)
-    count = _count(scores.size, sparsity, zero_count)
-    nans = np.count_nonzero(_nans(np.asarray(a)))
-    if count > scores.size - nans:
-        raise ArgumentError(f"cannot remove {count} of {scores.size} weights: {nans} are NaN, which is never removed")
-    return mask_lowest(scores, count)
+    weights = as_array(a)
+    count = _count(weights.size, sparsity, zero_count)
+    lasting = count_nans(weights)
+    if count > weights.size - lasting:
+        raise ArgumentError(
+            f"cannot remove {count} of {weights.size} weights: {lasting} are NaN, which is never removed"
+        )
+    return mask_of_lowest(ranked(weights, "element", "l1", 0, ""), count).reshape(weights.shape)
 
 
 def mask_lowest(scores: Array, count: int) -> Mask:
@@ -216,8 +228,7 @@ def mask_lowest(scores: Array, count: int) -> Mask:
 
     Of equal scores the first in row-major order are the first to go. The scores hold no NaN.
     """
-    kept, _ = _above(scores, *_threshold(scores.reshape(-1), count))
-    return kept
+    return _above(scores, *_threshold(scores.reshape(-1), count))
 
 
 def _threshold(pool: Array, count: int) -> tuple[Any, int]:
@@ -233,26 +244,19 @@ def _threshold(pool: Array, count: int) -> tuple[Any, int]:
     return last, count - int(np.count_nonzero(pool < last))
 
 
-def _above(scores: Array, last: Any, ties: int, free: Mask | None = None) -> tuple[Mask, int]:
-    """True above the threshold and where a score is not free to go; of scores equal to it the first `ties` go.
-
-    Returns the mask, and how many ties are left to go elsewhere.
-    """
+def _above(scores: Array, last: Any, ties: int) -> Mask:
+    """True above the threshold; of scores equal to it the first `ties` are False and the others True."""
     if last is None:
-        return np.ones(scores.shape, dtype=np.bool_), 0
+        return np.ones(scores.shape, dtype=np.bool_)
     kept: Mask = scores > last
-    equal = scores == last
-    if free is not None:
-        kept |= ~free
-        equal &= free
-    at = np.flatnonzero(equal)
+    at = np.flatnonzero(scores == last)
     kept.reshape(-1)[at[ties:]] = True
-    return kept, max(0, ties - at.size)
+    return kept
 
 
 def apply_mask(a: npt.ArrayLike, mask: npt.ArrayLike) -> Array:
     """A copy of `a` in which every weight that `mask` does not keep is +0.0; kept weights keep every bit."""
-    weights, kept = np.asarray(a), np.asarray(mask)
+    weights, kept = as_array(a), as_array(mask)
     if kept.dtype != np.bool_ or kept.shape != weights.shape:
         raise ArgumentError(f"the mask is {kept.dtype} of shape {kept.shape}; expected bool of shape {weights.shape}")
     pruned = np.zeros_like(weights, order="C", subok=False)
@@ -260,38 +264,12 @@ def apply_mask(a: npt.ArrayLike, mask: npt.ArrayLike) -> Array:
     return pruned
 
 
-def _nans(scored: Array) -> Mask:
-    """Where scores are NaN."""
-    nans: Mask = np.isnan(scored) if element_type(scored.dtype).is_float else np.zeros(scored.shape, dtype=np.bool_)
-    return nans
-
-
-@contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Errors met inside name the tensor, where it has a name."""
-    try:
-        yield
-    except ArgumentError as error:
-        raise ArgumentError(f"tensor {name!r}: {error}" if name else str(error)) from error
-
-
-def _share(sparsity: Any) -> float:
-    """`sparsity` as a number; ArgumentError where it is none from 0 to 1."""
-    try:
-        share = float(sparsity)
-    except (TypeError, ValueError, OverflowError):
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise ArgumentError(f"sparsity is {sparsity}; expected a share from 0 to 1")
-    return share
-
-
 def _count(size: int, sparsity: float | None, zero_count: int | None) -> int:
     """How many of `size` weights go, from whichever of the two was given."""
     if (sparsity is None) == (zero_count is None):
         raise ArgumentError("give either sparsity or zero_count")
     if zero_count is None:
-        return round(_share(sparsity) * size)
+        return round(check_share(sparsity) * size)
     if isinstance(zero_count, bool) or not isinstance(zero_count, int | np.integer) or not 0 <= zero_count <= size:
         raise ArgumentError(f"zero_count is {zero_count!r}; expected 0 to {size}, the number of weights")
     return int(zero_count)

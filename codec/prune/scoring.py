@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from codec.arraylike import as_array
 from codec.dtypes import element_type
 from codec.errors import ArgumentError
 from codec.prune.structures import Structures, structures_of
@@ -50,7 +51,7 @@ def scores(
     array([[2.],
            [2.]])
     """
-    weights = np.asarray(a)
+    weights = as_array(a)
     element = element_type(weights.dtype)
     cut = structures_of(structure, weights.shape)
     single = cut.keep is not None or cut.height == cut.width == 1
@@ -80,19 +81,28 @@ def magnitude_scores(a: npt.ArrayLike) -> Array:
     number and NaN after infinity; all NaNs get the highest score. An integer's magnitude is taken in the unsigned
     type, where that of the most negative one fits as well.
     """
-    weights = np.asarray(a)
+    weights = as_array(a)
     element = element_type(weights.dtype)
     weights = np.ascontiguousarray(weights, dtype=element.dtype)  # little endian
     bits = weights.view(element.unsigned)
     if element.is_float:
         found = bits & element.unsigned.type(element.nonzero_bits("value"))
-        found[np.isnan(weights)] = np.iinfo(element.unsigned).max
+        found[nans(weights)] = np.iinfo(element.unsigned).max
     elif element.dtype.kind == "i":
         found = np.where(weights < 0, ~bits + element.unsigned.type(1), bits)
     else:
         found = bits
     shaped: Array = found.reshape(np.shape(a))
     return shaped
+
+
+def nans(a: Array) -> npt.NDArray[np.bool_]:
+    """Where an array is NaN."""
+    if not element_type(a.dtype).is_float:
+        return np.zeros(a.shape, dtype=np.bool_)
+    with np.errstate(invalid="ignore"):  # ml_dtypes converts to float32 first, where NaNs that signal are told of
+        found: npt.NDArray[np.bool_] = np.isnan(a)
+    return found
 
 
 def _norms(matrix: Array, cut: Structures, squares: bool) -> Array:

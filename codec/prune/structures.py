@@ -1,6 +1,6 @@
 """What goes or stays as one: every structure is a block of a matrix, but for n:m, which is a rule for groups of a row.
 
-The matrix is the one that codec encodes (its rows are the first dimension, of 1-d and of (1, n, m) see codec.geometry),
+The matrix is the one that codec encodes (its rows are the first dimension, of 1-d and of (1, n, m) see codec.matrix),
 so that what is pruned together lies together in the layouts. "filter", "kernel" and "channel" read the shape as a
 convolution (out, in, ...) or a linear layer (out, in) has it.
 """
@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from codec.errors import ArgumentError
-from codec.geometry import default_row_dims, matrix_shape
+from codec.matrix import default_row_dims, matrix_shape
 
 # What a structure may be called; the figures in the first two stand for any.
 NAMES = ("2:4", "4x4", "element", "row", "column", "filter", "kernel", "channel")
-_OF_CONVOLUTIONS = ("filter", "kernel", "channel")
+# Those that read the shape as (out, in, ...), and the dimensions that a shape needs for them.
+_LEAST = {"filter": 2, "kernel": 3, "channel": 2}
 _FIGURES = re.compile(r"([1-9]\d{0,8})[:x]([1-9]\d{0,8})", re.ASCII)
 
 
@@ -88,13 +89,13 @@ def structures_of(structure: str, shape: tuple[int, ...]) -> Structures:
     Structures(rows=64, cols=147, height=1, width=49, keep=None)
     """
     figures = check_structure(structure)
-    least = {"kernel": 3, "channel": 2, "filter": 2}.get(structure, 0)
-    if len(shape) < least:
+    least = _LEAST.get(structure, 0)
+    if not applies(structure, shape):
         raise ArgumentError(
             f'structure="{structure}" of shape {shape}; expected (out, in{", ..." if least > 2 else ""}): {least} '
             "dimensions or more"
         )
-    convolution = structure in _OF_CONVOLUTIONS
+    convolution = structure in _LEAST
     rows, cols = matrix_shape(shape, 1 if convolution else default_row_dims(shape))
     if figures is not None:
         first, second = figures
@@ -124,6 +125,15 @@ def check_structure(structure: Any) -> tuple[int, int] | None:
     if fixes_sparsity(structure) and first > second:
         raise ArgumentError(f'structure="{structure}" keeps {first} of every {second}; expected n:m with n <= m')
     return first, second
+
+
+def applies(structure: str, shape: tuple[int, ...]) -> bool:
+    """Whether a tensor of that shape has such structures: filters and channels need two dimensions, kernels three.
+
+    >>> applies("kernel", (64, 3, 7, 7)), applies("kernel", (64, 147))
+    (True, False)
+    """
+    return len(shape) >= _LEAST.get(structure, 0)
 
 
 def fixes_sparsity(structure: str) -> bool:

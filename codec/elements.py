@@ -1,0 +1,60 @@
+"""Any array as the elements that are coded: contiguous little-endian bytes of a dtype of the format, checked once."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from codec.arraylike import as_array
+from codec.errors import ArgumentError
+from codec.kernels import octets
+from codec.matrix import TensorSpec
+
+
+@dataclass(frozen=True)
+class Elements:
+    """A tensor to encode: its bytes in row-major order (uint8), and which elements are kept whatever they are.
+
+    ``keep`` is one byte per element, 1 where ``mask=`` asked for it to be stored, or None for the zero rule alone.
+    """
+
+    spec: TensorSpec
+    data: np.ndarray
+    keep: np.ndarray | None = None
+
+    @property
+    def bits(self) -> np.ndarray:
+        """The elements as unsigned numbers, flat."""
+        return self.data.view(self.spec.element.unsigned)
+
+    def stored(self) -> np.ndarray:
+        """Which elements are stored (bool, flat)."""
+        if self.keep is not None:
+            return self.keep.view(np.bool_)
+        return np.asarray((self.bits & self.spec.element.unsigned.type(self.spec.nonzero_bits)) != 0)
+
+
+def elements_of(a: Any, *, zero: str = "value", mask: Any = None, row_dims: int | None = None) -> Elements:
+    """Check an array and its options and bring it into the form that is coded.
+
+    Raises ArgumentError for a dtype, rank, rule, mask or row_dims that cannot be coded as asked.
+    """
+    array = as_array(a)
+    spec = TensorSpec.of(array.dtype, array.shape, row_dims=row_dims, zero=zero)
+    dense = np.ascontiguousarray(array, dtype=spec.element.dtype)
+    found = Elements(spec, octets(dense))
+    return found if mask is None else Elements(spec, found.data, _keep(mask, found))
+
+
+def _keep(mask: Any, elements: Elements) -> np.ndarray:
+    kept, spec = np.asarray(mask), elements.spec
+    if kept.dtype != np.bool_ or kept.shape != spec.shape:
+        raise ArgumentError(f"mask is {kept.dtype} of shape {kept.shape}; expected bool of shape {spec.shape}")
+    kept = np.ascontiguousarray(kept).reshape(-1)
+    lost = elements.stored() & ~kept
+    if lost.any():
+        raise ArgumentError(
+            f"mask drops {int(lost.sum())} elements that are not zero under zero={spec.zero!r}, the first at flat "
+            f"index {int(lost.argmax())}: set them to zero first, or keep them"
+        )
+    return kept.view(np.uint8)

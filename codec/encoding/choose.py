@@ -1,0 +1,75 @@
+"""Which layout a tensor takes: the one that was asked for, completed, or the best for an objective."""
+
+from codec.encoding.predict import needs_of, predict
+from codec.encoding.request import EncodeRequest, FramePlan, check_codings
+from codec.encoding.sources import Source
+from codec.entropy import NONE
+from codec.layouts import LAYOUTS, Layout
+from codec.layouts.base import Needs
+from codec.layouts.bitmap import Bitmap
+from codec.layouts.csr import Csr
+from codec.layouts.dense import Dense
+from codec.matrix import Grid
+
+# "speed" until a measured planner takes over (benchmarks/product.py): order "lanes" streams masks and values in the
+# order of their use and is ahead of a dense product at every sparsity; from here on listing the few columns beats
+# looking at every bit. A mask word of "lanes" covers 64 rows: matrices with fewer keep the order of rows.
+CSR_FROM = 0.95
+_LANES_FROM = 64
+
+
+def plans_for(request: EncodeRequest, source: Source) -> list[FramePlan]:
+    """The frames to make for a request, of which the smallest answers it: one, or two where sizes are estimates."""
+    if request.layout is not None:
+        return [plan_of(request, request.layout, source)]
+    if request.objective == "speed":
+        return [plan_of(request, fastest(source.nnz, source.spec.grid), source)]
+    return smallest(request, source, most=1 if request.codings == (NONE,) else 2)
+
+
+def plan_of(request: EncodeRequest, layout: Layout, source: Source) -> FramePlan:
+    """A layout completed for a tensor: by its shape, then by its counts where a choice is left open."""
+    spec = source.spec.cut(layout.grid(source.spec))
+    fitted = layout.fit(spec)
+    if fitted.choose_needs:
+        fitted = fitted.choose(spec, source.counts(fitted.choose_needs, spec.grid))
+    shared = fitted.share(spec.grid, source.counts(fitted.share_needs, spec.grid)) if fitted.share_needs else {}
+    values = source.values(fitted, request.values, named=request.layout is not None)
+    plan = FramePlan(spec, fitted, values, request.codings, shared)
+    check_codings(fitted, plan.kinds, request.codings, request.entropy)
+    return plan
+
+
+def smallest(request: EncodeRequest, source: Source, *, most: int) -> list[FramePlan]:
+    """The ``most`` smallest layouts by prediction, smallest first; of equal ones the first of the registry."""
+    layouts = _storable(request)
+    by_grid: dict[Grid, Needs] = {source.spec.grid: frozenset()}
+    for layout in layouts:
+        by_grid[source.spec.grid] |= layout.choices_needs()
+        for one in layout.candidates():
+            grid = one.grid(source.spec)
+            plan = FramePlan(source.spec.cut(grid), one, request.values, request.codings)
+            by_grid[grid] = by_grid.get(grid, frozenset()) | one.choose_needs | one.share_needs | needs_of(plan)
+    source.count(by_grid)
+    counts = source.counts(by_grid[source.spec.grid], source.spec.grid)
+    if counts.nnz == source.spec.grid.size > 0 and not request.values.bits:
+        # Nothing but values: every other layout has these too, and its positions beside them. Codes are other values in
+        # layouts that pad.
+        return [plan_of(request, Dense(), source)]
+    plans = [plan_of(request, one, source) for layout in layouts for one in layout.choices(source.spec, counts)]
+    sizes = [predict(plan, source.counts(needs_of(plan), plan.spec.grid), source.negative_zeros) for plan in plans]
+    return [plans[i] for i in sorted(range(len(plans)), key=sizes.__getitem__)[:most]]
+
+
+def _storable(request: EncodeRequest) -> list[type[Layout]]:
+    """The layouts whose streams take the codings that were asked for, without one that is always theirs."""
+    every = LAYOUTS.values()
+    coded = len(request.codings) > 1 and request.entropy == "auto"
+    return [layout for layout in every if coded or not layout().always_coded]
+
+
+def fastest(nnz: int, grid: Grid) -> Layout:
+    """The layout for "speed": csr from 95 % zeros on, else bitmap, in order "lanes" where there are 64 rows."""
+    if grid.size and 1 - nnz / grid.size >= CSR_FROM:
+        return Csr()
+    return Bitmap(order="lanes" if grid.rows >= _LANES_FROM else "rows")

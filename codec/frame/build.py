@@ -1,0 +1,132 @@
+"""Making a frame around parts: where each goes, the table that says so, and the head (spec section 4)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from codec import kernels
+from codec.frame.head import (
+    ALIGNMENT,
+    CHECKSUM_AT,
+    MAGIC,
+    PART_ALIGNMENT,
+    PREFIX,
+    VERSION,
+    Description,
+    Head,
+    Parts,
+    StreamHead,
+    align,
+    data_start,
+    head_checksum,
+    header_bytes,
+    row_type,
+    table_bytes,
+)
+
+# (the frame, where each part goes by stream and segment, room for their checksums): copies the parts of streams that
+# are not shared, and fills in their checksums.
+Write = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
+
+
+def predicted_size(
+    described: Description, nnz: int, negative_zeros: int, streams: Sequence[StreamHead], parts: int
+) -> int:
+    """Bytes of the frame that ``build`` would make around parts that take so many bytes with their padding."""
+    header = header_bytes(described, nnz, negative_zeros, streams)
+    start = data_start(len(header), table_bytes(described.kinds, described.spec.grid.segments))
+    return start + int(align(parts)) + ALIGNMENT
+
+
+def build(
+    described: Description,
+    nnz: int,
+    negative_zeros: int,
+    streams: Sequence[StreamHead],
+    sizes: np.ndarray,
+    shared: Sequence[np.ndarray],
+    write: Write,
+) -> tuple[np.ndarray, Head]:
+    """A frame (uint8) and its head.
+
+    Parameters
+    ----------
+    sizes : ndarray of uint64, (streams that are not shared, segments)
+        Bytes of each part.
+    shared : sequence of ndarray of uint8
+        The parts of the shared streams.
+    write
+        Copies the parts that ``sizes`` describes.
+    """
+    kinds, segments = described.kinds, described.spec.grid.segments
+    header = header_bytes(described, nnz, negative_zeros, streams)
+    table = int(align(PREFIX.size + len(header), PART_ALIGNMENT))
+    start = data_start(len(header), table_bytes(kinds, segments))
+
+    common = np.array([part.nbytes for part in shared], np.int64)
+    common_offsets = start + np.cumsum(align(common, PART_ALIGNMENT)) - align(common, PART_ALIGNMENT)
+    padded = align(sizes.astype(np.int64), PART_ALIGNMENT)
+    bounds = start + int(align(common, PART_ALIGNMENT).sum()) + np.concatenate(([0], np.cumsum(padded.sum(axis=0))))
+    length = int(align(int(bounds[-1]))) + ALIGNMENT
+
+    frame = _zeros(length)
+    offsets = np.ascontiguousarray(bounds[:-1] + np.cumsum(padded, axis=0) - padded, np.uint64)
+    checksums = np.zeros(offsets.shape, np.uint32)
+    write(frame, offsets, checksums)
+    for part, offset in zip(shared, common_offsets, strict=True):
+        frame[offset : offset + part.nbytes] = part
+    common_checksums = np.array([kernels.crc32c(part) for part in shared], np.uint32)
+
+    for count, begins, lengths, crcs in (
+        (len(shared), [start], common[:, None], common_checksums[:, None]),
+        (len(sizes), bounds[:-1], sizes, checksums),
+    ):
+        if count:
+            rows = np.zeros(lengths.shape[1], row_type(count))
+            rows["offset"], rows["part"][:, :, 0], rows["part"][:, :, 1] = begins, lengths.T, crcs.T
+            frame[table : table + rows.nbytes] = rows.view(np.uint8)
+            table += rows.nbytes
+    frame[PREFIX.size : PREFIX.size + len(header)] = np.frombuffer(header, np.uint8)
+    frame[: PREFIX.size] = np.frombuffer(PREFIX.pack(MAGIC, VERSION, len(header), length, start, 0), np.uint8)
+    frame[CHECKSUM_AT : PREFIX.size] = np.array([head_checksum(frame[:start])], "<u4").view(np.uint8)
+
+    own = map(Parts, offsets, sizes.astype(np.uint32), checksums)
+    one_each = map(
+        Parts,
+        common_offsets.astype(np.uint64)[:, None],
+        common.astype(np.uint32)[:, None],
+        common_checksums[:, None],
+    )
+    parts = tuple(next(one_each) if kind.shared else next(own) for kind in kinds)
+    return frame, Head(
+        described.spec, described.layout, described.values, nnz, negative_zeros, tuple(streams), parts,
+        bounds.astype(np.uint64), length, start,
+    )  # fmt: skip
+
+
+def restated(head: Head, data: np.ndarray, shape: tuple[int, ...], row_dims: int) -> tuple[np.ndarray, Head]:
+    """The same parts in a frame whose head gives another shape with the same matrix view."""
+    own = [number for number, kind in enumerate(head.kinds) if not kind.shared]
+    common = [part for part, kind in zip(head.parts, head.kinds, strict=True) if kind.shared]
+    shared = [data[int(part.offsets[0]) : int(part.offsets[0]) + int(part.lengths[0])] for part in common]
+    sizes = np.array([head.parts[number].lengths for number in own], np.uint64).reshape(len(own), -1)
+
+    def copy(frame: np.ndarray, offsets: np.ndarray, checksums: np.ndarray) -> None:
+        if offsets.size:
+            begin, end = int(head.bounds[0]), int(head.bounds[-1])
+            start = int(offsets[0, 0])
+            frame[start : start + end - begin] = data[begin:end]
+        for row, number in enumerate(own):
+            checksums[row] = head.parts[number].checksums
+
+    spec = replace(head.spec, shape=shape, row_dims=row_dims)
+    described = Description(spec, head.layout, head.values)
+    return build(described, head.nnz, head.negative_zeros, head.streams, sizes, shared, copy)
+
+
+def _zeros(length: int) -> np.ndarray:
+    # Begins on a cache line, so that what is aligned in the frame is aligned in memory.
+    block = np.zeros(length + ALIGNMENT, np.uint8)
+    skip = -block.ctypes.data % ALIGNMENT
+    return block[skip : skip + length]

@@ -1,0 +1,153 @@
+"""What the head of a frame says: of the tensor, of its streams, and where each part lies (spec sections 4.1 to 4.3)."""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from codec import kernels
+from codec.dtypes import ElementType
+from codec.entropy import CODINGS, NONE
+from codec.layouts import Layout, StreamKind
+from codec.matrix import Grid, TensorSpec
+from codec.values import ValueCoding
+
+MAGIC = b"\x89CDCF\r\n\x1a"
+VERSION = 0
+ALIGNMENT = 64  # of the first part and of a frame's length; a frame ends in so many zero bytes
+PART_ALIGNMENT = 8
+# Magic, version, header length, frame length, where the first part begins, checksum of the head.
+PREFIX = struct.Struct("<8sIIQQI")
+CHECKSUM_AT = PREFIX.size - 4
+
+
+@dataclass(frozen=True)
+class StreamHead:
+    """One stream as the head describes it: its name, bytes as stored, coding, and what that needs to decode."""
+
+    name: str
+    length: int
+    coding: str = NONE
+    state: Any = None
+
+
+@dataclass(frozen=True)
+class Description:
+    """What decides a tensor's streams: the tensor, its layout, and what its values are."""
+
+    spec: TensorSpec
+    layout: Layout
+    values: ValueCoding
+
+    @cached_property
+    def kinds(self) -> tuple[StreamKind, ...]:
+        """The streams, in their order in the frame."""
+        return self.values.streams(self.layout, self.spec.element)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Where the parts of one stream lie in the frame: one for each segment, or one in all for a shared stream."""
+
+    offsets: np.ndarray  # uint64
+    lengths: np.ndarray  # uint32, without padding
+    checksums: np.ndarray  # uint32
+
+
+@dataclass(frozen=True)
+class Head(Description):
+    """All that a frame says of its tensor, proved.
+
+    Attributes
+    ----------
+    nnz, negative_zeros : int
+        Stored entries; elements that were -0.0 and were not stored.
+    streams : tuple of StreamHead
+    parts : tuple of Parts
+        By stream.
+    bounds : ndarray of uint64, (segments + 1,)
+        Where the parts of each segment begin in the frame, and after the last one where they end.
+    frame_length, data_start : int
+    """
+
+    nnz: int
+    negative_zeros: int
+    streams: tuple[StreamHead, ...]
+    parts: tuple[Parts, ...]
+    bounds: np.ndarray
+    frame_length: int
+    data_start: int
+
+    @property
+    def names(self) -> list[str]:
+        """The streams' names, in order."""
+        return [stream.name for stream in self.streams]
+
+    @property
+    def element(self) -> ElementType:
+        """The element type."""
+        return self.spec.element
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape."""
+        return self.spec.shape
+
+    @property
+    def grid(self) -> Grid:
+        """The matrix and its segments."""
+        return self.spec.grid
+
+
+def align(n: Any, to: int = ALIGNMENT) -> Any:
+    """n rounded up to a multiple; also for arrays of integers."""
+    return -(-n // to) * to
+
+
+def header_bytes(described: Description, nnz: int, negative_zeros: int, streams: Sequence[StreamHead]) -> bytes:
+    """The header: canonical msgpack (spec section 4.2)."""
+    spec = described.spec
+    listed = []
+    for stream in streams:
+        entry = {"name": stream.name, "length": stream.length, "coding": stream.coding}
+        code = CODINGS[stream.coding].to_header(stream.state) if stream.coding != NONE else {}
+        listed.append({**entry, "code": code} if code else entry)
+    header = {
+        "dtype": spec.element.name,
+        "shape": list(spec.shape),
+        "row_dims": spec.row_dims,
+        "segment": [spec.grid.segment_rows, spec.grid.segment_cols],
+        "layout": described.layout.name,
+        "params": described.layout.params,
+        "values": described.values.to_header(),
+        "zero": spec.zero,
+        "nnz": nnz,
+        "negative_zeros": negative_zeros,
+        "streams": listed,
+    }
+    return bytes(msgpack.packb(header))
+
+
+def row_type(streams: int) -> np.dtype:
+    """A row of the segment table: where the first part begins, then length and checksum of each part."""
+    return np.dtype([("offset", "<u8"), ("part", "<u4", (streams, 2))])
+
+
+def table_bytes(kinds: Sequence[StreamKind], segments: int) -> int:
+    """Bytes of the segment table: a row for the shared streams, where there are any, and one for each segment."""
+    shared = sum(kind.shared for kind in kinds)
+    return (row_type(shared).itemsize if shared else 0) + row_type(len(kinds) - shared).itemsize * segments
+
+
+def data_start(header_length: int, table: int) -> int:
+    """Where the first part begins: behind the prefix, the header and the segment table."""
+    return int(align(align(PREFIX.size + header_length, PART_ALIGNMENT) + table))
+
+
+def head_checksum(head: np.ndarray) -> int:
+    """CRC-32C of a head (its bytes up to ``data_start``) but for the four bytes that hold it."""
+    return kernels.crc32c(head[PREFIX.size :], kernels.crc32c(head[:CHECKSUM_AT]))

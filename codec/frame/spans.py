@@ -1,0 +1,216 @@
+"""The parts of one frame, in memory or read on demand, as views that the kernels can walk."""
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import numpy as np
+
+from codec import kernels
+from codec.entropy import CODINGS, NONE
+from codec.errors import ArgumentError, FormatError
+from codec.frame.head import Head
+from codec.kernels import SLACK, StreamParts, View
+
+# Dense bytes of the segments whose parts are held decoded at a time, for codings that are decoded ahead of the kernels.
+_HELD = 1 << 20
+
+# (offset, length) -> that many bytes of the frame, and SLACK readable ones behind them
+Fetch = Callable[[int, int], np.ndarray]
+
+
+class Spans:
+    """Views of ranges of segments of one frame.
+
+    ``checked`` holds a flag per segment, set once its checksums were found right.
+    """
+
+    def __init__(self, head: Head, fetch: Fetch, *, checked: bool, in_memory: bool) -> None:
+        self.head = head
+        self._fetch = fetch
+        self.checked = np.full(head.grid.segments, checked, np.uint8)
+        self._shared = [kind.shared for kind in head.kinds]
+        coders = [None if s.coding == NONE else CODINGS[s.coding].coder(s.state) for s in head.streams]
+        self._coders = coders
+        # The streams whose parts the kernels cannot decode.
+        self._ahead = [n for n, s in enumerate(head.streams) if s.coding != NONE and coders[n] is None]
+        # In memory one view of everything serves all calls.
+        self._whole = self._view(0, self._streams(0, head.grid.segments), self.checked) if in_memory else None
+
+    @property
+    def bounded(self) -> bool:
+        """Whether a view of all segments would take memory of its own."""
+        return self._whole is None or bool(self._ahead)
+
+    def _streams(self, first: int, last: int) -> list[StreamParts]:
+        """The parts of segments [first, last) as they are stored, all of them in one range of the frame."""
+        bounds, start = self.head.bounds, self.head.data_start
+        begin, end = int(bounds[first]), int(bounds[last])
+        own = self._fetch(begin, end - begin)
+        common = self._fetch(start, int(bounds[0]) - start) if any(self._shared) else own
+        streams: list[StreamParts] = []
+        for parts, coder, shared in zip(self.head.parts, self._coders, self._shared, strict=True):
+            part = slice(0, 1) if shared else slice(first, last)
+            base, buffer = (start, common) if shared else (begin, own)
+            offsets = parts.offsets[part] - np.uint64(base)
+            streams.append((buffer, offsets, parts.lengths[part], parts.checksums[part], coder, shared))
+        return streams
+
+    def _view(self, first: int, streams: list[StreamParts], checked: np.ndarray | None) -> View:
+        head = self.head
+        return kernels.backend.view(
+            head.grid,
+            head.layout.number,
+            head.element.width,
+            head.layout.native(),
+            first,
+            streams,
+            checked,
+            head.values.native(head.layout, head.element),
+        )
+
+    def view(self, first: int, last: int, threads: int, *, always: bool = False) -> View:
+        """One view of segments [first, last), with all their parts in memory, decoded where the kernels cannot.
+
+        The checksums of parts that are decoded here are compared first (with ``always`` again); those of the others
+        are compared by the kernels.
+        """
+        if not self._ahead:
+            return self._whole or self._view(first, self._streams(first, last), self.checked[first:last])
+        streams = self._streams(first, last)
+        checked = self.checked[first:last]
+        if always or not checked.all():
+            self.raise_for(self._view(first, streams, checked).check(first, last, threads))
+            checked[:] = 1
+        for number in self._ahead:
+            streams[number] = self._decoded(number, streams[number], first, threads)
+        return self._view(first, streams, None)
+
+    def views(self, first: int, last: int, threads: int, *, always: bool = False) -> Iterator[tuple[View, int, int]]:
+        """(view, first, last) for consecutive ranges that together are segments [first, last).
+
+        Where parts have to be decoded ahead of the kernels, a range is short enough to hold about a MiB of dense
+        elements, or a segment for each thread.
+        """
+        if not self._ahead:
+            yield self.view(first, last, threads, always=always), first, last
+            return
+        grid = self.head.grid
+        dense = max(1, grid.segment_rows * grid.segment_cols * self.head.element.width)
+        step = max(1, threads, _HELD // dense)
+        for begin in range(first, last, step):
+            end = min(begin + step, last)
+            yield self.view(begin, end, threads, always=always), begin, end
+
+    def _decoded(self, number: int, stream: StreamParts, first: int, threads: int) -> StreamParts:
+        """A stream with its parts out of a coding that the kernels do not have."""
+        buffer, offsets, lengths, checksums, _, shared = stream
+        parts = [buffer[int(at) : int(at) + int(n)] for at, n in zip(offsets, lengths, strict=True)]
+        head, coded = self.head, self.head.streams[number]
+        limit = head.layout.part_limit(head.grid, head.values.width(head.element))
+        try:
+            found, begins, sizes = CODINGS[coded.coding].expand(parts, limit, threads)
+        except FormatError as error:
+            segment = first + (error.offset or 0)
+            at = int(head.parts[number].offsets[segment])
+            raise FormatError(f"segment {segment}: {error.message}", stream=coded.name, offset=at) from None
+        return found, begins, sizes, checksums, None, shared
+
+    def shared(self, name: str, dtype: np.dtype) -> np.ndarray:
+        """The items of a stream that all segments share and that has no coding, its checksum compared."""
+        number = self.head.names.index(name)
+        parts = self.head.parts[number]
+        length = int(parts.lengths[0])
+        data = self._fetch(int(parts.offsets[0]), length)[:length]
+        found, expected = kernels.crc32c(np.ascontiguousarray(data)), int(parts.checksums[0])
+        self.raise_for((int(found != expected), 0, number, found, expected))
+        return np.frombuffer(data.tobytes(), dtype)
+
+    def raise_for(self, result: kernels.Result) -> None:
+        """Raise the error that a native result on one of our views stands for."""
+        if result[0]:
+            kernels.raise_for(result, self.head.names, [parts.offsets for parts in self.head.parts])
+
+    def decode(self, first: int, count: int, out: np.ndarray, threads: int, *, always: bool = True) -> None:
+        """Elements [first, first + count) in row-major order into ``out`` (uint8, contiguous)."""
+        if not self.head.grid.segments:
+            self._check_empty()
+        if not count:
+            return
+        grid, width = self.head.grid, self.head.element.width
+        begin, end = grid.segment_of(first), grid.segment_of(first + count - 1) + 1
+        stored = 0
+        for view, low, high in self.views(begin, end, threads, always=always):
+            start, stop = max(first, grid.start(low)), min(first + count, grid.start(high))
+            result, entries = view.decode(
+                start, stop - start, out[(start - first) * width : (stop - first) * width], always, threads
+            )
+            self.raise_for(result)
+            stored += entries
+        if (begin, end) == (0, grid.segments):
+            self.check_stored(stored)
+
+    def _check_empty(self) -> None:
+        """The shared parts of a tensor without segments, which no kernel looks at: none has any bytes."""
+        for number, (parts, shared) in enumerate(zip(self.head.parts, self._shared, strict=True)):
+            if not shared:
+                continue
+            if parts.checksums[0] and not parts.lengths[0]:
+                self.raise_for((1, 0, number, 0, int(parts.checksums[0])))
+            self.shared(self.head.names[number], np.dtype(np.uint8))
+            self.raise_for((3 if parts.lengths[0] else 0, 0, number, int(parts.lengths[0]), 0))
+
+    def dense(self, threads: int) -> np.ndarray:
+        """The whole tensor in a new array."""
+        out = np.empty(self.head.shape, self.head.element.dtype)
+        self.decode(0, self.head.grid.size, kernels.octets(out), threads)
+        return out
+
+    def check_stored(self, found: int) -> None:
+        """Compare the entries found in all segments with the header's count (a padded layout does not tell)."""
+        if found != self.head.nnz and not self.head.layout.padded:
+            raise FormatError(
+                f"{found} stored entries, expected {self.head.nnz} as the header says: not written by codec",
+                stream=[kind.name for kind in self.head.kinds if not kind.shared][-1],
+            )
+
+    def check(self, threads: int) -> None:
+        """Compare every checksum, whatever was compared before."""
+        segments = self.head.grid.segments
+        view = self._whole or self._view(0, self._streams(0, segments), self.checked)
+        self.raise_for(view.check(0, segments, threads))
+        self.checked[:] = 1
+
+
+class Packed(Protocol):
+    """Whatever holds one frame: what products and conversions need of a PackedTensor."""
+
+    @property
+    def spans(self) -> Spans:
+        """The frame's parts."""
+
+
+def in_memory(head: Head, data: np.ndarray, *, checked: bool) -> Spans:
+    """Spans of a parsed frame held as uint8 bytes; its zero tail is the slack of its last part."""
+    return Spans(head, lambda offset, length: data[offset : offset + length + SLACK], checked=checked, in_memory=True)
+
+
+def on_demand(head: Head, read: Callable[[int, int], bytes | memoryview]) -> Spans:
+    """Spans of a frame of which only the parts used are read; ``read(offset, length)`` returns exactly those bytes."""
+
+    def fetch(offset: int, length: int) -> np.ndarray:
+        buffer = np.zeros(length + SLACK, np.uint8)
+        if length:
+            buffer[:length] = np.frombuffer(read(offset, length), np.uint8)
+        return buffer
+
+    return Spans(head, fetch, checked=False, in_memory=False)
+
+
+def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """``out`` if a result of that shape and dtype can be written into it; ArgumentError otherwise."""
+    if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != dtype:
+        found = f"{out.dtype} array of shape {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise ArgumentError(f"out is a {found}; expected a {dtype} array of shape {shape}")
+    if not out.flags.writeable:
+        raise ArgumentError("out is read-only; expected a writable array")
+    return out

@@ -1,0 +1,16 @@
+"""What every published format takes: an array of so many dimensions."""
+
+from typing import Any
+
+import numpy as np
+
+from codec.arraylike import as_array
+from codec.errors import ArgumentError
+
+
+def of_ndim(a: Any, ndim: int) -> np.ndarray:
+    """``a`` as an array; ArgumentError for what is no array, and for another number of dimensions."""
+    array = as_array(a)
+    if array.ndim != ndim:
+        raise ArgumentError(f"{array.ndim} dimensions; expected {ndim}")
+    return array

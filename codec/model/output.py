@@ -1,0 +1,172 @@
+"""Where a model is written: one file, shards beside an index, or a folder into which the other files come along."""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from codec.errors import ArgumentError
+from codec.model.atomic import resolve_target, write_atomic
+from codec.model.disk import is_hub_link, open_path
+from codec.model.foreign import WEIGHT_SUFFIXES
+from codec.model.reader import ModelFile
+from codec.model.shards import INDEX_SUFFIX, SUFFIX, is_index_name, shard_name, stale_shards
+
+_PIECE = 1 << 24  # bytes of a file that is copied, in memory at a time
+
+
+@dataclass(frozen=True)
+class Output:
+    """The files to write: each with the names of its tensors and the metadata of its source, and the index if sharded.
+
+    ``folder`` is made if it is not there; None if the files go where there must be one. With ``along`` the other files
+    of ``source_folder`` come along into it.
+    """
+
+    files: dict[str, tuple[str, ...]]
+    metadata: dict[str, dict[str, str]]
+    index: str | None
+    folder: str | None
+    along: bool
+    source_folder: str
+
+    @property
+    def paths(self) -> list[str]:
+        """The model's files, the index last."""
+        return [*self.files, *([self.index] if self.index else [])]
+
+    def check(self) -> None:
+        """Refuse before any work what could not be replaced after it; ArgumentError."""
+        for path in self.paths:
+            if os.path.lexists(path):
+                resolve_target(path)
+
+    def stale(self) -> list[str]:
+        """Shards of the same name and another number, which are there from an earlier model."""
+        if self.index is None or not os.path.isdir(os.path.dirname(self.index) or "."):
+            return []
+        return stale_shards(self.index, {os.path.basename(path) for path in self.files})
+
+
+def output_of(model: ModelFile, src: str, dst: str) -> Output:
+    """What ``dst`` means for a model that was opened as ``src``.
+
+    A name that ends in .safetensors.index.json is a sharded model with as many shards as the source. A folder, one that
+    is there or for a source that is a folder any name that does not end in .safetensors, takes the source's files under
+    their own names. Everything else is one file.
+
+    Raises ArgumentError where that makes no sense, or where two models would lie in one folder afterwards.
+    """
+    sharded, own = model.origin.index is not None, model.origin.path
+    source_folder, index, made = os.path.dirname(own) or ".", None, None
+    if dst.endswith(".json"):
+        if not sharded or not dst.endswith(INDEX_SUFFIX):
+            raise ArgumentError(f"{dst!r}: an index is for a sharded source only, and ends in {INDEX_SUFFIX}")
+        folder, index, count = os.path.dirname(dst), dst, len(model.files)
+        names = [shard_name(dst, number, count) for number in range(1, count + 1)]
+    elif os.path.isdir(dst) or dst.endswith(os.sep) or (os.path.isdir(src) and not dst.endswith(SUFFIX)):
+        folder = made = dst
+        if os.path.realpath(folder) == os.path.realpath(source_folder):
+            raise ArgumentError(f"{dst!r} is the source's own folder: give another one")
+        index = os.path.join(folder, os.path.basename(own)) if sharded else None
+        names = [os.path.basename(file.raw.path) for file in model.files]
+    else:
+        return Output({dst: tuple(model.keys())}, {dst: model.metadata()}, None, None, False, source_folder)
+    paths = [os.path.join(folder, name) for name in names]
+    output = Output(
+        files={path: tuple(file.names) for path, file in zip(paths, model.files, strict=True)},
+        metadata={path: file.metadata for path, file in zip(paths, model.files, strict=True)},
+        index=index,
+        folder=made,
+        along=made is not None and os.path.isdir(src),
+        source_folder=source_folder,
+    )
+    _check_alone(output)
+    return output
+
+
+def _check_alone(output: Output) -> None:
+    """Refuse a folder that has the index of another model: nobody could tell which of the two it holds."""
+    place = output.index or next(iter(output.files))
+    folder = os.path.dirname(place) or "."
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    for name in sorted(names):
+        if name[0] != "." and is_index_name(name) and name != os.path.basename(output.index or ""):
+            raise ArgumentError(f"{folder!r} holds another model, {name!r}: write to another folder, or remove that")
+
+
+@contextmanager
+def index_aside(output: Output, replaced: Iterable[str]) -> Iterator[None]:
+    """Take the index of an older model away while files that it names are replaced.
+
+    Otherwise an interruption would leave an index that finds new shards and old ones, and a mixture of two models would
+    open without an error. It comes back if the work fails before the first file is replaced.
+    """
+    before = {path: _version(path) for path in replaced}
+    if output.index is None or not os.path.lexists(output.index) or not any(before.values()):
+        yield
+        return
+    folder, name = os.path.split(output.index)
+    aside = os.path.join(folder, f".codec-{name}.old")
+    os.replace(output.index, aside)
+    try:
+        yield
+    except BaseException:
+        if all(_version(path) == version for path, version in before.items()):
+            os.replace(aside, output.index)
+        raise
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(aside)
+
+
+def _version(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def companions(output: Output) -> tuple[list[str], list[str]]:
+    """The source folder's other files, as paths below it: those that come along, and weights that stay behind.
+
+    Hidden files stay behind too, and so do links, but for those of the Hugging Face cache.
+    """
+    if output.folder is None or not output.along:
+        return [], []
+    root, target = output.source_folder, os.path.realpath(output.folder)
+    mine = {os.path.basename(path) for path in output.paths}
+    along: list[str] = []
+    behind: list[str] = []
+    for path, is_file in _walk(root, target):
+        name = os.path.basename(path)
+        top = os.path.dirname(path) == ""
+        if top and name in mine:
+            continue
+        weights = top and (name.endswith((*WEIGHT_SUFFIXES, ".index.json")) or is_index_name(name))
+        (along if is_file and not weights else behind).append(path)
+    return along, behind
+
+
+def _walk(root: str, skipped: str) -> Iterator[tuple[str, bool]]:
+    """Paths below a folder in order, and whether each is a file to read."""
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(n for n in folders if n[0] != "." and os.path.realpath(os.path.join(folder, n)) != skipped)
+        for name in sorted(names + [n for n in folders if os.path.islink(os.path.join(folder, n))]):
+            path = os.path.join(folder, name)
+            if name[0] != ".":
+                linked = os.path.islink(path) and not is_hub_link(os.readlink(path))
+                yield os.path.relpath(path, root), os.path.isfile(path) and not linked
+
+
+def copy_companions(output: Output, names: list[str]) -> None:
+    """Copy files of the source's folder, each whole or not at all."""
+    for name in names:
+        target = os.path.join(output.folder or "", name)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        raw = open_path(os.path.join(output.source_folder, name))
+        try:
+            write_atomic(target, (raw.read(at, min(_PIECE, raw.size - at)) for at in range(0, raw.size, _PIECE)))
+        finally:
+            raw.close()

@@ -1,0 +1,9 @@
+"""Products straight from packed bytes: no dense copy of the weights is made.
+
+operands.py says which dtypes and shapes go together and in what sums are kept; matrices.py has the products of matrices
+with dense arrays.
+"""
+
+from codec.products.matrices import TILE_BYTES, linear, matmul, matvec, multiply, rmatmul
+
+__all__ = ["TILE_BYTES", "linear", "matmul", "matvec", "multiply", "rmatmul"]

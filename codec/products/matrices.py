@@ -1,0 +1,269 @@
+"""Products of packed matrices with dense vectors and matrices: matvec, matmul, linear, and products from the left."""
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from codec import kernels
+from codec.dtypes import element_type
+from codec.errors import ArgumentError
+from codec.frame import Packed, check_out
+from codec.products.operands import Kind, apart, column_of, kind_of, matrix_of, operand
+
+# Sums and packed x of one tile of the batch stay within this: a panel is decoded again for each tile.
+TILE_BYTES = 8 << 20
+
+
+def multiply(
+    w: Packed,
+    x: np.ndarray,
+    *,
+    transposed: bool = False,
+    out: np.ndarray | None = None,
+    scale: np.ndarray | None = None,
+    bias: np.ndarray | None = None,
+    threads: int | None = None,
+    kind: Kind | None = None,
+) -> np.ndarray:
+    """W @ x, or W.T @ x, for a packed matrix W: what all products call, once shapes are checked.
+
+    Parameters
+    ----------
+    w : PackedTensor
+        (m, n), or (n, m) if ``transposed``.
+    x : ndarray, (n, batch)
+    out : ndarray, (m, batch), optional
+        Where to put the result; any strides. It may overlap x, scale and bias.
+    scale, bias : ndarray, (m, 1) or (1, 1), optional
+        They apply to the sums before these are rounded to the result's dtype.
+    threads : int, optional
+    kind : Kind, optional
+        What `kind_of` gives for w and x, where the caller knows it already.
+
+    Notes
+    -----
+    The batch is cut into tiles, so that beyond x and the result no more than TILE_BYTES and a few panels are used.
+    """
+    head = w.spans.head
+    n, m = (head.grid.rows, head.grid.cols) if transposed else (head.grid.cols, head.grid.rows)
+    batch = x.shape[1]
+    if x.dtype == np.bool_:
+        x = x.view(np.uint8)
+    kind = kind or kind_of(head.element, x, n)
+    for name, term in (("scale", scale), ("bias", bias)):
+        if term is not None and not kind.acc.is_float and element_type(term.dtype).is_float:
+            raise ArgumentError(
+                f"a float {name} with an integer product: give x as float32 to have the result in float32"
+            )
+    if out is not None:
+        check_out(out, (m, batch), kind.result)
+        # The first tile's result is written before the other tiles are read.
+        x = apart(x, out)
+        scale, bias = (None if term is None else apart(term, out) for term in (scale, bias))
+    count = kernels.thread_count(threads)
+    tile = TILE_BYTES // (kind.acc.width * max(1, n + m))
+    tile = max(1, batch) if batch <= tile else max(2, tile - tile % 16)
+    # Whether the sums are the result as they are.
+    plain = scale is None and bias is None and kind.result == kind.acc.dtype
+    if out is None and plain and batch <= tile:
+        return _sums(w, x, kind, transposed, count)
+    if out is None:
+        out = np.empty((m, batch), kind.result)
+    for left in range(0, batch, tile):
+        columns = x[:, left : left + tile]
+        width = columns.shape[1]
+        if width == 1 < batch:  # it is computed beside another column, so that it is added up as the others are
+            columns = x[:, left - 1 : left + 1]
+        sums = _sums(w, columns, kind, transposed, count)[:, -width:]
+        if plain:
+            out[:, left : left + width] = sums
+        else:
+            with np.errstate(over="ignore", invalid="ignore"):  # what a narrow float cannot hold becomes an infinity
+                if scale is not None:
+                    sums *= scale.astype(kind.acc.dtype)
+                if bias is not None:
+                    sums += bias.astype(kind.acc.dtype)
+                out[:, left : left + width] = sums
+        del sums  # before the next tile's are made
+    return out
+
+
+def _sums(w: Packed, x: np.ndarray, kind: Kind, transposed: bool, threads: int) -> np.ndarray:
+    """The product in the accumulator's dtype, a new array."""
+    spans, head, acc = w.spans, w.spans.head, kind.acc
+    prepared = kernels.backend.operand(np.ascontiguousarray(x, acc.dtype), head.element, acc)
+    sums = np.zeros((head.grid.cols if transposed else head.grid.rows, x.shape[1]), acc.dtype)
+    for view, first, last in spans.views(0, head.grid.segments, threads):
+        spans.raise_for(view.multiply(first, last, prepared, sums, transposed, kind.limit, threads))
+    return sums
+
+
+def matvec(w: Packed, x: Any, *, out: np.ndarray | None = None, threads: int | None = None) -> np.ndarray:
+    """w @ x for a vector.
+
+    Parameters
+    ----------
+    w : PackedTensor
+        (rows, cols) in the default matrix view.
+    x : array-like, (cols,)
+        An array or a dense torch tensor. Floats with float or small integer weights, or integers with integer weights.
+    out : ndarray, (rows,), optional
+        Where to put the result; of the result's dtype, any strides. It may overlap x.
+    threads : int, optional
+        At most this many threads; the result does not depend on it.
+
+    Returns
+    -------
+    ndarray, (rows,)
+        In x's dtype for float x; int32 for int8 by int8; int64 for other integers. Floats are added in float32, in
+        float64 if either is float64. A zero weight contributes nothing, also against an infinity or NaN in x.
+
+    Raises
+    ------
+    ArgumentError
+        For shapes or dtypes that do not go together, and where an integer sum could overflow.
+    FormatError, ChecksumError
+        If w's bytes are damaged.
+
+    Examples
+    --------
+    >>> matvec(encode(np.eye(3, dtype=np.float32)), np.arange(3, dtype=np.float32))
+    array([0., 1., 2.], dtype=float32)
+    """
+    w = matrix_of(w)
+    return _vector(w, operand(x, w.spans.head.grid.cols, "x", w, (1,)), out, threads)
+
+
+def _vector(w: Packed, x: np.ndarray, out: np.ndarray | None, threads: int | None) -> np.ndarray:
+    result = multiply(w, x[:, None], out=None if out is None else _rank(out, 1)[:, None], threads=threads)
+    return result[:, 0] if out is None else out
+
+
+def matmul(w: Packed, x: Any, *, out: np.ndarray | None = None, threads: int | None = None) -> np.ndarray:
+    """w @ x for a vector or a matrix.
+
+    Parameters
+    ----------
+    w : PackedTensor
+        (rows, cols) in the default matrix view.
+    x : array-like, (cols,) or (cols, batch)
+        As for `matvec`; each column is multiplied by itself.
+    out : ndarray, (rows,) or (rows, batch), optional
+        Where to put the result; of the result's dtype, any strides. It may overlap x.
+    threads : int, optional
+        At most this many threads; the result does not depend on it.
+
+    Returns
+    -------
+    ndarray, (rows,) or (rows, batch)
+        In the dtype that `matvec` gives.
+
+    Raises
+    ------
+    ArgumentError, FormatError, ChecksumError
+        As `matvec`.
+
+    Examples
+    --------
+    >>> matmul(encode(np.array([[1, 0, 2]], np.int8)), np.array([[1, 2], [3, 4], [5, 6]]))
+    array([[11, 14]])
+    """
+    w = matrix_of(w)
+    x = operand(x, w.spans.head.grid.cols, "x", w, (1, 2))
+    return _vector(w, x, out, threads) if x.ndim == 1 else multiply(w, x, out=out, threads=threads)
+
+
+def rmatmul(x: Any, w: Packed, *, threads: int | None = None) -> np.ndarray:
+    """x @ w.
+
+    Parameters
+    ----------
+    x : array-like, (..., rows)
+    w : PackedTensor, (rows, cols)
+    threads : int, optional
+
+    Returns
+    -------
+    ndarray, (..., cols)
+        In the dtype that `matvec` gives.
+
+    Raises
+    ------
+    ArgumentError, FormatError, ChecksumError
+        As `matvec`.
+    """
+    w = matrix_of(w)
+    x = operand(x, w.spans.head.grid.rows, "the left operand", w, tuple(range(1, 33)))
+    if x.ndim == 1:
+        return multiply(w, x[:, None], transposed=True, threads=threads)[:, 0]
+    flat = x.reshape(prod(x.shape[:-1]), x.shape[-1])
+    kind = kind_of(w.spans.head.element, flat, x.shape[-1])
+    out = np.empty((len(flat), w.spans.head.grid.cols), kind.result)
+    multiply(w, flat.T, transposed=True, out=out.T, threads=threads, kind=kind)
+    return out.reshape(*x.shape[:-1], w.spans.head.grid.cols)
+
+
+def linear(
+    x: Any, w: Packed, bias: Any = None, *, scale: Any = None, out: np.ndarray | None = None, threads: int | None = None
+) -> np.ndarray:
+    """x @ w.T * scale + bias, as torch.nn.functional.linear.
+
+    Parameters
+    ----------
+    x : array-like, (..., cols)
+    w : PackedTensor, (rows, cols)
+    bias : array-like, (rows,), optional
+    scale : float or array-like, (rows,), optional
+        Multiplies each row's sum before the bias: the step of int8 weights.
+    out : ndarray, (..., rows), optional
+        Where to put the result; of the result's dtype, any strides. It may overlap x, bias and scale.
+    threads : int, optional
+        At most this many threads; the result does not depend on it.
+
+    Returns
+    -------
+    ndarray, (..., rows)
+        In the dtype that `matvec` gives.
+
+    Raises
+    ------
+    ArgumentError
+        As `matvec`; and for a bias or scale of another shape, or a float one with an integer product.
+    FormatError, ChecksumError
+        If w's bytes are damaged.
+
+    Examples
+    --------
+    >>> linear(np.ones((2, 3), np.float32), encode(np.eye(3, dtype=np.float32)), np.arange(3))
+    array([[1., 2., 3.],
+           [1., 2., 3.]], dtype=float32)
+    """
+    w = matrix_of(w)
+    x = operand(x, w.spans.head.grid.cols, "the left operand", w, tuple(range(1, 33)))
+    flat = x.reshape(prod(x.shape[:-1]), x.shape[-1])
+    shape = (*x.shape[:-1], w.spans.head.grid.rows)
+    kind = kind_of(w.spans.head.element, flat, x.shape[-1])
+    result = np.empty(shape, kind.result) if out is None else check_out(out, shape, kind.result)
+    whole = result.flags.c_contiguous  # so that its leading dimensions can be taken as one
+    rows = result.reshape(len(flat), shape[-1]) if whole else np.empty((len(flat), shape[-1]), kind.result)
+    multiply(
+        w,
+        flat.T,
+        out=rows.T,
+        scale=column_of("scale", scale, shape[-1]),
+        bias=column_of("bias", bias, shape[-1]),
+        threads=threads,
+        kind=kind,
+    )
+    if not whole:
+        result[...] = rows.reshape(shape)
+    return result
+
+
+def _rank(out: Any, ndim: int) -> np.ndarray:
+    if not isinstance(out, np.ndarray) or out.ndim != ndim:
+        raise ArgumentError(
+            f"out is {getattr(out, 'shape', type(out).__name__)}; expected an array of {ndim} dimension"
+        )
+    return out

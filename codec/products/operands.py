@@ -1,0 +1,111 @@
+"""What products take: which dtypes go together, in what they are added up, and the checks of shapes and memory."""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from codec.arraylike import as_array
+from codec.dtypes import BY_NAME, ElementType, element_type
+from codec.errors import ArgumentError
+from codec.frame import Packed
+from codec.matrix import default_row_dims
+
+_EXACT_IN_F32 = ("I8", "U8", "BOOL", "I16", "U16")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How one product is computed.
+
+    ``acc`` is the type that sums are kept in, ``result`` the dtype of the result, and ``limit`` the largest weight that
+    cannot overflow an integer sum (0 for floats, whose sums do not overflow).
+    """
+
+    acc: ElementType
+    result: np.dtype
+    limit: int
+
+
+def kind_of(weights: ElementType, x: np.ndarray, inner: int) -> Kind:
+    """The kind of a product of weights with x, where ``inner`` of them are added up.
+
+    Raises ArgumentError for dtypes that do not go together, and where the sum of x alone says that it could overflow.
+    """
+    source = element_type(x.dtype)
+    if source.is_float:
+        return _float_kind(weights.name, source.name)
+    if weights.is_float:
+        raise ArgumentError(f"{weights.dtype} weights with integer x ({x.dtype}): convert x to a float dtype first")
+    largest = max(abs(int(x.max())), abs(int(x.min())), 1) if x.size else 1
+    if largest >= 1 << 63:
+        raise ArgumentError(f"x holds {largest}, which does not fit the int64 accumulator")
+    if weights.name == "I8" and source.name == "I8":
+        if 128 * largest * max(1, inner) >= 1 << 31:
+            raise ArgumentError(
+                f"int8 x int8 over {inner} columns could overflow int32: split the columns, or give x as int16"
+            )
+        return Kind(BY_NAME["I32"], BY_NAME["I32"].dtype, (1 << 63) - 1)
+    return Kind(BY_NAME["I64"], BY_NAME["I64"].dtype, ((1 << 63) - 1) // (largest * max(1, inner)))
+
+
+@cache
+def _float_kind(weights: str, source: str) -> Kind:
+    element, dtype, wide = BY_NAME[weights], BY_NAME[source].dtype, "F64" in (weights, source)
+    if not element.is_float and (element.width == 8 or not (wide or weights in _EXACT_IN_F32)):
+        raise ArgumentError(
+            f"{element.dtype} weights with {dtype} x would round: give x as integers" + ("" if wide else " or float64")
+        )
+    return Kind(BY_NAME["F64" if wide else "F32"], dtype, 0)
+
+
+def matrix_of(w: Any) -> Packed:
+    """``w`` if it is a packed matrix in its default view; ArgumentError with the way there otherwise."""
+    if not hasattr(w, "spans"):
+        raise ArgumentError(f"w is a {type(w).__name__}; expected a PackedTensor (codec.encode makes one)")
+    head = w.spans.head
+    shape, default = head.shape, default_row_dims(head.shape)
+    if len(shape) > 2 and default == 1:
+        raise ArgumentError(
+            f"w has {len(shape)} dimensions, {shape}; expected 2: w.reshape({head.grid.rows}, {head.grid.cols}) is the "
+            "matrix that it is packed as"
+        )
+    if head.spec.row_dims != default:
+        raise ArgumentError(
+            f"row_dims={head.spec.row_dims} of shape {shape}: products need the default, row_dims={default}; "
+            "encode(p.to_dense()) again without row_dims, then to_layout(...) as you like"
+        )
+    return w  # type: ignore[no-any-return]
+
+
+def operand(x: Any, expected: int, what: str, w: Packed, ndims: tuple[int, ...]) -> np.ndarray:
+    """x as an array in this machine's byte order; ArgumentError where its shape does not go with w's."""
+    array = as_array(x)
+    if array.ndim not in ndims:
+        raise ArgumentError(f"{what} has {array.ndim} dimensions; expected {' or '.join(map(str, ndims))}")
+    axis = 0 if what == "x" else -1
+    if array.shape[axis] != expected:
+        raise ArgumentError(
+            f"shapes do not match: {what} is {array.shape}, w is {w.spans.head.shape}; "
+            f"expected {expected} along axis {axis} of {what}"
+        )
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def column_of(name: str, term: Any, rows: int) -> np.ndarray | None:
+    """A scale or bias as a column of ``rows`` items, or of one that holds for all; None where there is none."""
+    if term is None:
+        return None
+    array = as_array(term)
+    if array.shape != (rows,) and not (name == "scale" and array.ndim == 0):
+        raise ArgumentError(f"{name} is {array.shape}; expected ({rows},)")
+    return array.reshape(-1, 1)
+
+
+def apart(array: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """``array``, or a copy of it where writing to ``out`` could change it.
+
+    Bounds of memory decide: an exact answer can take exponential time, and a copy too many only costs its bytes.
+    """
+    return array.copy() if np.may_share_memory(array, out) else array

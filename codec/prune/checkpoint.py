@@ -1,0 +1,251 @@
+"""Pruning whole models, file by file: which tensors are pruned, and what is written of each.
+
+select -> which tensors, and why others are left alone
+Pruning.find_threshold -> for one threshold over all of them, how much of each goes
+Pruning(...) -> the files, one tensor in memory at a time
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from codec.dtypes import BY_NAME, element_type
+from codec.errors import ArgumentError
+from codec.interop.folding import MaskedPair, check_halves, folded, masked_pairs
+from codec.model import ModelFile, naming
+from codec.model.atomic import Spool
+from codec.model.packing import Packer, Rules
+from codec.model.writer import checked_metadata, write_model, write_plain
+from codec.prune.masking import apply_mask, mask_of, masks
+from codec.prune.roles import role
+from codec.prune.structures import applies
+from codec.prune.thresholds import removals
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Names of the tensors to prune, and of those that are left alone, with the reason."""
+
+    names: tuple[str, ...]
+    left: Mapping[str, str]
+
+
+class Tensors:
+    """The tensors of an open model by the names that they have when they are written.
+
+    With ``fold`` the two halves of a pair are one tensor, ``x`` for ``x_orig`` and ``x_mask``; without it they are what
+    they are in the file.
+
+    Raises ArgumentError if one half of a pair is missing.
+    """
+
+    def __init__(self, model: ModelFile, fold: bool) -> None:
+        self.model = model
+        self.pairs = masked_pairs(model.keys())
+        if fold:
+            check_halves(model.keys())
+        self._pairs = {pair.orig: pair for pair in self.pairs} if fold else {}
+        self._masks = {pair.mask for pair in self._pairs.values()}
+        self.sources = dict(self.of(model.keys()))
+
+    def of(self, names: Any) -> Iterator[tuple[str, str]]:
+        """(name when it is written, name in the file) of tensors in the file; those of folded masks are left out."""
+        for name in names:
+            if name not in self._masks:
+                yield (self._pairs[name].name if name in self._pairs else name), name
+
+    def info(self, name: str) -> Any:
+        """What the file says of a tensor; of a folded one what it says of ``x_orig``."""
+        return self.model.info(self.sources[name])
+
+    def pair(self, name: str) -> MaskedPair | None:
+        """The halves of a folded tensor."""
+        return self._pairs.get(self.sources[name])
+
+    def array(self, name: str) -> np.ndarray:
+        """A tensor's elements."""
+        pair = self.pair(name)
+        if pair is not None:
+            return folded(pair, self.model.get_tensor(pair.orig), self.model.get_tensor(pair.mask))
+        array: np.ndarray = self.model.get_tensor(name)
+        return array
+
+    def stored(self, name: str) -> Any:
+        """A tensor as it is stored, so that every bit of it stays."""
+        return self.array(name) if self.pair(name) is not None else self.model.get_stored(self.sources[name])
+
+
+def select(tensors: Tensors, structure: str, taken: Callable[[str], bool], *, named: bool) -> Selection:
+    """Which tensors are pruned.
+
+    Parameters
+    ----------
+    tensors : Tensors
+    structure : str
+        See `structures_of`; tensors that have no such structures are left alone.
+    taken : callable
+        Whether a tensor of that name was asked for.
+    named : bool
+        Whether tensors were asked for by name; otherwise only floating-point tensors with the role of weights are
+        pruned (see `codec.prune.roles`), and no name of a tensor that is stored once under several names decides alone.
+
+    Raises
+    ------
+    ArgumentError
+        If no tensor remains.
+    """
+    roles: dict[str, str] = {}
+    halves = {half for pair in tensors.pairs for half in (pair.orig, pair.mask)}
+    for name in tensors.sources:
+        info = tensors.info(name)
+        found = "half" if name in halves else role(name, info.shape)
+        whole = info.alias_of or name
+        roles[whole] = found if roles.get(whole, "weight") == "weight" else roles[whole]
+    names, left = [], {}
+    for name in tensors.sources:
+        info = tensors.info(name)
+        known = BY_NAME.get(info.dtype)
+        if not taken(name) or not (named or (known and known.is_float)):
+            continue
+        if known is None:
+            left[name] = f"of dtype {info.dtype}"
+            continue
+        why = "weight" if named else roles[info.alias_of or name]
+        if why != "weight":
+            left[name] = why
+        elif not applies(structure, info.shape):
+            left[name] = f"without {structure}s"
+        else:
+            names.append(name)
+    if not names:
+        raise ArgumentError("there is no tensor to prune" + (f": {left_alone(left)}" if left else ""))
+    return Selection(tuple(names), left)
+
+
+_PLURALS = {"bias": "biases", "half": "halves of pairs"}
+
+
+def left_alone(left: Mapping[str, str]) -> str:
+    """Tensors that are left alone, by reason, in words; names are quoted, and only the first of many stand there.
+
+    >>> left_alone({"wte": "embedding", "ln.bias": "bias", "h.bias": "bias"})
+    "embeddings 'wte'; biases 'ln.bias', 'h.bias'"
+    """
+    groups: dict[str, list[str]] = {}
+    for name, why in left.items():
+        groups.setdefault(why, []).append(name)
+    words = []
+    for why, names in groups.items():
+        shown = ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        plural = why if why.startswith(("without ", "of ")) else _PLURALS.get(why, f"{why}s")
+        words.append(f"{plural} {shown}")
+    return "; ".join(words)
+
+
+@dataclass
+class Pruning:
+    """What is done for each file of the output (`codec.model.checkpoint.Work`).
+
+    Pruned tensors are packed under ``zero="value"``; the others are written as they are stored, and keep every bit.
+    ``done`` collects what was pruned.
+    """
+
+    tensors: Tensors
+    names: tuple[str, ...]
+    sparsity: float | None
+    how: Mapping[str, Any]
+    allow_empty: bool = False
+    dense: bool = False
+    objective: str = "disk"
+    done: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _counts: Mapping[str, int | None] | None = None
+
+    def find_threshold(self, cap: float | None) -> None:
+        """Look for one threshold over all tensors, in several passes over them; otherwise each has its own."""
+        self._counts = removals(
+            _Weights(self.tensors, self.names), self.sparsity, allow_empty=self.allow_empty, cap=cap, **self.how
+        )
+
+    def __call__(
+        self,
+        model: ModelFile,
+        path: str,
+        names: tuple[str, ...],
+        metadata: dict[str, str],
+        tick: Callable[[str], object] | None,
+    ) -> None:
+        sources, chosen = dict(self.tensors.of(names)), frozenset(self.names)
+
+        def read(name: str) -> Any:
+            value = self._pruned(name) if name in chosen else self.tensors.stored(name)
+            if tick:
+                tick(sources[name])
+            return value
+
+        if self.dense:
+            infos = [(name, self.tensors.info(name)) for name in sources]
+            write_plain(path, [(name, info.dtype, info.shape) for name, info in infos], read, metadata)
+            return
+        plan: dict[str, Any] = {name: {"zero": "value"} for name in self.names}
+        rules = Rules(self.objective, "bits", {**plan, "*": "dense"})
+        with Spool(path) as spool:
+            packer = Packer(rules, spool)
+            for name in sources:
+                packer.add(name, read(name))
+            write_model(path, packer, checked_metadata(metadata))
+
+    def request(self) -> None:
+        """It always begins anew."""
+
+    def _pruned(self, name: str) -> np.ndarray:
+        weights = self.tensors.array(name)
+        if self._counts is None:
+            mask = masks({name: weights}, self.sparsity, allow_empty=self.allow_empty, **self.how)[name]
+        else:
+            with naming(name):
+                mask = mask_of(weights, self._counts[name], name=name, **self.how)
+        pruned = _masked(weights, mask)
+        element = element_type(pruned.dtype)
+        self.done[name] = {
+            "name": name,
+            "dtype": element.name,
+            "shape": list(pruned.shape),
+            "weights": pruned.size,
+            "removed": pruned.size - int(np.count_nonzero(mask)),
+            "zeros": pruned.size - int(np.count_nonzero(pruned)),
+            "negative_zeros": _negative_zeros(pruned),
+        }
+        return pruned
+
+
+class _Weights(Mapping[str, np.ndarray]):
+    """Some tensors of a model, each read when it is asked for."""
+
+    def __init__(self, tensors: Tensors, names: tuple[str, ...]) -> None:
+        self._tensors, self._names = tensors, names
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._tensors.array(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _masked(weights: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """As `apply_mask`, in the memory of the weights where that can be written: nobody else has them."""
+    if not weights.flags.writeable:
+        return apply_mask(weights, mask)
+    weights.view(element_type(weights.dtype).unsigned)[~mask] = 0
+    return weights
+
+
+def _negative_zeros(a: np.ndarray) -> int:
+    element = element_type(a.dtype)
+    if not element.sign_bit:
+        return 0
+    return int(np.count_nonzero(a.reshape(-1).view(element.unsigned) == element.sign_bit))

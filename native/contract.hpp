@@ -1,0 +1,279 @@
+// The contract between the code that walks over segments and the instruction sets that do the work. Each set fills one
+// Kernels table; the table of the scalar set says what every kernel means. Words are used as in spec/format.md section 1.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace codec {
+
+// ---- results ---------------------------------------------------------------------------------------------------
+
+// What a kernel found. Those who call kernels add the segment and the stream; Python turns it into one CodecError.
+enum class Status : uint32_t {
+  ok = 0,
+  checksum,       // CRC-32C of a part differs: found, expected
+  too_short,      // a stream ends before its last item: found bytes, expected bytes
+  too_long,       // bytes are left after the last item: found bytes, expected bytes
+  out_of_range,   // a position lies outside its line: found position, expected limit
+  not_ascending,  // positions repeat or go back: found position, expected at least
+  padding,        // a bit outside the matrix or after the last item is set
+  not_canonical,  // the stream says the same in more words than the rule allows
+  bad_table,      // code lengths that do not form a complete code
+  overflow,       // an integer weight too large to multiply exactly
+  no_memory,
+};
+
+struct Result {
+  Status status = Status::ok;
+  uint32_t segment = 0, stream = 0;
+  uint64_t found = 0, expected = 0;
+  bool ok() const { return status == Status::ok; }
+};
+
+// ---- items and panels ------------------------------------------------------------------------------------------
+
+// Elements in a panel: the unit that is decoded into cache and used there.
+constexpr uint32_t kPanel = 16384;
+// Reads may run this many bytes past the end of any stream; every buffer that we are given or make has them.
+constexpr size_t kSlack = 64;
+
+// Item kinds: what the value bits of an item mean (spec section 6.2).
+enum class Kind : uint8_t { unsigned_, signed_, float_ };
+
+// How the bits of an item are ordered as a number: codes are assigned by intervals of it.
+enum class Order : uint8_t { unsigned_, signed_, float_ };
+
+// The element types of products, in the order in which codec/kernels.py lists them. `any` stands only in rows of
+// product kernels.
+enum class Type : uint8_t { f64, f32, f16, bf16, e4m3, e5m2, i8, u8, i16, u16, i32, u32, i64, u64, any };
+
+// Bytes of an item of a type.
+constexpr uint32_t item_bytes(Type type) {
+  return type == Type::f64 || type == Type::i64 || type == Type::u64                         ? 8
+         : type == Type::f32 || type == Type::i32 || type == Type::u32                       ? 4
+         : type == Type::f16 || type == Type::bf16 || type == Type::i16 || type == Type::u16 ? 2
+                                                                                             : 1;
+}
+
+// The forms of a panel. Each has a row of FormKernels.
+enum class Form : uint8_t { mask, index, dense };
+constexpr uint32_t kForms = 3;
+
+// One panel in one of the forms. Lines are rows, or columns where `columns` is set (order "lanes" of bitmap).
+// All pointers but `values` point into scratch that nobody else can write, so what was checked stays true; `values`
+// may point into the caller's bytes: kernels read `count` items from it, plus slack, whatever they hold.
+struct Panel {
+  Form form;
+  bool columns;            // lines are columns of the matrix
+  bool padded;             // among the values are zeros that stand for no stored entry (zeros inside blocks)
+  uint32_t row, column;    // of the first element, in the segment
+  uint32_t lines, length;  // lines * length <= kPanel
+  uint32_t count;          // items in values
+  // Form mask: lines * words(length) words. Bit j of word i is position 64 i + j; bits past the length are 0.
+  const uint64_t* mask;
+  const uint16_t* index;   // form index: count positions, ascending within a line, each < length
+  const uint32_t* starts;  // form index: lines + 1 entries, starts[lines] == count
+  const uint8_t* values;   // packed items in walking order (form dense: lines * length)
+};
+
+inline uint64_t words(uint64_t length) { return (length + 63) / 64; }
+
+// Values coded by codebook (spec section 7.2): while a layout reads or writes, its values are codes, one byte each, and
+// its width is 1. FormKernels::look_up stands between its panels and everything that uses them.
+struct Codebook {
+  const uint8_t* entries;  // of all groups in turn, 2^bits each
+  uint32_t bits;           // of a code; 0: there is no codebook
+  uint64_t rows;           // rows of the matrix that share a group; 0: all
+  uint64_t top;            // row of the matrix that is the segment's first
+};
+
+// Gap codes unpacked at a time.
+constexpr uint32_t kCodes = 1024;
+// Elements in a group of n_m at most, and codes of n_m that are looked up: 12 bits of them at a time.
+constexpr uint32_t kMostGroup = 64;
+constexpr uint32_t kPatterns = 4096;
+
+// Room for one panel in any form, and for its values in the accumulator's type. One per worker.
+struct Scratch {
+  // Vectors are loaded from these whole: none of them should straddle a cache line.
+  alignas(64) uint64_t mask[kPanel + 2];  // one word per line at worst (lines of one element), and room to read past
+  alignas(64) uint16_t index[kPanel + 64];
+  alignas(64) uint32_t starts[kPanel + 1];
+  alignas(64) uint64_t values[kPanel + 64];
+  alignas(64) uint64_t decoded[kPanel + 64];    // values that a layout does not store side by side
+  alignas(64) uint64_t looked_up[kPanel + 64];  // values of a panel's codes
+  alignas(64) uint64_t packed[kPanel + 64];     // values of a panel without its zeros
+  uint16_t codes[kCodes + 16];
+  uint16_t patterns[kPatterns];  // masks of 16 elements, for the n_m of `patterns_of`; kept from segment to segment
+  uint32_t patterns_of;
+};
+
+// What is done with a panel, once for each form.
+struct FormKernels {
+  // To dense elements: row r, column c of the segment at out + r * stride + c * width bytes.
+  void (*expand)(const Panel&, uint32_t width, bool streaming, uint8_t* out, uint64_t stride, Scratch&);
+  // Leaves out the values whose bits under `magnitude` are 0: form mask or index, the values in the scratch.
+  void (*drop_zeros)(Panel&, uint32_t width, uint64_t magnitude, Scratch&);
+  // Entries of a panel that is not padded to flat mask form, behind the `count` already there; returns how many are
+  // there then. Values of a panel whose lines are columns do not come in flat order: only its bits are set, and they are
+  // packed afterwards. Null for dense panels, which are padded.
+  uint64_t (*append)(const Panel&, uint32_t cols, uint32_t width, uint64_t* mask, uint8_t* values, uint64_t count);
+  // To form index, in the scratch; the values stay where they are. Null where no product needs it.
+  void (*to_index)(Panel&, Scratch&);
+  // The codes of a panel to the values that they stand for, every row's by the codebook of its group.
+  void (*look_up)(const Panel&, const Codebook&, uint32_t width, uint8_t* out);
+};
+
+// ---- layouts ---------------------------------------------------------------------------------------------------
+
+enum class Layout : uint32_t { dense, csr, bitmap, huffman, relative_index, run_length, n_m, block_offset };
+constexpr uint32_t kLayouts = 8;
+// Room for a layout's streams, with its codebook, and for its parameters: more than any layout has.
+constexpr uint32_t kStreams = 16;
+constexpr uint32_t kParams = 16;
+
+// A layout's parameters, in the order in which its Python file lists them; what they mean stands in its own file here.
+struct Params {
+  uint32_t at[kParams];
+};
+
+struct Span {
+  const uint8_t* data;
+  uint64_t size;
+};
+
+// One segment being read: its streams after the entropy stage, and how far they have been used.
+struct Reader {
+  uint32_t rows, cols, width;  // width: bytes of a value (1 for a code)
+  uint32_t bits;               // of a value: 8 width, or those of a code; for layouts that keep values inside words
+  Params params;
+  Span stream[kStreams];
+  uint64_t spare[kStreams];  // items at a stream's end that may be padding: zeros that fill a last byte of packed codes
+  uint32_t row, column;      // where the next panel begins
+  uint64_t left, matrix_cols;  // the segment's first column in the matrix, and the matrix's columns
+  uint64_t taken;              // values handed out so far
+  void* state;                 // the layout's own: LayoutKernels::state bytes, which are 0 when the segment is opened
+  Scratch* scratch;
+};
+
+// The first entry of a segment that a layout cannot say, and how many it stands for where the layout counts them.
+struct Refused {
+  uint64_t position = ~uint64_t{0};
+  uint8_t found = 1;
+};
+
+// One segment in mask form, flat: element i of the segment is bit i. The waist of encoding.
+struct Flat {
+  uint32_t rows = 0, cols = 0, width = 0;
+  uint64_t left = 0;                // the segment's first column in the matrix
+  uint64_t count = 0;               // stored entries
+  const uint64_t* mask = nullptr;   // words(rows * cols), and one to read past; bits past the end are 0
+  const uint8_t* values = nullptr;  // count items and slack
+  uint8_t* dense = nullptr;         // room for rows * cols items, for writers that walk in another order
+  Span shared[kStreams] = {};       // what the shared streams hold
+  Refused* refused = nullptr;
+
+  uint64_t size() const { return uint64_t{rows} * cols; }
+};
+
+// One layout: a reader of panels and a writer from flat mask form.
+struct LayoutKernels {
+  bool (*flat)(
+      const Params&);  // entries lie in row-major order without regard to rows: a segment may be read as one row
+  bool (*columns)(const Params&);  // lines of its panels are columns: values do not come in row-major order
+  bool padded;                     // a stored zero is lost among the zeros that fill up its lines or blocks
+  uint64_t state;                  // bytes of Reader::state
+  // The most bytes that a stream can take, out of the entropy stage, in a segment of so many rows and columns.
+  uint64_t (*most)(uint64_t rows, uint64_t cols, uint32_t width, const Params&, uint32_t stream);
+  Result (*shared)(const Reader&);  // checks the streams that all segments share, once a call, before any segment
+  Result (*open)(Reader&);
+  Result (*next)(Reader&, Panel&);
+  Result (*close)(const Reader&);
+  void (*bound)(const Flat&, const Params&, uint64_t* bytes);  // the most that write() fills
+  void (*write)(const Flat&, const Params&, uint8_t* const* out, uint64_t* bytes);
+};
+
+// ---- codings ---------------------------------------------------------------------------------------------------
+
+enum class Coding : uint32_t { huffman };
+constexpr uint32_t kCodings = 1;
+
+// One coding of the entropy stage: the items of a stream <-> the bytes of a part. `state` is what a Coder holds.
+struct CodingKernels {
+  uint64_t (*claimed)(const uint8_t* part, uint64_t size);  // the items that a part says it has, true or not
+  uint64_t (*size)(const void* state, const uint8_t* items, uint64_t n);  // bytes that encode() fills
+  uint64_t (*encode)(const void* state, const uint8_t* items, uint64_t n, uint8_t* out);
+  // At most `limit` items to out, which has room for them and kSlack bytes; *n: how many they are, when ok.
+  Result (*decode)(const void* state, const uint8_t* part, uint64_t size, uint64_t limit, uint8_t* out, uint64_t* n);
+};
+
+// ---- products --------------------------------------------------------------------------------------------------
+
+// The lines of a panel run along x, and each has one sum; or along the sums, and each has one element of x.
+enum class Direction : uint8_t { dot, axpy };
+
+// One product kernel: a row of product/kernels.inc, which says what the columns mean for those who choose.
+struct ProductKernel {
+  const char* name;
+  Form form;
+  Direction direction;
+  Type value;            // the weights' type that it reads; any: they are converted to the accumulator's first
+  Type accumulator;      // of x and of the sums
+  uint64_t least, most;  // columns of the batch
+  bool finite;           // x must hold no infinity and no NaN
+  bool (*fits)(const Panel&,
+               uint64_t at);  // what else a panel must be, whose first position is `at` in x; null: nothing
+  // x, (n, batch), as the kernel wants it, with room for 64 words(n) + 64 positions; null: as it is.
+  void (*prepare)(const void* x, uint64_t n, uint64_t batch, void* out);
+  // Adds to y, whose first row is the panel's first line (dot) or position (axpy). `stride`: items of a row of x and y;
+  // `columns`: of the batch, that many from x and y on.
+  void (*run)(const Panel&, const void* x, void* y, uint64_t stride, uint64_t columns);
+};
+
+// ---- the table -------------------------------------------------------------------------------------------------
+
+struct Statistic;  // stats/stats.hpp
+
+// One instruction set.
+struct Kernels {
+  const char* name;
+  uint32_t (*crc32c)(uint32_t, const uint8_t*, size_t);
+  const FormKernels* forms;      // in the order of enum Form
+  const LayoutKernels* layouts;  // in the order of enum Layout
+  const CodingKernels* codings;  // in the order of enum Coding
+  const Statistic* statistics;
+  uint32_t statistic_count;
+  const ProductKernel* products;
+  uint32_t product_count;
+
+  // Dense elements to flat mask form by the zero rule (`nonzero`: bits of which one is set), or by `keep` (one byte an
+  // element) where that is given. Returns the count of stored entries; adds the elements equal to `negative` that are
+  // not among them to *dropped.
+  uint64_t (*compress)(const uint8_t*, const uint8_t* keep, uint64_t n, uint32_t width, uint64_t nonzero,
+                       uint64_t negative, uint64_t* mask, uint8_t* values, uint64_t* dropped);
+  void (*pack)(const uint8_t*, const uint64_t* mask, uint64_t n, uint32_t width, uint8_t* to);  // elements with a bit
+  uint64_t (*copy_bits)(const uint64_t* from, uint64_t at, uint64_t n, uint64_t* to, uint64_t to_at);
+  uint64_t (*count_zeros)(const uint8_t*, uint64_t n, uint32_t width);  // items whose bits are all 0
+  void (*align_rows)(const Flat&, uint64_t* lines);
+
+  void (*spread_codes)(const uint8_t*, uint64_t n, uint32_t bits, uint8_t* out);
+  void (*pack_codes)(const uint8_t* codes, uint64_t n, uint32_t bits, uint8_t* to);
+  void (*assign_codes)(const uint8_t* items, uint64_t n, uint32_t width, Order, const uint64_t* bounds,
+                       const uint8_t* codes, uint32_t count, uint8_t* out);
+
+  void (*key_range)(const uint8_t*, uint64_t n, uint32_t width, Kind, uint64_t* least, uint64_t* most);
+  uint64_t (*count_keys)(const uint8_t*, uint64_t n, uint32_t width, Kind, uint32_t shift, uint64_t first,
+                         uint64_t* counts, uint64_t size);
+
+  Status (*convert_values)(Type from, const uint8_t* values, uint32_t n, Type to, void* out, uint64_t limit);
+};
+
+// dispatch.cpp. Which set is in use: the one that CODEC_KERNEL names, else the first of avx512, avx2, scalar that runs
+// here.
+enum class Selection : uint32_t { ok, unknown, not_built, not_this_cpu };
+const Kernels& kernels();
+Selection select(const char* name);  // nullptr: the best
+bool built(const char* name);
+bool runs_here(const char* name);
+
+}  // namespace codec

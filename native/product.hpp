@@ -1,0 +1,32 @@
+// Products of a frame's segments with a vector, or with several side by side (a batch).
+#pragma once
+#include "contract.hpp"
+#include "view.hpp"
+
+namespace codec {
+
+// A product's x, (n, batch) in the type of its sums, which must outlive it, and what product kernels made of it.
+struct Operand;
+Operand* new_operand(Type accumulator, const void* x, uint64_t n, uint64_t batch);  // null: no memory
+void free_operand(Operand*);
+// Whether a row of Kernels::products has multiplied it so far.
+bool was_used(const Operand*, uint32_t row);
+
+struct Product {
+  Type value, accumulator;  // of the weights; of x and y
+  Operand* x;
+  void* y;  // (m, batch): what is there is added to
+  uint64_t batch;
+  bool transposed;             // y += W^T x
+  uint64_t limit;              // integers: the largest |weight| that cannot overflow a sum
+  const ProductKernel* first;  // the row to take wherever a panel fits it; null: the table's order alone
+};
+
+// A row by its name; null: none.
+const ProductKernel* find_product(const char* name);
+// Whether a row can multiply some panel of the product.
+bool can_run(const ProductKernel&, const Product&);
+// Segments [first, last), in order and each once.
+Result multiply(const View&, const Product&, uint64_t first, uint64_t last, uint32_t threads);
+
+}  // namespace codec

@@ -1,0 +1,45 @@
+// The AVX-512 set: what Ice Lake and Zen 4 have beyond AVX2. dispatch.cpp tests for each of these.
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#include <cstring>
+#include <type_traits>
+
+#include "../contract.hpp"
+#include "../entropy/huffman.hpp"
+#include "../stats/stats.hpp"
+
+#define FN                                                                                                      \
+  static __attribute__((                                                                                        \
+      target("avx2,fma,bmi,bmi2,lzcnt,popcnt,f16c,sse4.2,pclmul,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi," \
+             "avx512vbmi2,avx512vpopcntdq,vpclmulqdq")))
+
+namespace codec {
+namespace avx512 {
+
+#include "../simd/bits.inc"
+#include "../simd/fallback.inc"
+#include "../simd/avx512.inc"
+#include "../crc32c/rows.inc"
+#include "../crc32c/folding.inc"
+#include "../crc32c/instructions.inc"
+#include "kernels.inc"
+#include "../product/mask.inc"
+#include "../product/mask_few.inc"
+
+constexpr ProductKernel kProductRows[] = {
+#include "../product/few_rows.inc"
+#include "../product/tile_rows.inc"
+#include "../product/mask_rows.inc"
+#include "../product/line_rows.inc"
+};
+
+#include "table.inc"
+
+}  // namespace avx512
+
+extern const Kernels kAvx512;
+const Kernels kAvx512 = avx512::kTable;
+
+}  // namespace codec
+#endif

@@ -1,0 +1,34 @@
+// The scalar set: portable C++, what every kernel means, and what runs where nothing wider does.
+#include <cstring>
+#include <type_traits>
+
+#include "../contract.hpp"
+#include "../entropy/huffman.hpp"
+#include "../stats/stats.hpp"
+
+#define FN static
+
+namespace codec {
+namespace scalar {
+
+#include "../simd/bits.inc"
+#include "../simd/fallback.inc"
+#include "../simd/scalar.inc"
+#include "../crc32c/rows.inc"
+#include "../crc32c/table.inc"
+#include "kernels.inc"
+#include "../product/mask_plain.inc"
+
+constexpr ProductKernel kProductRows[] = {
+#include "../product/mask_rows.inc"
+#include "../product/line_rows.inc"
+};
+
+#include "table.inc"
+
+}  // namespace scalar
+
+extern const Kernels kScalar;
+const Kernels kScalar = scalar::kTable;
+
+}  // namespace codec
