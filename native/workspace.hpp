@@ -63,9 +63,10 @@ inline Workspace& workspace() {
   return work;
 }
 
-// A flat segment to be filled, in the workspace's mask and values: room for `n` elements of `width` bytes.
-inline Status begin_flat(uint64_t n, uint32_t width, Workspace& work, Flat& flat) {
-  if (!work.mask.reserve((words(n) + 2) * 8) || !work.values.reserve(n * width + 64 * 8 + kSlack))
+// A flat segment of `n` elements to be filled, in the workspace's mask and values: room for `most` values of `width`
+// bytes.
+inline Status begin_flat(uint64_t n, uint64_t most, uint32_t width, Workspace& work, Flat& flat) {
+  if (!work.mask.reserve((words(n) + 2) * 8) || !work.values.reserve(most * width + 64 * 8 + kSlack))
     return Status::no_memory;
   uint64_t* mask = reinterpret_cast<uint64_t*>(work.mask.data);
   mask[words(n)] = mask[words(n) + 1] = 0;

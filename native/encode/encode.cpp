@@ -48,7 +48,7 @@ Status compress_segment(const Elements& e, uint64_t segment, const uint8_t* dens
                         Flat& flat, uint64_t* dropped) {
   const Place p = e.grid.place(segment);
   const uint64_t first = e.grid.element_at(segment), n = p.size();
-  const Status begun = begin_flat(n, e.width, work, flat);
+  const Status begun = begin_flat(n, n, e.width, work, flat);
   if (begun != Status::ok) return begun;
   place_flat(p, flat);
   flat.count = kernels().compress(dense + first * e.width, keep ? keep + first : nullptr, n, e.width, e.nonzero,
@@ -72,7 +72,8 @@ struct Encoding {
 // CSR arrays, proved by the caller: starts lie within the arrays, indices ascend and are below cols.
 Status place_entries(const Encoding& c, uint64_t segment, Workspace& work, Flat& flat) {
   const Place p = c.e.grid.place(segment);
-  const Status begun = begin_flat(p.size(), c.e.width, work, flat);
+  const uint64_t most = uint64_t(c.starts[p.row + p.rows] - c.starts[p.row]);
+  const Status begun = begin_flat(p.size(), most, c.e.width, work, flat);
   if (begun != Status::ok) return begun;
   place_flat(p, flat);
   uint64_t* mask = reinterpret_cast<uint64_t*>(work.mask.data);

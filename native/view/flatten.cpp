@@ -70,7 +70,7 @@ Result flatten_range(const View& v, uint64_t first, uint64_t count, const uint8_
       return Result();
     }
     if (!mask) {
-      if (begin_flat(count, source.flat.width, work, flat) != Status::ok) return failed(Status::no_memory);
+      if (begin_flat(count, count, source.flat.width, work, flat) != Status::ok) return failed(Status::no_memory);
       mask = reinterpret_cast<uint64_t*>(work.mask.data);
       memset(mask, 0, words(count) * 8);
     }
