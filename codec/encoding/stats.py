@@ -24,6 +24,8 @@ def stats_of(source: Source, blocks: tuple[Any, ...] = (), groups: tuple[int, ..
     layouts += [BlockOffset(block=block) for block in blocks]
     for layout in layouts:
         grid = layout.grid(spec)
+        if grid == spec.grid:  # where everything is counted
+            continue
         fitted = layout.fit(spec.cut(grid))
         plan = FramePlan(spec.cut(grid), fitted, RAW, codings_of("auto"))
         wanted = fitted.choose_needs | fitted.share_needs | needs_of(plan)

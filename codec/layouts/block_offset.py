@@ -210,6 +210,8 @@ class BlockOffset(Layout):
 
         The blocks of whole columns are counted once for all segments.
         """
+        if not grid.size and not self._whole:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
         if self._whole:
             if counts.cols is None:
                 return None, None
@@ -224,9 +226,8 @@ class BlockOffset(Layout):
                     found = counts.block_parts[shape].astype(np.int64)
                     return found[:, 0], found[:, 1]
         if self._shape == (1, grid.segment_cols) and counts.rows is not None:
-            starts = np.concatenate(([0], np.cumsum(grid.heights)[:-1])) if grid.size else np.zeros(0, np.int64)
-            rows = (counts.rows > 0).astype(np.int64)
-            blocks = np.add.reduceat(rows, starts) if grid.size else rows
+            starts = np.concatenate(([0], np.cumsum(grid.heights)[:-1]))
+            blocks = np.add.reduceat((counts.rows > 0).astype(np.int64), starts)
             return blocks, blocks * grid.widths
         return None, None
 
