@@ -1,6 +1,7 @@
 """Where a tensor to encode comes from: an array, codes of an array, CSR arrays, or another frame."""
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -48,33 +49,41 @@ class Source(Protocol):
         """Run the layout stage; returns how many elements were -0.0 and are not stored."""
 
 
-class _Counted:
-    """Counts that are made when they are asked for, once for each statistic and grid."""
+class _Counting(ABC):
+    """A source whose elements are counted when that is asked for, once for each statistic and grid.
 
-    def __init__(self, run: Callable[[list[Any], Grid], tuple[kernels.Result, int]], spec: TensorSpec) -> None:
-        self._run, self._spec = run, spec
+    It holds no reference to itself: a large array is freed as soon as it is packed.
+    """
+
+    def __init__(self, spec: TensorSpec) -> None:
+        self.spec = spec
         self._known: dict[Grid, Tallied] = {}
 
+    @abstractmethod
+    def _run(self, requests: list[Any], grid: Grid) -> tuple[kernels.Result, int]:
+        """Count natively; returns the result and the elements that were -0.0 and are not stored."""
+
+    def count(self, needs: Mapping[Grid, Needs]) -> None:
+        """In one pass, where one cut tells of the others."""
+        self._known |= count_all(self._run, needs, self.spec.element, self._known.values())
+
     def counts(self, needs: Needs, grid: Grid) -> Tallied:
+        """As counted."""
         known = self._known.get(grid)
         if known is None or not needs <= known.needs:
             asked = needs if known is None else needs | known.needs
-            known = count(self._run, asked, self._spec.element, grid, self._known.values())
+            known = count(self._run, asked, self.spec.element, grid, self._known.values())
             self._known[grid] = known
         return known
 
-    def count(self, needs: Mapping[Grid, Needs]) -> None:
-        self._known |= count_all(self._run, needs, self._spec.element, self._known.values())
 
-
-class ArraySource:
+class ArraySource(_Counting):
     """An array's elements."""
 
     def __init__(self, tensor: Elements, threads: int) -> None:
-        self.spec = tensor.spec
+        super().__init__(tensor.spec)
         self._tensor = tensor
         self._threads = threads
-        self._counted = _Counted(self._run, tensor.spec)
 
     def _run(self, requests: list[Any], grid: Grid) -> tuple[kernels.Result, int]:
         spec, tensor = self.spec, self._tensor
@@ -91,15 +100,7 @@ class ArraySource:
     @property
     def negative_zeros(self) -> int:
         """As counted."""
-        return self._counted.counts(PARTS, self.spec.grid).negative_zeros
-
-    def count(self, needs: Mapping[Grid, Needs]) -> None:
-        """In one pass, where one cut tells of the others."""
-        self._counted.count(needs)
-
-    def counts(self, needs: Needs, grid: Grid) -> Counts:
-        """As counted."""
-        return self._counted.counts(needs, grid)
+        return self.counts(PARTS, self.spec.grid).negative_zeros
 
     def values(self, layout: Layout, asked: ValueCoding, *, named: bool) -> ValueCoding:
         """Elements as they are."""
@@ -157,16 +158,15 @@ class CsrSource:
         return 0
 
 
-class FrameSource:
+class FrameSource(_Counting):
     """Another frame, read segment by segment: never through a whole dense tensor."""
 
     def __init__(self, spans: Spans, threads: int) -> None:
         head = spans.head
         rows, cols = head.grid.rows, head.grid.cols
-        self.spec = head.spec.cut(Grid.default(rows, cols))
+        super().__init__(head.spec.cut(Grid.default(rows, cols)))
         self.nnz, self.negative_zeros = head.nnz, head.negative_zeros
         self._spans, self._threads = spans, threads
-        self._counted = _Counted(self._run, self.spec)
 
     @cached_property
     def book(self) -> np.ndarray | None:
@@ -195,14 +195,6 @@ class FrameSource:
             begin = head.grid.segment_of(grid.start(first))
             end = head.grid.segment_of(grid.start(last) - 1) + 1
             yield spans.view(begin, end, self._threads), first, last
-
-    def count(self, needs: Mapping[Grid, Needs]) -> None:
-        """In one pass, where one cut tells of the others."""
-        self._counted.count(needs)
-
-    def counts(self, needs: Needs, grid: Grid) -> Counts:
-        """As counted."""
-        return self._counted.counts(needs, grid)
 
     def values(self, layout: Layout, asked: ValueCoding, *, named: bool) -> ValueCoding:
         """The frame's codes, with one bit more where the layout reserves a code for zeros and none is left."""
