@@ -71,7 +71,9 @@ def test_every_entry_comes_back(case: tuple[str, dict], element: ElementType) ->
         stored = under_rule(a, "value", element).reshape(-1).view(element.unsigned) != 0
         for bits, rows in ((1 + seed, None), (8 - seed, 3)):
             wanted = {"values": "codebook", "value_bits": bits, "codebook_rows": rows}
-            every = entropies(layout) if rows != 3 else entropies(layout)[:1]
+            # The codes are the same under every coding: beside the first one, another in turn.
+            first, *others = entropies(layout)
+            every = (first,) if rows == 3 else (first, others[seed % len(others)])
             found = [codec.encode(a, layout=layout, entropy=entropy, **wanted, **params) for entropy in every]
             for p in found:
                 back = codec.decode(codec.dumps(p))
@@ -82,13 +84,12 @@ def test_every_entry_comes_back(case: tuple[str, dict], element: ElementType) ->
             if p.size < 500:
                 groups = p.spans.head.values.rows
                 assert p.to_dense().tobytes() == nearest(a, stored, p, groups).tobytes()
-            if every[0] == "none" or "none" in every:
-                plain = codec.encode(a, layout=layout, entropy="none", **wanted, **params)
+            if first == "none":
                 stats = codec.tensor_stats(a)
                 predicted = codec.encoded_nbytes(
                     layout, shape, a.dtype, stats=stats, entropy="none", **wanted, **params
                 )
-                assert predicted == plain.nbytes
+                assert predicted == p.nbytes
 
 
 @pytest.mark.parametrize("case", LAYOUT_PARAMS, ids=layout_id)
