@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 # Every layout with every parameter that changes its bytes.
 CASES: list[tuple[str, dict[str, Any]]] = [
-    (layout.name, dict(params)) for layout in LAYOUTS.values() for params in layout.variants
+    (layout.name, one.given) for layout in LAYOUTS.values() for one in layout.variants()
 ]
 
 DTYPES = ("F32", "BF16", "F16", "F8_E4M3", "F8_E5M2", "I8")
@@ -29,6 +29,11 @@ _LARGEST = {
     "I8": 127.0,
 }
 COLD_BYTES = 200_000_000  # several times the last-level cache of one socket
+
+
+def entropies(layout: str, every: tuple[str, ...]) -> tuple[str, ...]:
+    """Those entropy stages of ``every`` that a layout takes."""
+    return ("huffman",) if LAYOUTS[layout]().always_coded else every
 
 
 def case_name(case: tuple[str, Mapping[str, Any]]) -> str:

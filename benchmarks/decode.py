@@ -13,12 +13,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from datasets import CASES, case_name, cast, cold_dense, cold_packed, values_of
+from datasets import CASES, case_name, cast, cold_dense, cold_packed, entropies, values_of
 from measure import Table, arguments, emit, interleaved, median, note, one_thread, times_as_fast
 
 import codec
 from codec import kernels
-from codec.layouts import LAYOUTS
 
 SIDE = 4096
 SPARSITIES = (0.5, 0.8, 0.9)
@@ -92,7 +91,7 @@ def encoding(dense: np.ndarray, dtype: str) -> list[list[str | float]]:
     cold = cold_dense(dense)
     contenders: dict[str, Callable[[], object]] = {}
     for layout, params in CASES:
-        for entropy in ("huffman",) if LAYOUTS[layout].entropy_coded else ("none", "huffman", "zstd"):
+        for entropy in entropies(layout, ("none", "huffman", "zstd")):
             run = partial(codec.encode, layout=layout, entropy=entropy, **params)
             contenders[f"{case_name((layout, params))}, {entropy}"] = lambda run=run: run(cold.take())  # type: ignore[misc]
     contenders['auto, objective="disk"'] = lambda: codec.encode(cold.take(), objective="disk")

@@ -13,12 +13,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from datasets import CASES, case_name, cast, values_of
+from datasets import CASES, case_name, cast, entropies, values_of
 from measure import Cell, Table, arguments, emit, note, release_memory
 
 import codec
 from codec.dtypes import BY_NAME
-from codec.layouts import LAYOUTS
 
 ROWS, COLS = 4096, 11008
 SPARSITY = 0.8
@@ -65,7 +64,7 @@ def main() -> None:
     faults = []
     with tempfile.TemporaryDirectory() as folder:
         for layout, params in CASES:
-            for entropy in ("huffman",) if LAYOUTS[layout].entropy_coded else ("none", "huffman", "zstd"):
+            for entropy in entropies(layout, ("none", "huffman", "zstd")):
                 name = case_name((layout, params))
                 note(f"{name}, {entropy}")
                 path = Path(folder) / "frame"

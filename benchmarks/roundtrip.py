@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 import numpy as np
-from datasets import CASES, DTYPES, Tensors, case_name, cast, is_prunable, networks, pruned_by_product
+from datasets import CASES, DTYPES, Tensors, case_name, cast, entropies, is_prunable, networks, pruned_by_product
 from measure import Table, arguments, emit, note
 
 import codec
 from codec.dtypes import element_type
-from codec.layouts import LAYOUTS
 
 SPARSITIES = (0.0, 0.5, 0.8, 0.95, 1.0)
 RULES = ("value", "bits")
@@ -63,11 +62,6 @@ def under_rule(a: np.ndarray, rule: str) -> np.ndarray:
     )
 
 
-def entropies(layout: str) -> tuple[str, ...]:
-    """The stages to go through."""
-    return ("huffman",) if LAYOUTS[layout].entropy_coded else ("none", "huffman")
-
-
 def trips(tensors: Tensors, where: str, tally: Tally) -> Counter[Key]:
     """Every tensor through every case; bytes of all of them for each (rule, entropy, case)."""
     totals: Counter[Key] = Counter()
@@ -76,7 +70,7 @@ def trips(tensors: Tensors, where: str, tally: Tally) -> Counter[Key]:
             expected = under_rule(a, rule)
             stats = codec.tensor_stats(a, zero=rule)
             for layout, params in CASES:
-                for entropy in entropies(layout):
+                for entropy in entropies(layout, ("none", "huffman")):
                     case = case_name((layout, params))
                     what = f"{where} {name}, {case}, entropy {entropy}, zero {rule}"
                     packed = codec.encode(a, layout=layout, entropy=entropy, zero=rule, **params)

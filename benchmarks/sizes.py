@@ -31,7 +31,7 @@ PRUNINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     },
 }
 # Layouts that are Huffman-coded have no size without an entropy stage.
-PLAIN = [(name, params) for name, params in CASES if not LAYOUTS[name].entropy_coded]
+PLAIN = [(name, params) for name, params in CASES if not LAYOUTS[name]().always_coded]
 
 SIDE = 4096
 SPARSITIES = (0.05, 0.5, 0.7, 0.9, 0.95, 0.99)
@@ -41,10 +41,10 @@ OFF = 0.002  # of the real frame
 
 def predicted(a: np.ndarray, name: str, params: dict[str, Any]) -> int | None:
     """Bytes of one frame, from statistics of its own; None for a tensor that the layout cannot hold so."""
-    block, group = LAYOUTS[name].asks(params)
+    counted = {"block": params.get("block") or (), "group": params.get("m", ())}
     try:
         return codec.encoded_nbytes(
-            name, a.shape, a.dtype, stats=codec.tensor_stats(a, block=block, group=group), entropy="none", **params
+            name, a.shape, a.dtype, stats=codec.tensor_stats(a, **counted), entropy="none", **params
         )
     except ArgumentError:
         return None

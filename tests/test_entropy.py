@@ -86,7 +86,7 @@ def test_round_trip_and_size(stream, max_length):
     code = code_of(about, keys)
     assert code == choose_code(about, keys)
     assert code.longest <= max_length
-    assert HuffmanCode.from_header(code.to_header(), items.itemsize, kind) == code
+    assert HuffmanCode.from_header(code.header, items.itemsize, kind) == code
     part = encode_part(items, code)
     assert encode_part(items.tobytes(), code) == part
     decoded = decode_part(part, code, len(items))

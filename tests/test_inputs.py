@@ -1,6 +1,8 @@
 """What goes in, and how it is asked for: arrays of every kind, wrong names, out= and rows=, buffers."""
 
+import gc
 import mmap
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -292,3 +294,24 @@ def test_any_view(shape: tuple[int, ...], data: st.DataObject) -> None:
     out = np.empty_like(view)
     assert codec.decode(codec.encode(view), out=out) is out
     assert out.tobytes() == view.tobytes()
+
+
+@pytest.mark.parametrize("options", [{}, {"values": "codebook"}, {"objective": "memory"}, {"layout": "csr"}], ids=str)
+def test_an_array_is_freed_as_soon_as_it_is_packed(options: dict[str, Any]) -> None:
+    """Nothing waits for the garbage collector: a model is packed with one tensor in memory."""
+    gc.collect()
+    gc.disable()
+    try:
+        a = np.maximum(np.arange(5400, dtype=np.float32).reshape(60, 90) % 11 - 5, 0)
+        alive = weakref.ref(a)
+        packed = codec.encode(a, **options)
+        codec.tensor_stats(a)
+        del a
+        assert alive() is None
+        alive = weakref.ref(packed)
+        other = packed.to_layout("bitmap")
+        del packed
+        assert alive() is None
+        assert other.to_dense().any()
+    finally:
+        gc.enable()

@@ -39,10 +39,9 @@ def _stream(plan: FramePlan, kind: StreamKind, size: Sizes, counts: Counts) -> t
         least = int(size.sum())
         best = StreamHead(kind.name, least), int(align(size, PART_ALIGNMENT).sum())
     number = 1 if kind.shared else grid.segments
-    for name in allowed:
-        if name == NONE:
-            continue
-        keys = plan.values.key_counts(plan.layout, kind.name, grid, plan.spec.element, counts)
+    codings = [name for name in allowed if name != NONE]
+    keys = plan.values.key_counts(plan.layout, kind.name, grid, plan.spec.element, counts) if codings else None
+    for name in codings:
         found = CODINGS[name].predict(kind.items, keys, least or 0, number)
         if found is None:
             continue

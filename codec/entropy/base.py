@@ -143,6 +143,10 @@ class Attempt:
     apply: Callable[[], None]
 
 
+# Bytes of a stream's coding in the header where it has none.
+_UNCODED = len(msgpack.packb({"coding": NONE}))
+
+
 class Coding(ABC):
     """One coding of the entropy stage. What is needed beside the parts to decode them is its state, in the header."""
 
@@ -168,7 +172,7 @@ class Coding(ABC):
         """Bytes that a stream of this coding takes more in the header than a stream without a coding."""
         code = self.to_header(state)
         said = {"coding": self.name, "code": code} if code else {"coding": self.name}
-        return len(msgpack.packb(said)) - len(msgpack.packb({"coding": NONE}))
+        return len(msgpack.packb(said)) - _UNCODED
 
     def from_header(self, value: Any, items: Items) -> Any:
         """The state from the header's "code", of which None says that there was none; FormatError for any that

@@ -91,7 +91,8 @@ class HuffmanCode:
             word, previous = word + 1, length
         return words
 
-    def to_header(self) -> dict[str, Any]:
+    @cached_property
+    def header(self) -> dict[str, Any]:
         """The "code" of a stream in the frame's header: two code word lengths per byte, the first in the low nibble."""
         nibbles = np.array([*self.lengths, *[0] * (self.symbols % 2)], np.uint8)
         packed = (nibbles[0::2] | nibbles[1::2] << 4).tobytes()
@@ -99,12 +100,12 @@ class HuffmanCode:
 
     @classmethod
     def from_header(cls, header: object, width: int, kind: str) -> "HuffmanCode":
-        """Read what `to_header` wrote, for items of ``width`` bytes.
+        """Read what `header` is, for items of ``width`` bytes.
 
         Raises
         ------
         FormatError
-            If the header is not one that `to_header` could have written.
+            If the header is not a `header`.
         """
         names = ["low", "zeros", "first", "lengths"]
         if not isinstance(header, Mapping) or list(header) != names:
@@ -197,7 +198,7 @@ class Huffman(Coding):
 
     def to_header(self, state: HuffmanCode) -> dict[str, Any]:
         """The code."""
-        return state.to_header()
+        return state.header
 
     def from_header(self, value: Any, items: Items) -> HuffmanCode:
         """A code that fits the items and has no longer words than they may have."""

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -40,11 +41,14 @@ class StreamKind:
     codings: tuple[str, ...] = (NONE, *CODINGS)
 
 
+# Streams are described for every layout that is tried, tensor after tensor.
+@lru_cache(maxsize=256)
 def unsigned(name: str, width: int, **more: Any) -> StreamKind:
     """A stream of unsigned integers of ``width`` bytes."""
     return StreamKind(name, Items(width), **more)
 
 
+@lru_cache(maxsize=256)
 def values_of(element: ElementType, longest: int = LONGEST, **more: Any) -> StreamKind:
     """The stream ``values``, whose items are elements."""
     return StreamKind("values", Items(element.width, element.kind, longest=longest), **more)

@@ -97,9 +97,10 @@ class ValueCoding:
         self, layout: Layout, stream: str, grid: Grid, element: ElementType, counts: Counts
     ) -> KeyCounts | None:
         """Keys of a stream's items; None for codes, which statistics of values do not tell."""
-        names = {one.name for one in layout.streams(element)}
-        if self.bits and (stream in ("labels", "codebook") or "values" not in names):
-            return None
+        if self.bits:
+            names = {one.name for one in layout.streams(element)}
+            if stream in ("labels", "codebook") or "values" not in names:
+                return None
         return layout.key_counts(stream, grid, element, counts)
 
     def native(self, layout: Layout, element: ElementType) -> tuple[int, int, int, bool]:
