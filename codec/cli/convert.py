@@ -56,7 +56,9 @@ def convert(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Write the packed tensors of SRC in other layouts: --objective or --layout; or --reindex it.
+    """Write the packed tensors of SRC in other layouts.
+
+    --objective or --layout say which; --reindex only makes the index of a file again.
 
     Each goes from layout to layout segment by segment, with the zero rule and the values that it has; the others and
     the metadata are taken as they are. SRC, DST and patterns are as for encode, but DST has to be given.

@@ -64,7 +64,7 @@ def prune(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Remove the weights of SRC that matter least, and write the rest.
+    """Set the weights of SRC that matter least to zero.
 
     SRC is a .safetensors file, the .safetensors.index.json of a sharded model, or a folder that holds one of these. DST
     is a file for a file and a folder for a folder, into which its other files come along; by default SRC with ".pruned"
