@@ -34,6 +34,8 @@ struct Result {
 
 // Elements in a panel: the unit that is decoded into cache and used there.
 constexpr uint32_t kPanel = 16384;
+// A panel in sliced form: positions of a byte each, and places that a word of 64 bits tells apart.
+constexpr uint32_t kTileRows = 64, kTileCols = 256;
 // Reads may run this many bytes past the end of any stream; every buffer that we are given or make has them.
 constexpr size_t kSlack = 64;
 
@@ -56,12 +58,13 @@ constexpr uint32_t item_bytes(Type type) {
 }
 
 // The forms of a panel. Each has a row of FormKernels.
-enum class Form : uint8_t { mask, index, dense };
-constexpr uint32_t kForms = 3;
+enum class Form : uint8_t { mask, index, dense, sliced };
+constexpr uint32_t kForms = 4;
 
 // One panel in one of the forms. Lines are rows, or columns where `columns` is set (order "lanes" of bitmap).
-// All pointers but `values` point into scratch that nobody else can write, so what was checked stays true; `values`
-// may point into the caller's bytes: kernels read `count` items from it, plus slack, whatever they hold.
+// All pointers but `values`, `places` and `near` point into scratch that nobody else can write, so what was checked
+// stays true; these may point into the caller's bytes: kernels read as many items from them, plus slack, whatever they
+// hold.
 struct Panel {
   Form form;
   bool columns;            // lines are columns of the matrix
@@ -72,7 +75,9 @@ struct Panel {
   // Form mask: lines * words(length) words. Bit j of word i is position 64 i + j; bits past the length are 0.
   const uint64_t* mask;
   const uint16_t* index;   // form index: count positions, ascending within a line, each < length
-  const uint32_t* starts;  // form index: lines + 1 entries, starts[lines] == count
+  const uint32_t* starts;  // form index: lines + 1 entries, starts[lines] == count; form sliced: the same of slices
+  const uint8_t* places;   // form sliced: of each line, its place among the lanes of the slices
+  const uint8_t* near;     // form sliced: count positions, step by step of each slice, eight lines side by side
   const uint8_t* values;   // packed items in walking order (form dense: lines * length)
 };
 
@@ -118,16 +123,16 @@ struct FormKernels {
   // there then. Values of a panel whose lines are columns do not come in flat order: only its bits are set, and they are
   // packed afterwards. Null for dense panels, which are padded.
   uint64_t (*append)(const Panel&, uint32_t cols, uint32_t width, uint64_t* mask, uint8_t* values, uint64_t count);
-  // To form index, in the scratch; the values stay where they are. Null where no product needs it.
-  void (*to_index)(Panel&, Scratch&);
+  // To form index, in the scratch. Null where no product needs it.
+  void (*to_index)(Panel&, uint32_t width, Scratch&);
   // The codes of a panel to the values that they stand for, every row's by the codebook of its group.
   void (*look_up)(const Panel&, const Codebook&, uint32_t width, uint8_t* out);
 };
 
 // ---- layouts ---------------------------------------------------------------------------------------------------
 
-enum class Layout : uint32_t { dense, csr, bitmap, huffman, relative_index, run_length, n_m, block_offset };
-constexpr uint32_t kLayouts = 8;
+enum class Layout : uint32_t { dense, csr, bitmap, huffman, relative_index, run_length, n_m, block_offset, sell };
+constexpr uint32_t kLayouts = 9;
 // Room for a layout's streams, with its codebook, and for its parameters: more than any layout has.
 constexpr uint32_t kStreams = 16;
 constexpr uint32_t kParams = 16;
@@ -150,8 +155,10 @@ struct Reader {
   Span stream[kStreams];
   uint64_t spare[kStreams];  // items at a stream's end that may be padding: zeros that fill a last byte of packed codes
   uint32_t row, column;      // where the next panel begins
+  uint64_t part;             // number of the segment in its view
   uint64_t left, matrix_cols;  // the segment's first column in the matrix, and the matrix's columns
   uint64_t taken;              // values handed out so far
+  bool proved;                 // the segment was read to its end before: a layout may check only what reads lean on
   void* state;                 // the layout's own: LayoutKernels::state bytes, which are 0 when the segment is opened
   Scratch* scratch;
 };
@@ -223,12 +230,18 @@ struct ProductKernel {
   bool finite;           // x must hold no infinity and no NaN
   bool (*fits)(const Panel&,
                uint64_t at);  // what else a panel must be, whose first position is `at` in x; null: nothing
-  // x, (n, batch), as the kernel wants it, with room for 64 words(n) + 64 positions; null: as it is.
+  // x, (n, batch), as the kernel wants it, with room for tiled_rows(n) positions of whole tiles; null: as it is.
   void (*prepare)(const void* x, uint64_t n, uint64_t batch, void* out);
   // Adds to y, whose first row is the panel's first line (dot) or position (axpy). `stride`: items of a row of x and y;
   // `columns`: of the batch, that many from x and y on.
   void (*run)(const Panel&, const void* x, void* y, uint64_t stride, uint64_t columns);
+  // Not 0: prepared x is one tile of so many columns of the batch after the other, each (tiled_rows(n), tile), and run()
+  // gets columns of one tile: `stride` is that of y.
+  uint64_t tile;
 };
+
+// Rows of a prepared x: whole panels in sliced form from any position on.
+inline uint64_t tiled_rows(uint64_t n) { return (n + kTileCols - 1) / kTileCols * kTileCols + kTileCols; }
 
 // ---- the table -------------------------------------------------------------------------------------------------
 

@@ -30,6 +30,9 @@ struct ValueCoding {
   bool zero_first;  // the layout pads with code 0, so every group's first entry is zero
 };
 
+// How far a segment was checked: its parts' checksums, and, once it was read to its end, all that its streams say.
+constexpr uint8_t kWhole = 1, kProved = 2;
+
 // Segments [first, first + count) of a frame. Numbers of segments are the frame's own everywhere.
 struct View {
   Grid grid;
@@ -39,7 +42,7 @@ struct View {
   uint64_t first, count;
   uint32_t streams;
   Stream stream[kStreams];
-  uint8_t* checked;  // for each of its segments, 1 once its parts were found whole; null: check nothing
+  uint8_t* checked;  // for each of its segments, how far it was checked; null: check nothing
   ValueCoding coding;
   mutable uint8_t shared_checked;  // the same for the shared parts
 };

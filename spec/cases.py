@@ -23,9 +23,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "blocks": ("block_offset", {"block": [2, 3], "index": 8}),
     "blocks_rows": ("block_offset", {"block": [1, 99], "index": 8}),
     "blocks_columns": ("block_offset", {"block": ["all", 2], "index": 8}),
+    "sell": ("sell", {}),
 }
 # Those that have fillers: entry 0 of a codebook is theirs.
-PADDED = ("dense", "relative_fillers", "run_length", "n_m", "blocks", "blocks_rows", "blocks_columns")
+PADDED = ("dense", "relative_fillers", "run_length", "n_m", "blocks", "blocks_rows", "blocks_columns", "sell")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ def codings() -> Iterator[Case]:
     """The entropy stage on the streams of other layouts."""
     streams = {"dense": ["values"], "csr": ["pointers", "columns", "values"], "bitmap": ["mask", "values"]}
     streams |= {"relative_index": ["steps", "values"], "run_length": ["words"], "n_m": ["patterns", "values"]}
-    streams |= {"block_offset": ["pointers", "columns", "values"]}
+    streams |= {"block_offset": ["pointers", "columns", "values"], "sell": ["places", "lengths", "columns", "values"]}
     for number, (variant, (layout, _)) in enumerate(VARIANTS.items()):
         if layout == "huffman":
             continue

@@ -59,6 +59,7 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], dict[str, tuple[Any, ...] | None]]] = 
     "run_length": (("words",), {"bits": tuple(range(1, 17))}),
     "n_m": (("patterns", "values"), {"m": tuple(range(1, 65)), "n": tuple(range(1, 65))}),
     "block_offset": (("pointers", "columns", "values"), {"block": None, "index": (8, 16, 32)}),
+    "sell": (("places", "lengths", "columns", "values"), {}),
 }
 CODINGS = ("none", "zstd", "huffman")
 # Sections 4.2, 6.3 and 7.2: the keys of each map, in order.
@@ -311,8 +312,17 @@ def read_header(raw: bytes) -> Head:
     integer(negative, "negative_zeros", 0 if zero == "bits" or negative_zero is None else rest)
     need(type(streams) is list and len(streams) == len(names), f"streams: expected {names}")
     longest = params.get("max_length", LIMITS["code word"])
-    item_bits = {"values": bits, "codebook": bits, "labels": label_bits, "columns": params.get("index")}
-    item_bits |= {"pointers": 32, "mask": 8, "gaps": 8, "steps": 8, "words": 64, "patterns": 8}
+    item_bits = {"values": bits, "codebook": bits, "labels": label_bits, "columns": params.get("index", 8)}
+    item_bits |= {
+        "places": 8,
+        "lengths": 16,
+        "pointers": 32,
+        "mask": 8,
+        "gaps": 8,
+        "steps": 8,
+        "words": 64,
+        "patterns": 8,
+    }
     listed = []
     for stream, name in zip(streams, names, strict=True):
         coding = stream.get("coding") if type(stream) is dict else None

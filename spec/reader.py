@@ -135,7 +135,7 @@ def read_shared(head: Head, parts: list[Part]) -> Shared:
 def fills(head: Head) -> bool:
     """Whether the layout has fillers, values that stand for no stored element."""
     filler = head.info["params"].get("filler") == "value"
-    return filler or head.info["layout"] in ("dense", "run_length", "n_m", "block_offset")
+    return filler or head.info["layout"] in ("dense", "run_length", "n_m", "block_offset", "sell")
 
 
 def decode(head: Head, shared: Shared, parts: list[Part], corner: tuple[int, int, int, int]) -> tuple[np.ndarray, int]:
@@ -166,6 +166,8 @@ def decode(head: Head, shared: Shared, parts: list[Part], corner: tuple[int, int
         items = part_items(parts[2], len(stored))
         held = np.split(items, np.cumsum([len(block) for block in blocks])[:-1]) if blocks else []
         need(all(one.any() for one in held), "block_offset: a block of zeros")
+    elif layout == "sell":
+        items, stored = slice_elements(parts, h, w)
     else:
         positions = {"csr": csr_positions, "bitmap": bitmap_positions, "huffman": huffman_positions}[layout]
         stored = positions(params, parts, h, w)
@@ -217,6 +219,39 @@ def block_positions(params: dict[str, Any], parts: list[Part], h: int, w: int) -
         need(bool((inside < -(-w // c)).all() and (np.diff(inside) > 0).all()), "block_offset: blocks do not ascend")
         blocks += [place[number * r : (number + 1) * r, at * c : (at + 1) * c].ravel() for at in inside]
     return blocks
+
+
+def slice_elements(parts: list[Part], h: int, w: int) -> tuple[np.ndarray, np.ndarray]:
+    """Section 5.9: the values that stand for elements, and their positions."""
+    places = part_items(parts[0], h * -(-w // 256)).astype(np.int64)
+    tiles = [(top, left) for left in range(0, w, 256) for top in range(0, h, 64)]
+    slices = [-(-min(64, h - top) // 8) for top, _ in tiles]
+    lengths = part_items(parts[1], sum(slices)).astype(np.int64)
+    need(int(lengths.sum()) * 8 <= (h + 56) * w, "sell: more items than the tiles have room for")
+    columns = part_items(parts[2], 8 * int(lengths.sum())).astype(np.int64)
+    values = part_items(parts[3], 8 * int(lengths.sum()))
+    positions, elements, place, number, at = [np.zeros(0, np.int64)], [values[:0]], 0, 0, 0
+    for (top, left), many in zip(tiles, slices, strict=True):
+        tall, wide = min(64, h - top), min(256, w - left)
+        order = np.argsort(places[place : place + tall])
+        right = bool((places[place : place + tall][order] == np.arange(tall)).all())
+        need(right, "sell: places are not one for each row")
+        for first in range(many):
+            steps = int(lengths[number + first])
+            need(steps <= wide, "sell: more steps than columns")
+            near, own = columns[at : at + 8 * steps].reshape(-1, 8), values[at : at + 8 * steps].reshape(-1, 8)
+            at += 8 * steps
+            for lane in range(8):
+                if 8 * first + lane >= tall:
+                    need(not near[:, lane].any() and not own[:, lane].any(), "sell: an item of no row")
+                    continue
+                there = own[:, lane] != 0
+                rises = np.diff(near[:, lane], prepend=-1)
+                need(bool((rises >= there).all() and (near[:, lane] < wide).all()), "sell: columns do not ascend")
+                positions.append((top + order[8 * first + lane]) * w + left + near[there, lane])
+                elements.append(own[there, lane])
+        place, number = place + tall, number + many
+    return np.concatenate(elements), np.concatenate(positions)
 
 
 def column_positions(params: dict[str, Any], columns: np.ndarray, left: int, h: int, w: int) -> np.ndarray:
@@ -345,6 +380,6 @@ def read_frame(data: bytes) -> tuple[np.ndarray, dict[str, Any]]:
         elements, stored = decode(head, shared, parts, (row, column, h, w))
         matrix[row : row + h, column : column + w] = elements.reshape(h, w)
         nnz += stored
-    told = head.info["layout"] not in ("dense", "block_offset")
+    told = head.info["layout"] not in ("dense", "block_offset", "sell")
     need(not told or nnz == head.info["nnz"], f"{nnz} stored elements are not nnz")
     return matrix.reshape(head.info["shape"]).view(DTYPES[head.info["dtype"]]), head.info

@@ -324,7 +324,47 @@ def block_offset() -> Iterator[Bad]:
     yield part("clipped_and_of_zeros", "R5.8g", 2, lambda data: data[:-6] + bytes(6), number=1)
 
 
+def sell() -> Iterator[Bad]:
+    """From 70 x 260 elements, which have four tiles: the first has eight slices, the last one slice of six rows."""
+
+    def draft() -> Draft:
+        bits = np.zeros((70, 260), np.uint16)
+        bits[:, ::7] = 5
+        bits[1:3, 1:4] = 7
+        return encode(bits, "U16", "sell")
+
+    def part(name: str, rule: str, stream: int, change: Change) -> Bad:
+        made = draft()
+        made.parts[stream][0] = change(made.parts[stream][0])
+        return Bad(f"sell_{name}", rule, made.build())
+
+    def at(name: str, rule: str, stream: int, index: int, value: int) -> Bad:
+        def change(data: bytes) -> bytes:
+            return data[:index] + bytes([value]) + data[index + 1 :]
+
+        return part(name, rule, stream, change)
+
+    steps = 2 * len(draft().parts[1][0])
+    yield part("place_missing", "R5.9a", 0, lambda data: data[:-1])
+    yield part("place_too_many", "R5.9a", 0, lambda data: data + b"\0")
+    yield part("length_missing", "R5.9a", 1, lambda data: data[:-2])
+    yield part("length_too_many", "R5.9a", 1, lambda data: data + b"\0\0")
+    yield part("step_missing", "R5.9a", 2, lambda data: data[:-8])
+    yield part("step_too_many", "R5.9a", 2, lambda data: data + bytes(8))
+    yield part("value_missing", "R5.9a", 3, lambda data: data[:-2])
+    yield part("value_too_many", "R5.9a", 3, lambda data: data + b"\0\0")
+    yield at("length_above_the_columns", "R5.9b", 1, 1, 2)
+    yield at("length_above_the_last_columns", "R5.9b", 1, steps // 2 - 2, 5)
+    yield at("place_twice", "R5.9c", 0, 0, 1)
+    yield at("place_of_no_row", "R5.9c", 0, 0, 64)
+    yield at("column_of_no_tile", "R5.9d", 2, len(draft().parts[2][0]) - 8, 4)
+    yield at("columns_go_back", "R5.9d", 2, 16, 0)
+    yield at("column_twice", "R5.9d", 2, 8, draft().parts[2][0][0])
+    yield at("value_of_no_row", "R5.9e", 3, len(draft().parts[3][0]) - 2, 1)
+    yield at("column_of_no_row", "R5.9e", 2, len(draft().parts[2][0]) - 1, 1)
+
+
 def layout_bads() -> Iterator[Bad]:
     """Every vector of this file."""
-    for group in (counts, csr, bitmap, huffman, relative_index, run_length, n_m, block_offset):
+    for group in (counts, csr, bitmap, huffman, relative_index, run_length, n_m, block_offset, sell):
         yield from group()

@@ -171,14 +171,14 @@ def encode(
     negative = ~stored & (bits != 0)
     bits[negative] = 0
     counted = stored
-    if layout in ("dense", "block_offset"):  # these cannot tell a kept zero from another (5.1, 5.8)
+    if layout in ("dense", "block_offset", "sell"):  # these cannot tell a kept zero from another (5.1, 5.8, 5.9)
         counted = np.asarray(bits != 0)
     row_dims = default_row_dims(bits.shape) if row_dims is None else row_dims
     rows = int(np.prod(bits.shape[:row_dims], dtype=np.int64))
     cols = int(np.prod(bits.shape[row_dims:], dtype=np.int64))
     h, w = segment or ((rows, cols) if rows * cols else (0, 0))
     whole = layout == "block_offset" and params["block"][0] == "all"
-    matrix, there = bits.reshape(rows, cols), (stored if whole else counted).reshape(rows, cols)
+    matrix, there = bits.reshape(rows, cols), (stored if whole or layout == "sell" else counted).reshape(rows, cols)
     if layout == "block_offset":
         r, c = params["block"]
         params["block"] = [r if whole else min(r, h or 2**22), min(c, w or 2**22)]
@@ -207,7 +207,7 @@ def encode(
         streams.append({"name": "columns", "length": 0, "coding": "none"})
         parts.append([packed(columns, params["index"]) if rows * cols else b""])
         shared.add("columns")
-    widths = {"pointers": 32, "columns": params.get("index", 0), "values": BITS[dtype], "words": 64}
+    widths = {"pointers": 32, "lengths": 16, "columns": params.get("index", 8), "values": BITS[dtype], "words": 64}
     for name, segments in items.items():
         width, kind = widths.get(name, 8), kind_of(dtype) if name == "values" else "unsigned"
         if book and name == "values":

@@ -11,6 +11,7 @@ from writer_coding import bit_string, packed
 STREAMS = {"dense": ["values"], "csr": ["pointers", "columns", "values"], "bitmap": ["mask", "values"]}
 STREAMS |= {"huffman": ["gaps", "values"], "relative_index": ["steps", "values"], "run_length": ["words"]}
 STREAMS |= {"n_m": ["patterns", "values"], "block_offset": ["pointers", "columns", "values"]}
+STREAMS |= {"sell": ["places", "lengths", "columns", "values"]}
 
 
 def positions_of(layout: str, params: dict[str, Any], stored: np.ndarray) -> tuple[dict[str, list[int]], np.ndarray]:
@@ -49,7 +50,31 @@ def positions_of(layout: str, params: dict[str, Any], stored: np.ndarray) -> tup
         return groups_of(params["n"], params["m"], stored)
     if layout == "block_offset":
         return blocks_of(params, stored)
+    if layout == "sell":
+        return slices_of(stored)
     return {}, np.arange(h * w)
+
+
+def slices_of(stored: np.ndarray) -> tuple[dict[str, list[int]], np.ndarray]:
+    """Section 5.9: places, lengths and columns, and the positions of the values, -1 for what fills a slice up."""
+    found: dict[str, list[int]] = {"places": [], "lengths": [], "columns": []}
+    order = []
+    for left in range(0, stored.shape[1], 256):
+        for top in range(0, len(stored), 64):
+            rows = [[int(at) for at in np.flatnonzero(row)] for row in stored[top : top + 64, left : left + 256]]
+            sorted_rows = sorted(range(len(rows)), key=lambda row, rows=rows: (-len(rows[row]), row))
+            found["places"] += [sorted_rows.index(row) for row in range(len(rows))]
+            for first in range(0, len(rows), 8):
+                slice_rows = sorted_rows[first : first + 8]
+                found["lengths"].append(len(rows[slice_rows[0]]))
+                for step in range(found["lengths"][-1]):
+                    for lane in range(8):
+                        row = slice_rows[lane] if lane < len(slice_rows) else None
+                        here = [] if row is None else rows[row]
+                        found["columns"].append(here[min(step, len(here) - 1)] if here else 0)
+                        there = row is not None and step < len(here)
+                        order.append((top + row) * stored.shape[1] + left + here[step] if there else -1)
+    return found, np.array(order, np.int64)
 
 
 def groups_of(n: int, m: int, stored: np.ndarray) -> tuple[dict[str, list[int]], np.ndarray]:

@@ -81,8 +81,8 @@ def read_plainly(data: bytes) -> bytes | None:
 
 def shared_streams(header: dict[str, Any]) -> set[str]:
     """The streams that have one part for all segments (spec section 4.3)."""
-    names = {stream["name"] for stream in header["streams"]}
-    return {"codebook"} | ({"columns"} if "pointers" not in names else set())
+    whole = header["layout"] == "block_offset" and header["params"]["block"][0] == "all"
+    return {"codebook"} | ({"columns"} if whole else set())
 
 
 @dataclass(frozen=True)

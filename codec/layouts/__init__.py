@@ -14,9 +14,11 @@ from codec.layouts.huffman import Huffman
 from codec.layouts.n_m import GroupsOfM
 from codec.layouts.relative_index import RelativeIndex
 from codec.layouts.run_length import RunLength
+from codec.layouts.sell import Sell
 
 LAYOUTS: Mapping[str, type[Layout]] = {
-    layout.name: layout for layout in (Dense, Csr, Bitmap, RelativeIndex, RunLength, Huffman, GroupsOfM, BlockOffset)
+    layout.name: layout
+    for layout in (Dense, Csr, Bitmap, RelativeIndex, RunLength, Huffman, GroupsOfM, BlockOffset, Sell)
 }
 
 __all__ = ["LAYOUTS", "Layout", "StreamKind", "layout_named", "make_layout"]

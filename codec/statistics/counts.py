@@ -18,13 +18,14 @@ from codec.statistics.nans import Nans
 from codec.statistics.panels import Panels
 from codec.statistics.parts import Parts
 from codec.statistics.rows import Rows
+from codec.statistics.slices import Slices
 
 # Every statistic, by the name that a Need calls it.
 STATISTICS: Mapping[str, Statistic] = {
     statistic.name: statistic
     for statistic in (
         Parts(), Rows(), Columns(), Panels(), Gaps(), ZeroGaps(), Blocks(), Groups(), MaskBytes(), LaneBytes(), Keys(),
-        Nans(),
+        Nans(), Slices(),
     )
 }  # fmt: skip
 _GIVEN_BY = {attribute: statistic for statistic in STATISTICS.values() for attribute in statistic.gives}
@@ -66,6 +67,8 @@ class Counts:
         Stored values by their keys.
     nans : int or None
         Stored values that are NaN.
+    slices : ndarray of uint64 or None
+        Items of layout sell in each segment.
 
     Examples
     --------
@@ -94,6 +97,7 @@ class Counts:
     lane_bytes: np.ndarray | None
     keys: KeyCounts | None
     nans: int | None
+    slices: np.ndarray | None
 
     def __init__(self, nnz: int) -> None:
         self.nnz = nnz

@@ -70,12 +70,12 @@ Status multiply_panel(const View& v, const Product& w, const Place& at, Columns 
   if (!w.x->finite) k.forms[uint32_t(p.form)].drop_zeros(p, v.width, magnitude_of(w.value), scratch);
   Candidate* found = choice.of[uint32_t(p.form)][direction].find(p, x_at);
   if (!found && k.forms[uint32_t(p.form)].to_index) {
-    k.forms[uint32_t(p.form)].to_index(p, scratch);
+    k.forms[uint32_t(p.form)].to_index(p, v.width, scratch);
     found = choice.of[uint32_t(p.form)][direction].find(p, x_at);
   }
   if (!found) return Status::out_of_range;
   if (!found->x) {
-    found->x = w.x->prepared(found->row->prepare);
+    found->x = w.x->prepared(found->row->prepare, found->row->tile);
     if (!found->x) return Status::no_memory;
     __atomic_store_n(&w.x->used[found->row - k.products], uint8_t{1}, __ATOMIC_RELAXED);
   }
@@ -84,10 +84,19 @@ Status multiply_panel(const View& v, const Product& w, const Place& at, Columns 
     if (converted != Status::ok) return converted;
     p.values = reinterpret_cast<const uint8_t*>(scratch.values);
   }
-  const uint64_t width = item_bytes(w.accumulator);
-  found->row->run(p, static_cast<const uint8_t*>(found->x) + (x_at * w.batch + columns.from) * width,
-                  static_cast<uint8_t*>(w.y) + (y_at * w.batch + columns.from) * width, w.batch,
-                  columns.to - columns.from);
+  const uint64_t width = item_bytes(w.accumulator), tile = found->row->tile;
+  const uint8_t* x = static_cast<const uint8_t*>(found->x);
+  uint8_t* y = static_cast<uint8_t*>(w.y) + y_at * w.batch * width;
+  if (!tile) {
+    found->row->run(p, x + (x_at * w.batch + columns.from) * width, y + columns.from * width, w.batch,
+                    columns.to - columns.from);
+    return Status::ok;
+  }
+  for (uint64_t from = columns.from, end; from < columns.to; from = end) {
+    end = (from / tile + 1) * tile < columns.to ? (from / tile + 1) * tile : columns.to;
+    found->row->run(p, x + ((from / tile * tiled_rows(w.x->n) + x_at) * tile + from % tile) * width, y + from * width,
+                    w.batch, end - from);
+  }
   return Status::ok;
 }
 

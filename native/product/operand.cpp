@@ -21,13 +21,14 @@ bool all_finite(const void* x, uint64_t n, Bits infinity) {
 
 }  // namespace
 
-const void* Operand::prepared(Prepare by) {
+const void* Operand::prepared(Prepare by, uint64_t tile) {
   if (!by) return x;
   while (__atomic_exchange_n(&lock_, 1, __ATOMIC_ACQUIRE)) {
   }
   const void* found = nullptr;
+  const uint64_t columns = tile ? (batch + tile - 1) / tile * tile : batch;
   for (auto& entry : ready_) {
-    if (!entry.by && entry.x.reserve((64 * words(n) + 64) * batch * item_bytes(accumulator))) {
+    if (!entry.by && entry.x.reserve(tiled_rows(n) * columns * item_bytes(accumulator))) {
       by(x, n, batch, entry.x.data);
       entry.by = by;
     }

@@ -15,8 +15,9 @@ struct Operand {
   Type accumulator = Type::f32;
   bool finite = true;  // no infinity or NaN in it
 
-  // x as `by` prepares it, once for the operand whoever asks first; null: no memory.
-  const void* prepared(Prepare by);
+  // x as `by` prepares it, in tiles of so many columns (0: one of them all), once for the operand whoever asks first;
+  // null: no memory.
+  const void* prepared(Prepare by, uint64_t tile);
 
   uint8_t used[kMostRows] = {};  // rows of Kernels::products
 

@@ -28,6 +28,7 @@ constexpr ProductKernel kProductRows[] = {
 #include "../product/tile_rows.inc"
 #include "../product/mask_rows.inc"
 #include "../product/line_rows.inc"
+#include "../product/sliced_rows.inc"
 };
 
 #include "table.inc"

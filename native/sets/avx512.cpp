@@ -26,12 +26,15 @@ namespace avx512 {
 #include "kernels.inc"
 #include "../product/mask.inc"
 #include "../product/mask_few.inc"
+#include "../product/sliced_planes.inc"
 
 constexpr ProductKernel kProductRows[] = {
 #include "../product/few_rows.inc"
+#include "../product/plane_rows.inc"
 #include "../product/tile_rows.inc"
 #include "../product/mask_rows.inc"
 #include "../product/line_rows.inc"
+#include "../product/sliced_rows.inc"
 };
 
 #include "table.inc"

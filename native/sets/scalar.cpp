@@ -22,6 +22,7 @@ namespace scalar {
 constexpr ProductKernel kProductRows[] = {
 #include "../product/mask_rows.inc"
 #include "../product/line_rows.inc"
+#include "../product/sliced_rows.inc"
 };
 
 #include "table.inc"

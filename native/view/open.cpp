@@ -95,7 +95,7 @@ Result open(const View& v, uint64_t segment, bool always, bool flat, Workspace& 
   if (v.checked && (always || !__atomic_load_n(&v.checked[part], __ATOMIC_RELAXED))) {
     Result checked = check_segment(v, segment);
     if (!checked.ok()) return checked;
-    __atomic_store_n(&v.checked[part], uint8_t{1}, __ATOMIC_RELAXED);
+    __atomic_store_n(&v.checked[part], kWhole, __ATOMIC_RELAXED);
   }
   const LayoutKernels& layout = kernels().layouts[uint32_t(v.layout)];
   const Place p = v.grid.place(segment);
@@ -103,7 +103,9 @@ Result open(const View& v, uint64_t segment, bool always, bool flat, Workspace& 
   r.rows = p.rows;
   r.cols = p.cols;
   r.left = p.col;
+  r.part = part;
   r.scratch = &work.scratch;
+  r.proved = v.checked && __atomic_load_n(&v.checked[part], __ATOMIC_RELAXED) == kProved;
   if (!work.state.reserve(layout.state)) return failed(Status::no_memory);
   memset(work.state.data, 0, layout.state);
   r.state = work.state.data;
@@ -132,7 +134,8 @@ Result open(const View& v, uint64_t segment, bool always, bool flat, Workspace& 
     } else if (book.bits && book.bits < 8 && s == v.coding.codes) {
       // As many whole codes as there are bits; those that the layout does not ask for must be the padding of a byte.
       const uint64_t codes = size * 8 / book.bits, rest = size * 8 - codes * book.bits;
-      if (codes > p.size() + 8) return failed(Status::too_long, s, size, (p.size() * book.bits + 7) / 8);
+      const uint64_t most = layout.most(p.rows, p.cols, r.width, v.params, s);
+      if (codes > most + 8) return failed(Status::too_long, s, size, (most * book.bits + 7) / 8);
       if (!work.coded[s].reserve(codes + 8 + kSlack)) return failed(Status::no_memory);
       if (rest && data[size - 1] >> (8 - rest)) return failed(Status::padding, s, data[size - 1], 0);
       kernels().spread_codes(data, codes, book.bits, work.coded[s].data);

@@ -31,7 +31,9 @@ Result walk(const View& v, Reader& r, const Codebook& book, bool codes, Use&& us
     Status used = use(p);
     if (used != Status::ok) return failed(used);
   }
-  return layout.close(r);
+  const Result closed = layout.close(r);
+  if (closed.ok() && !r.proved && v.checked) __atomic_store_n(&v.checked[r.part], kProved, __ATOMIC_RELAXED);
+  return closed;
 }
 
 // `count` elements from the row-major index `first` on, in flat mask form of one row, from whatever segments of the view
