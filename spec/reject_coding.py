@@ -39,6 +39,13 @@ def zstd() -> Iterator[Bad]:
     checked = zstandard.ZstdCompressor(write_checksum=True)
     yield bad("checksum", "R6.1d", lambda data: data[:4] + b"\x24" + data[5:] + checked.compress(data[9:])[-4:])
     yield bad("window_too_large", "R6.1e", lambda data: data[:4] + b"\x80\x70" + struct.pack("<I", data[5]) + data[6:])
+    # The window may be as large as the items, not as a segment of many zeros.
+    gaps = {"bits": 4, "filler": "escape", "of": "nonzeros"}
+    one = np.eye(1, 2**21, dtype=np.uint64)
+    long = encode(one, "U64", "relative_index", params=gaps, codings={"values": "zstd"})
+    right = long.parts[1][0]
+    long.parts[1][0] = right[:4] + b"\x80\x70" + struct.pack("<I", right[5]) + right[6:]
+    yield Bad("zstd_window_above_the_items", "R6.1e", long.build())
     for stream, variant in (("steps", "relative"), ("words", "run_length")):
         many = with_parts(variant, 0, 0, lambda data: zstd_part(bytes(1 << 12)), codings={stream: "zstd"})
         yield Bad(f"zstd_too_many_{stream}", "R6.1b", many)

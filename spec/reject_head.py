@@ -55,7 +55,9 @@ def header() -> Iterator[Bad]:
     def setting(key: str, value: Any) -> Callable[[Header], None]:
         return lambda header: header.__setitem__(key, value)
 
-    nothing = encode(np.zeros((0, 2), "<u2"), "BF16", "bitmap", params={"order": "rows"})
+    def nothing() -> Draft:
+        return encode(np.zeros((0, 2), "<u2"), "BF16", "bitmap", params={"order": "rows"})
+
     raw = base()
     raw.build()
     packed, nnz = msgpack.packb(raw.header), raw.header["nnz"]
@@ -93,7 +95,7 @@ def header() -> Iterator[Bad]:
     yield changed("row_dims_above_dimensions", "R4.2c", setting("row_dims", 3))
     yield changed("shape_product_overflow", "R4.2c", setting("shape", [2**32, 2**32]))
     empty = {"shape": [0, 2**62, 2], "segment": [0, 0]}
-    yield changed("shape_of_empty_overflow", "R4.2c", lambda h: h.update(empty), nothing)
+    yield changed("shape_of_empty_overflow", "R4.2c", lambda h: h.update(empty), nothing())
     yield changed("shape_bytes_overflow", "R4.2c", setting("shape", [2**31, 2**31]))
     yield changed("nnz_above_size", "R4.2d", setting("nnz", 66))
     yield changed("negative_zeros_above_zeros", "R4.2d", setting("negative_zeros", 66 - nnz))
@@ -101,7 +103,7 @@ def header() -> Iterator[Bad]:
     integers = encode(np.array([[1, 0]], "<i4"), "I32", "dense")
     yield changed("negative_zeros_of_integers", "R4.2d", setting("negative_zeros", 1), integers)
     yield changed("segment_of_no_rows", "R3a", setting("segment", [0, 13]))
-    yield changed("segment_of_empty_tensor", "R3a", setting("segment", [1, 13]), nothing)
+    yield changed("segment_of_empty_tensor", "R3a", setting("segment", [1, 2]), nothing())
     yield changed("segment_higher_than_tensor", "R3a", setting("segment", [6, 13]), base(segment=(5, 13)))
     yield changed("segment_wider_than_tensor", "R3a", setting("segment", [1, 14]), base(segment=(1, 13)))
     yield changed("segment_no_range", "R3a", setting("segment", [2, 7]))
@@ -231,6 +233,8 @@ def order() -> Iterator[Bad]:
     yield edited("padding_before_next_part_crc", "format", poke("part1", 1, -1), poke("part1", 1))
     yield edited("part_crcs_before_items", "checksum", broken_mask, poke("part1", 1))
     yield edited("items_before_next_segment_crc", "format", broken_mask, poke("part2", 1))
+    coded = base(codings={"values": "zstd"})
+    yield edited("items_before_next_segment_crc_with_zstd", "format", broken_mask, poke("part2", 1), coded)
     book = encode(np.array([[0, 7], [7, 0]], "<u8"), "U64", "dense", segment=(1, 2), book=(1, 0, [[0, 7]]))
     yield edited("shared_part_crc_before_segment", "checksum", poke("part0", 1), poke("part1", 1, 7), book)
     yield edited("shared_items_before_segment_crc", "format", broken_book, poke("part1", 1), book)

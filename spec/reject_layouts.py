@@ -302,7 +302,7 @@ def block_offset() -> Iterator[Bad]:
     yield items("pointers_decrease", "R5.8c", 0, lambda found: found.__setitem__(1, found[2] + 1))
     yield items("pointers_largest", "R5.8c", 0, lambda found: found.__setitem__(1, 2**32 - 1))
     yield items("pointers_last_too_small", "R5.8d", 0, lambda found: found.__setitem__(2, found[2] - 1))
-    yield items("pointers_last_too_large", "R5.8d", 0, lambda found: found.__setitem__(2, found[2] + 1))
+    yield items("pointers_last_too_large", "R5.8c", 0, lambda found: found.__setitem__(2, found[2] + 1))
     yield part("number_missing", "R5.8d", 1, lambda data: data[:-1])
     wide = base("blocks_columns", segment=segment, params={"index": 16})
     wide.parts[0][0] += b"\0"

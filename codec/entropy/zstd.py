@@ -99,7 +99,7 @@ def stated_size(part: Any, limit: int) -> int:
         raise FormatError("a zstandard frame with a dictionary or a checksum; expected neither")
     if frame.content_size > limit:  # an unknown size is the largest number there is
         raise FormatError(f"a zstandard frame of {frame.content_size} bytes; expected at most {limit}")
-    if frame.window_size > (window := max(limit, WINDOW)):
+    if frame.window_size > (window := max(frame.content_size, WINDOW)):
         raise FormatError(f"a zstandard frame with a window of {frame.window_size} bytes; expected at most {window}")
     if (end := _end_of_blocks(part, start)) != len(part):
         raise FormatError(f"a damaged zstandard frame: its blocks end at byte {end} of {len(part)}")

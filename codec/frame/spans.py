@@ -76,14 +76,20 @@ class Spans:
         """
         if not self._ahead:
             return self._whole or self._view(first, self._streams(first, last), self.checked[first:last])
+        self.raise_for(self._check_ahead(first, last, threads, always))
         streams = self._streams(first, last)
-        checked = self.checked[first:last]
-        if always or not checked.all():
-            self.raise_for(self._view(first, streams, checked).check(first, last, threads))
-            checked[:] = 1
         for number in self._ahead:
             streams[number] = self._decoded(number, streams[number], first, threads)
         return self._view(first, streams, None)
+
+    def _check_ahead(self, first: int, last: int, threads: int, always: bool) -> kernels.Result:
+        """Compare the checksums of segments [first, last) where that is still to be done."""
+        checked = self.checked[first:last]
+        if not always and checked.all():
+            return (0, 0, 0, 0, 0)
+        result = self._view(first, self._streams(first, last), checked).check(first, last, threads)
+        checked[: last - first if not result[0] else max(0, result[1] - first)] = 1
+        return result
 
     def views(self, first: int, last: int, threads: int, *, always: bool = False) -> Iterator[tuple[View, int, int]]:
         """(view, first, last) for consecutive ranges that together are segments [first, last).
@@ -99,7 +105,11 @@ class Spans:
         step = max(1, threads, _HELD // dense)
         for begin in range(first, last, step):
             end = min(begin + step, last)
-            yield self.view(begin, end, threads, always=always), begin, end
+            result = self._check_ahead(begin, end, threads, always)
+            if result[0] and result[1] > begin:  # what is wrong in the segments before comes first (spec section 4.4)
+                yield self.view(begin, result[1], threads), begin, result[1]
+            self.raise_for(result)
+            yield self.view(begin, end, threads), begin, end
 
     def _decoded(self, number: int, stream: StreamParts, first: int, threads: int) -> StreamParts:
         """A stream with its parts out of a coding that the kernels do not have."""

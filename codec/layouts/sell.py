@@ -1,8 +1,8 @@
 """sell: sliced ELLPACK, SELL-C-sigma with slices of 8 rows (spec section 5.9), made for products.
 
-Kreutzer et al., "A unified sparse matrix data format for efficient general sparse matrix-vector multiplication on modern
-processors with wide SIMD units" (SIAM J. Sci. Comput. 36, 2014). Here a tile of 64 rows x 256 columns is the scope in
-which rows are sorted by their entries, so that a column takes one byte and a tile's x stays in the registers.
+Kreutzer et al., "A unified sparse matrix data format for efficient general sparse matrix-vector multiplication on
+modern processors with wide SIMD units" (SIAM J. Sci. Comput. 36, 2014). Here rows are sorted by their entries within a
+tile of 64 rows x 256 columns, so that a column takes one byte and a tile's x stays in registers.
 """
 
 from dataclasses import dataclass
