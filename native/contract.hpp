@@ -219,7 +219,7 @@ struct CodingKernels {
 // The lines of a panel run along x, and each has one sum; or along the sums, and each has one element of x.
 enum class Direction : uint8_t { dot, axpy };
 
-// One product kernel: a row of product/kernels.inc, which says what the columns mean for those who choose.
+// One product kernel: a row of one of product/*_rows.inc.
 struct ProductKernel {
   const char* name;
   Form form;

@@ -8,11 +8,12 @@ from codec.elements import elements_of
 from codec.encoding.choose import plan_of
 from codec.encoding.request import EncodeRequest
 from codec.encoding.sources import ArraySource
+from codec.entropy import CHOICES
 from codec.layouts import LAYOUTS, Layout, make_layout
 
 # Every layout with every parameter that changes its bytes.
 LAYOUT_PARAMS = [(layout.name, one.given) for layout in LAYOUTS.values() for one in layout.variants()]
-ENTROPIES = ("none", "huffman", "zstd", "auto")
+ENTROPIES = (*(name for name in CHOICES if name != "auto"), "auto")
 ELEMENTS = list(BY_NAME.values())
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from codec.matrix import Grid
 from codec.statistics.base import Plain
 
-# Elements of a panel (kPanel in native/kernels.hpp).
+# Elements of a panel (kPanel in native/contract.hpp).
 PANEL = 16384
 
 

@@ -24,7 +24,7 @@ cdef extern from "product.hpp" namespace "codec" nogil:
 
 
 # In the order of enum Form, enum Direction and enum Type.
-_FORMS = ("mask", "index", "dense")
+_FORMS = ("mask", "index", "dense", "sliced")
 _DIRECTIONS = ("dot", "axpy")
 _TYPES = ("f64", "f32", "f16", "bf16", "e4m3", "e5m2", "i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "any")
 

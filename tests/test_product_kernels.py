@@ -1,0 +1,78 @@
+"""Every product kernel of the instruction set in use, forced in turn, against NumPy in float64."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from products import weights
+
+import codec
+from codec import _native, kernels
+from codec.dtypes import element_type
+
+ROWS = _native.product_kernels()
+# Layouts whose panels have a form; where lines are columns, a product by rows goes along the sums.
+LAYOUTS: dict[str, list[tuple[str, dict[str, Any]]]] = {
+    "mask": [("bitmap", {}), ("bitmap", {"order": "lanes"})],
+    "index": [("csr", {})],
+    "dense": [("dense", {})],
+    "sliced": [("sell", {})],
+}
+DTYPES = {"f64": "float64", "f32": "float32", "bf16": "bfloat16", "i64": "int64", "i32": "int32"}
+# What stands for "any" value type, which is converted first.
+ANY = {"f32": "float16", "f64": "float32", "i64": "int16", "i32": "int8"}
+SHAPES = [(70, 65), (130, 3000), (9, 17_000)]
+
+
+def forced(row: dict[str, Any], layout: str, params: dict[str, Any], batch: int, case: tuple[Any, ...]) -> bool:
+    """Whether the kernel multiplied a panel; its product is checked."""
+    shape, sparsity, transposed = case
+    element = element_type(ANY[row["accumulator"]] if row["value"] == "any" else DTYPES[row["value"]])
+    acc = element_type(DTYPES[row["accumulator"]])
+    w = weights(shape, element, sparsity, batch)
+    p = codec.encode(w, layout=layout, objective="memory", **params)
+    rng = np.random.default_rng(batch)
+    exact = (w.T if transposed else w).astype(np.float64)
+    x = rng.standard_normal((exact.shape[1], batch)) if acc.is_float else rng.integers(-9, 9, (exact.shape[1], batch))
+    x = x.astype(acc.dtype)
+    sums = np.zeros((exact.shape[0], batch), acc.dtype)
+    operand = kernels.backend.operand(x, element, acc)
+    view = p.spans.view(0, p.spans.head.grid.segments, 1)
+    result = view.multiply(0, p.spans.head.grid.segments, operand, sums, transposed, 1 << 31, 1, kernel=row["name"])
+    p.spans.raise_for(result)
+    error = np.abs(sums - exact @ x.astype(np.float64))
+    assert (error <= 1e-5 * (np.abs(exact) @ np.abs(x).astype(np.float64) + 1e-30)).all()
+    return row["name"] in operand.kernels
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["name"])
+def test_every_kernel_multiplies_what_it_is_for(row: dict[str, Any]) -> None:
+    least, most = row["batch"]
+    batches = sorted({least, min(most or 70, 70), min(most or 37, 37)})
+    used = False
+    for layout, params in LAYOUTS[row["form"]]:
+        columns = params.get("order") == "lanes"
+        transposed = (row["direction"] == "axpy") != columns
+        for batch in batches:
+            for shape in SHAPES:
+                for sparsity in (0.2, 0.97):
+                    used |= forced(row, layout, params, batch, (shape, sparsity, transposed))
+    assert used
+
+
+def test_names_are_told_apart_and_the_last_rows_take_everything() -> None:
+    names = [row["name"] for row in ROWS]
+    assert len(set(names)) == len(names)
+    for form in ("index", "dense"):
+        for direction in ("dot", "axpy"):
+            rows = [r for r in ROWS if (r["form"], r["direction"], r["value"]) == (form, direction, "any")]
+            open_ended = {r["accumulator"] for r in rows if r["batch"][1] is None and not r["finite"]}
+            assert open_ended == {"f32", "f64", "i64", "i32"}
+
+
+def test_a_kernel_for_another_product_is_refused() -> None:
+    p = codec.encode(np.eye(3, dtype=np.float32), layout="csr")
+    operand = kernels.backend.operand(np.ones((3, 1), np.float32), element_type("float32"), element_type("float32"))
+    for name in ("index_dot_any_f64_b1", "nothing"):
+        with pytest.raises(ValueError, match="no product kernel"):
+            p.spans.view(0, 1, 1).multiply(0, 1, operand, np.zeros((3, 1), np.float32), False, 0, 1, kernel=name)
