@@ -9,13 +9,14 @@ from codec.layouts.base import Needs
 from codec.layouts.bitmap import Bitmap
 from codec.layouts.csr import Csr
 from codec.layouts.dense import Dense
-from codec.matrix import Grid
+from codec.layouts.sell import Sell
+from codec.matrix import Grid, TensorSpec
 
-# "speed" until a measured planner takes over (benchmarks/product.py): order "lanes" streams masks and values in the
-# order of their use and is ahead of a dense product at every sparsity; from here on listing the few columns beats
-# looking at every bit. A mask word of "lanes" covers 64 rows: matrices with fewer keep the order of rows.
-CSR_FROM = 0.95
-_LANES_FROM = 64
+# "speed" until a measured planner takes over (benchmarks/product.py). From SELL_FROM on layout sell is ahead of every
+# other at batch 2 and more, and within a tenth of bitmap's lanes at batch 1; it has kernels for floats, and tiles of
+# _ROWS rows. Where it is not taken, listing the few columns beats looking at every bit from CSR_FROM on.
+SELL_FROM, CSR_FROM = 0.3, 0.95
+_ROWS = 64
 
 
 def plans_for(request: EncodeRequest, source: Source) -> list[FramePlan]:
@@ -23,7 +24,7 @@ def plans_for(request: EncodeRequest, source: Source) -> list[FramePlan]:
     if request.layout is not None:
         return [plan_of(request, request.layout, source)]
     if request.objective == "speed":
-        return [plan_of(request, fastest(source.nnz, source.spec.grid), source)]
+        return [plan_of(request, fastest(source.nnz, source.spec), source)]
     return smallest(request, source, most=1 if request.codings == (NONE,) else 2)
 
 
@@ -68,8 +69,11 @@ def _storable(request: EncodeRequest) -> list[type[Layout]]:
     return [layout for layout in every if coded or not layout().always_coded]
 
 
-def fastest(nnz: int, grid: Grid) -> Layout:
-    """The layout for "speed": csr from 95 % zeros on, else bitmap, in order "lanes" where there are 64 rows."""
-    if grid.size and 1 - nnz / grid.size >= CSR_FROM:
+def fastest(nnz: int, spec: TensorSpec) -> Layout:
+    """The layout for "speed": sell for floats, else csr where few elements are stored, and bitmap."""
+    sparsity = 1 - nnz / spec.grid.size if spec.grid.size else 0.0
+    if spec.element.is_float and spec.grid.rows >= _ROWS and sparsity >= SELL_FROM:
+        return Sell()
+    if sparsity >= CSR_FROM:
         return Csr()
-    return Bitmap(order="lanes" if grid.rows >= _LANES_FROM else "rows")
+    return Bitmap(order="lanes" if spec.grid.rows >= _ROWS else "rows")

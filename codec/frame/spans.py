@@ -76,20 +76,25 @@ class Spans:
         """
         if not self._ahead:
             return self._whole or self._view(first, self._streams(first, last), self.checked[first:last])
-        self.raise_for(self._check_ahead(first, last, threads, always))
         streams = self._streams(first, last)
-        for number in self._ahead:
-            streams[number] = self._decoded(number, streams[number], first, threads)
-        return self._view(first, streams, None)
+        self.raise_for(self._check_ahead(first, streams, threads, always))
+        return self._view_ahead(first, streams, threads)
 
-    def _check_ahead(self, first: int, last: int, threads: int, always: bool) -> kernels.Result:
-        """Compare the checksums of segments [first, last) where that is still to be done."""
+    def _check_ahead(self, first: int, streams: list[StreamParts], threads: int, always: bool) -> kernels.Result:
+        """Compare the checksums of the segments from ``first`` on, where that is still to be done."""
+        last = first + max(len(offsets) for _, offsets, *_ in streams)
         checked = self.checked[first:last]
         if not always and checked.all():
             return (0, 0, 0, 0, 0)
-        result = self._view(first, self._streams(first, last), checked).check(first, last, threads)
+        result = self._view(first, streams, checked).check(first, last, threads)
         checked[: last - first if not result[0] else max(0, result[1] - first)] = 1
         return result
+
+    def _view_ahead(self, first: int, streams: list[StreamParts], threads: int) -> View:
+        """A view of streams whose checksums are right, decoded where the kernels cannot."""
+        for number in self._ahead:
+            streams[number] = self._decoded(number, streams[number], first, threads)
+        return self._view(first, streams, None)
 
     def views(self, first: int, last: int, threads: int, *, always: bool = False) -> Iterator[tuple[View, int, int]]:
         """(view, first, last) for consecutive ranges that together are segments [first, last).
@@ -105,11 +110,12 @@ class Spans:
         step = max(1, threads, _HELD // dense)
         for begin in range(first, last, step):
             end = min(begin + step, last)
-            result = self._check_ahead(begin, end, threads, always)
+            streams = self._streams(begin, end)
+            result = self._check_ahead(begin, streams, threads, always)
             if result[0] and result[1] > begin:  # what is wrong in the segments before comes first (spec section 4.4)
                 yield self.view(begin, result[1], threads), begin, result[1]
             self.raise_for(result)
-            yield self.view(begin, end, threads), begin, end
+            yield self._view_ahead(begin, streams, threads), begin, end
 
     def _decoded(self, number: int, stream: StreamParts, first: int, threads: int) -> StreamParts:
         """A stream with its parts out of a coding that the kernels do not have."""
