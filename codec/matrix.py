@@ -126,17 +126,17 @@ class Grid:
             return self
         return Grid(self.rows, self.cols, min(self.rows, height), self.cols)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Elements of the matrix."""
         return self.rows * self.cols
 
-    @property
+    @cached_property
     def across(self) -> int:
         """Segments side by side: more than one only where they are pieces of a row."""
         return -(-self.cols // self.segment_cols) if self.size else 0
 
-    @property
+    @cached_property
     def segments(self) -> int:
         """Number of segments."""
         return -(-self.rows // self.segment_rows) * self.across if self.size else 0
