@@ -13,12 +13,13 @@ from codec.dtypes import ElementType
 from codec.entropy import KeyCounts
 from codec.errors import FormatError
 from codec.layouts.base import KEYS, Layout, Needs, Sizes, StreamKind, items, octets, unsigned, values_of, with_zeros
-from codec.matrix import Grid, TensorSpec
+from codec.matrix import MAX_SEGMENT, Grid, TensorSpec
 from codec.statistics import Counts, Need
 from codec.statistics.slices import SLICE, TILE_COLS, TILE_ROWS
 
-# Rows of a segment: as many as keep x in cache from tile to tile, but two segments of any layer worth two threads.
-_TALL = 512
+# Rows of a segment: as many as keep x in cache from tile to tile, but two segments of any layer worth two threads, and
+# no more elements than are decoded into little memory where streams are coded.
+_TALL, _MOST = 512, 1 << 21
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,15 @@ class Sell(Layout):
         return ()
 
     def grid(self, spec: TensorSpec) -> Grid:
-        """An even number of segments of about 512 rows, where the matrix has 128 rows."""
-        rows = spec.grid.rows
-        pieces = 2 * -(-rows // (2 * _TALL)) if rows >= 2 * TILE_ROWS else 1
-        height = -(-rows // pieces)
-        return spec.grid.tall(max(TILE_ROWS, -(-height // TILE_ROWS) * TILE_ROWS))
+        """An even number of segments of whole tiles, up to 512 rows high, where the matrix has 128 rows."""
+        grid = spec.grid
+        if not grid.size or grid.segment_cols < grid.cols:
+            return grid
+        pieces = 2 * -(-grid.rows // (2 * _TALL)) if grid.rows >= 2 * TILE_ROWS else 1
+        height = min(-(-grid.rows // pieces), max(TILE_ROWS, _MOST // grid.cols))
+        step = TILE_ROWS if TILE_ROWS * grid.cols <= MAX_SEGMENT else SLICE
+        height = min(-(-height // step) * step, MAX_SEGMENT // grid.cols // step * step)
+        return Grid(grid.rows, grid.cols, min(grid.rows, height), grid.cols) if height else grid
 
     @property
     def padded(self) -> bool:

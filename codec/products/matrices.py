@@ -11,7 +11,8 @@ from codec.errors import ArgumentError
 from codec.frame import Packed, check_out
 from codec.products.operands import Kind, apart, column_of, kind_of, matrix_of, operand
 
-# Sums and packed x of one tile of the batch stay within this: a panel is decoded again for each tile.
+# Sums, x and what kernels prepare of it stay within this for one tile of the batch: a panel is decoded again for each
+# tile. Tiles are multiples of what kernels take at a time.
 TILE_BYTES = 8 << 20
 
 
@@ -62,20 +63,23 @@ def multiply(
         x = apart(x, out)
         scale, bias = (None if term is None else apart(term, out) for term in (scale, bias))
     count = kernels.thread_count(threads)
-    tile = TILE_BYTES // (kind.acc.width * max(1, n + m))
-    tile = max(1, batch) if batch <= tile else max(2, tile - tile % 16)
+    tile = TILE_BYTES // (kind.acc.width * max(1, 2 * n + m))
+    tile = max(1, batch) if batch <= tile else max(2, tile - tile % 32)
     # Whether the sums are the result as they are.
     plain = scale is None and bias is None and kind.result == kind.acc.dtype
     if out is None and plain and batch <= tile:
         return _sums(w, x, kind, transposed, count)
     if out is None:
         out = np.empty((m, batch), kind.result)
+    # One room for all tiles: an allocator keeps what is freed between them.
+    room = np.empty(n * min(batch, tile), kind.acc.dtype)
     for left in range(0, batch, tile):
-        columns = x[:, left : left + tile]
-        width = columns.shape[1]
+        width = min(tile, batch - left)
         if width == 1 < batch:  # it is computed beside another column, so that it is added up as the others are
-            columns = x[:, left - 1 : left + 1]
-        sums = _sums(w, columns, kind, transposed, count)[:, -width:]
+            left, width = left - 1, 2
+        columns = room[: n * width].reshape(n, width)
+        columns[:] = x[:, left : left + width]
+        sums = _sums(w, columns, kind, transposed, count)
         if plain:
             out[:, left : left + width] = sums
         else:

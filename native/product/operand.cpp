@@ -19,7 +19,37 @@ bool all_finite(const void* x, uint64_t n, Bits infinity) {
   return !found;
 }
 
+// The memory that the last operand was prepared in serves the next one: asked for anew from tile to tile it costs page
+// faults, and an allocator keeps several times as much of it.
+constexpr uint64_t kMostKept = 4 << 20;
+Buffer* kept = nullptr;
+
+void trade(Buffer& one, Buffer& other) {
+  uint8_t* data = one.data;
+  const uint64_t capacity = one.capacity;
+  one.data = other.data;
+  one.capacity = other.capacity;
+  other.data = data;
+  other.capacity = capacity;
+}
+
+void take_kept(Buffer& to) {
+  Buffer* found = __atomic_exchange_n(&kept, nullptr, __ATOMIC_ACQ_REL);
+  if (found) trade(*found, to);
+  delete found;
+}
+
+void keep(Buffer& from) {
+  if (from.capacity == 0 || from.capacity > kMostKept) return;
+  Buffer* buffer = new (std::nothrow) Buffer;
+  if (!buffer) return;
+  trade(from, *buffer);
+  delete __atomic_exchange_n(&kept, buffer, __ATOMIC_ACQ_REL);
+}
+
 }  // namespace
+
+Operand::~Operand() { keep(ready_[0].x); }
 
 const void* Operand::prepared(Prepare by, uint64_t tile) {
   if (!by) return x;
@@ -27,6 +57,7 @@ const void* Operand::prepared(Prepare by, uint64_t tile) {
   }
   const void* found = nullptr;
   const uint64_t columns = tile ? (batch + tile - 1) / tile * tile : batch;
+  if (!ready_[0].by) take_kept(ready_[0].x);
   for (auto& entry : ready_) {
     if (!entry.by && entry.x.reserve(tiled_rows(n) * columns * item_bytes(accumulator))) {
       by(x, n, batch, entry.x.data);

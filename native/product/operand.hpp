@@ -6,7 +6,7 @@
 namespace codec {
 
 using Prepare = void (*)(const void* x, uint64_t n, uint64_t batch, void* out);
-constexpr uint32_t kPrepared = 8;  // ways to prepare x that one product uses at most
+constexpr uint32_t kPrepared = 8;    // ways to prepare x that one product uses at most
 constexpr uint32_t kMostRows = 256;  // of Kernels::products (sets/table.inc checks it)
 
 struct Operand {
@@ -18,6 +18,8 @@ struct Operand {
   // x as `by` prepares it, in tiles of so many columns (0: one of them all), once for the operand whoever asks first;
   // null: no memory.
   const void* prepared(Prepare by, uint64_t tile);
+
+  ~Operand();
 
   uint8_t used[kMostRows] = {};  // rows of Kernels::products
 
