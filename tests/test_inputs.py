@@ -72,10 +72,15 @@ class Refuses:
         raise self.error("give .get() instead\nof this")
 
 
+class LostError(Exception):
+    """An error of another library."""
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         *map(Refuses, (TypeError, ValueError, RuntimeError)),
+        *map(Refuses, (KeyError, AttributeError, ZeroDivisionError, LostError)),
         np.array([None, 1]),
         np.ones(3, complex),
         np.array(["a"]),
@@ -100,7 +105,18 @@ def test_what_cannot_be_coded(wrong: Any) -> None:
         if isinstance(wrong, np.ma.MaskedArray):
             assert "a.filled(0)" in str(caught.value)
         if isinstance(wrong, Refuses):
-            assert str(caught.value).endswith("a Refuses, which is not an array: give .get() instead")
+            if wrong.error in (TypeError, ValueError, RuntimeError):
+                assert str(caught.value).endswith("a Refuses, which is not an array: give .get() instead")
+            else:
+                assert f"a Refuses that NumPy cannot read ({wrong.error.__name__}: " in str(caught.value)
+                assert ".get() instead" in str(caught.value)
+                assert str(caught.value).endswith("expected an array: give a NumPy array of its elements")
+
+
+@pytest.mark.parametrize("error", [OSError, MemoryError, KeyboardInterrupt])
+def test_errors_that_say_nothing_of_the_argument_pass(error: type[Exception]) -> None:
+    with pytest.raises(error):
+        codec.encode(Refuses(error))
 
 
 def test_a_damaged_packed_tensor_is_no_wrong_argument() -> None:
