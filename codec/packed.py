@@ -186,11 +186,12 @@ class PackedTensor:
         """Matrix rows [start, stop), as an array of that shape."""
         cols = self.spans.head.grid.cols
         result = np.empty(shape, self.dtype) if out is None else check_out(out, shape, self.dtype)
-        direct = result if result.flags.c_contiguous and result.flags.aligned else np.empty(shape, self.dtype)
+        plain = result.flags.c_contiguous and result.flags.aligned and not self.spans.overlaps(result)
+        direct = result if plain else np.empty(shape, self.dtype)
         count = kernels.thread_count(threads)
         self.spans.decode(start * cols, (stop - start) * cols, kernels.octets(direct), count)
         if direct is not result:
-            result[...] = direct
+            self.spans.put(direct, result)
         return result
 
     toarray = to_dense
