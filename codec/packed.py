@@ -306,8 +306,8 @@ class PackedTensor:
         """
         return interop.to_scipy(self.spans, format)
 
-    def to_torch(self, layout: str = "strided") -> Any:
-        """A torch tensor: "strided" (dense), "csr" or "coo"; dtypes as torch has them."""
+    def to_torch(self, layout: Any = "strided") -> Any:
+        """A torch tensor: "strided" (dense), "csr" or "coo", or torch's names of these; dtypes as torch has them."""
         return interop.to_torch(self.spans, layout)
 
     @classmethod

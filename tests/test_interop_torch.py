@@ -338,3 +338,19 @@ def test_lists_of_tensors() -> None:
     loop.append(loop)
     with pytest.raises(codec.ArgumentError, match="a list, which is not an array"):
         codec.encode(loop)
+
+
+def test_layouts_by_the_names_of_torch() -> None:
+    p = codec.encode(np.eye(3, dtype=np.float32))
+    for asked, layout in (
+        ("sparse_csr", torch.sparse_csr),
+        (torch.sparse_csr, torch.sparse_csr),
+        ("sparse_coo", torch.sparse_coo),
+        (torch.sparse_coo, torch.sparse_coo),
+        ("torch.sparse_coo", torch.sparse_coo),
+        (torch.strided, torch.strided),
+    ):
+        assert p.to_torch(asked).layout == layout
+    for wrong in (torch.sparse_csc, "sparse", None, ["csr"]):
+        with pytest.raises(codec.ArgumentError, match=r"^layout=.*; expected strided, csr or coo"):
+            p.to_torch(wrong)
