@@ -32,7 +32,8 @@ def as_array(a: Any) -> np.ndarray:
     Raises
     ------
     ArgumentError
-        For what is no array, sparse matrices among it, and for dtypes that the format does not have.
+        For what is no array, sparse matrices among it, for what cannot be read, whatever its own class raises then, and
+        for dtypes that the format does not have. Errors of memory and of the system stay what they are.
 
     Examples
     --------
@@ -51,16 +52,36 @@ def as_array(a: Any) -> np.ndarray:
     elif isinstance(a, np.ma.MaskedArray):
         raise ArgumentError("a masked array: what its mask hides has no value; give a.filled(0) to make zeros of it")
     else:
-        try:
-            array = np.asarray(a)
-        except CodecError:  # of a PackedTensor
-            raise
-        except (TypeError, ValueError, RuntimeError, BufferError) as error:
-            raise ArgumentError(f"a {type(a).__name__}, which is not an array: {_first_line(error)}") from error
+        array = _converted(a)
     element_type(array.dtype)
     if array.ndim > MAX_NDIM:
         raise ArgumentError(f"{array.ndim} dimensions; expected at most {MAX_NDIM}: reshape the array")
     return array
+
+
+def _converted(a: Any) -> np.ndarray:
+    """What NumPy makes of an object that is neither an ndarray nor a tensor; torch tensors in lists are read here."""
+    try:
+        return np.asarray(_with_tensors_read(a) if isinstance(a, list | tuple) and "torch" in sys.modules else a)
+    except (CodecError, MemoryError, OSError):  # a PackedTensor's, and those that say nothing of the argument
+        raise
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+        raise ArgumentError(f"a {type(a).__name__}, which is not an array: {_first_line(error)}") from error
+    except Exception as error:  # an __array__ is code of the caller's, and may raise anything
+        raise ArgumentError(
+            f"a {type(a).__name__} that NumPy cannot read ({type(error).__name__}: {_first_line(error)}); expected an "
+            "array: give a NumPy array of its elements"
+        ) from error
+
+
+def _with_tensors_read(a: Any) -> Any:
+    """Nested lists with arrays in the places of torch tensors, which NumPy reads without a look at their storage."""
+    if not isinstance(a, list | tuple):
+        return from_torch(a) if is_torch_tensor(a) else a
+    # A list of a million numbers has one type: only that is looked at.
+    if not any(issubclass(kind, (list, tuple, *_tensor_class())) for kind in set(map(type, a))):
+        return a
+    return [_with_tensors_read(item) for item in a]
 
 
 def is_scipy_sparse(a: Any) -> bool:
@@ -71,7 +92,13 @@ def is_scipy_sparse(a: Any) -> bool:
 
 def is_torch_tensor(a: Any) -> bool:
     """Whether ``a`` is a torch tensor, or of a class derived from it; torch is not imported for it."""
-    return isinstance(a, getattr(sys.modules.get("torch"), "Tensor", ()))
+    return isinstance(a, _tensor_class())
+
+
+def _tensor_class() -> tuple[type, ...]:
+    """torch's class of tensors, if torch is imported."""
+    found = getattr(sys.modules.get("torch"), "Tensor", None)
+    return () if found is None else (found,)
 
 
 def from_torch(tensor: Any) -> np.ndarray:
@@ -83,32 +110,56 @@ def from_torch(tensor: Any) -> np.ndarray:
     ------
     ArgumentError
         For tensors that are not dense or hold no elements that can be read (on the meta device, quantised, nested,
-        wrapped by a class without storage), and for dtypes that the format does not have.
+        wrapped by a class without storage, with storage that was freed), and for dtypes that the format does not have.
     """
     try:
-        _check_readable(tensor)
-        element = torch_element(tensor.dtype)
-        plain = tensor.detach().resolve_conj().resolve_neg().cpu()
+        plain = on_cpu(tensor)
+        element = torch_element(plain.dtype)
         if element.dtype.isbuiltin == 1:
-            array: np.ndarray = plain.numpy()
-            return array
+            return memory_of(plain)
         import torch
 
         # NumPy does not know this dtype of torch's, but integers of the same width hold the same bits.
-        bits: np.ndarray = plain.view(getattr(torch, f"int{8 * element.width}")).numpy()
-        return bits.view(element.dtype)
+        return memory_of(plain.view(getattr(torch, f"int{8 * element.width}"))).view(element.dtype)
     except CodecError:
         raise
     except (TypeError, ValueError, RuntimeError) as error:
         raise ArgumentError(
             f"a {type(tensor).__module__}.{type(tensor).__qualname__} whose elements cannot be read "
-            f"({_first_line(error)}); expected a tensor with storage of its own: give the plain tensor behind it"
+            f"({_first_line(error)}); expected a tensor with storage of its own: give the plain tensor behind it, "
+            "outside of functionalize, vmap and grad"
         ) from error
+
+
+def on_cpu(tensor: Any) -> Any:
+    """The plain tensor of a dense torch tensor's elements, in the memory of the CPU.
+
+    Raises ArgumentError, with the way out, for the kinds of tensors that hold no dense elements, and what torch raises
+    for those that it cannot read.
+    """
+    _check_readable(tensor)
+    return tensor.detach().resolve_conj().resolve_neg().cpu()
+
+
+def memory_of(plain: Any) -> np.ndarray:
+    """An array of the memory of a tensor that `on_cpu` gave, or of a view of it; torch raises where there is none."""
+    array: np.ndarray = plain.numpy()
+    if array.size:
+        # numpy() makes garbage of tensors that only stand for their elements, as inside functionalize; this raises.
+        plain.untyped_storage().data_ptr()
+    return array
 
 
 def _check_readable(tensor: Any) -> None:
     """Refuse, with the way out, the kinds of tensors that hold no dense elements."""
+    import torch
+
     layout = str(tensor.layout)
+    if torch.nn.parameter.is_lazy(tensor):
+        raise ArgumentError(
+            "an uninitialized parameter of a lazy torch module, which has no shape yet: run the module once on an "
+            "input, or leave the tensor out"
+        )
     if layout.startswith("torch.sparse"):
         raise ArgumentError(f"a torch tensor of layout {layout}; use PackedTensor.from_torch for sparse ones")
     if tensor.is_quantized:
@@ -124,6 +175,26 @@ def _check_readable(tensor: Any) -> None:
         raise ArgumentError(f"a torch tensor of layout {layout}; expected torch.strided: give tensor.to_dense()")
     if tensor.device.type == "meta":
         raise ArgumentError("a torch tensor on the meta device, which holds no elements: load the weights first")
+    _check_storage(tensor)
+
+
+# Devices whose tensors have no storage to look at; they compute their elements when these are moved to the CPU.
+_WITHOUT_STORAGE = ("xla", "lazy")
+
+
+def _check_storage(tensor: Any) -> None:
+    """Refuse a tensor whose elements are not in its storage: torch itself then reads whatever memory comes there."""
+    if not tensor.numel() or tensor.device.type in _WITHOUT_STORAGE:
+        return
+    shape, strides, offset = tuple(tensor.shape), tuple(tensor.stride()), tensor.storage_offset()
+    reach = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True)) + 1
+    needed, found = reach * tensor.element_size(), tensor.untyped_storage().nbytes()
+    if found < needed:
+        raise ArgumentError(
+            f"a torch tensor whose storage holds {found} bytes; expected at least {needed}, as shape {shape}, stride "
+            f"{strides} and offset {offset} need: its memory was freed or shrunk, so gather the full tensor first "
+            "(with FSDP: summon_full_params, or a full state dict)"
+        )
 
 
 def to_torch(array: Any) -> Any:

@@ -47,7 +47,10 @@ def elements_of(a: Any, *, zero: str = "value", mask: Any = None, row_dims: int 
 
 
 def _keep(mask: Any, elements: Elements) -> np.ndarray:
-    kept, spec = np.asarray(mask), elements.spec
+    try:
+        kept, spec = as_array(mask), elements.spec
+    except ArgumentError as error:
+        raise ArgumentError(f"mask: {error}") from error
     if kept.dtype != np.bool_ or kept.shape != spec.shape:
         raise ArgumentError(f"mask is {kept.dtype} of shape {kept.shape}; expected bool of shape {spec.shape}")
     kept = np.ascontiguousarray(kept).reshape(-1)

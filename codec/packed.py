@@ -186,11 +186,12 @@ class PackedTensor:
         """Matrix rows [start, stop), as an array of that shape."""
         cols = self.spans.head.grid.cols
         result = np.empty(shape, self.dtype) if out is None else check_out(out, shape, self.dtype)
-        direct = result if result.flags.c_contiguous and result.flags.aligned else np.empty(shape, self.dtype)
+        plain = result.flags.c_contiguous and result.flags.aligned and not self.spans.overlaps(result)
+        direct = result if plain else np.empty(shape, self.dtype)
         count = kernels.thread_count(threads)
         self.spans.decode(start * cols, (stop - start) * cols, kernels.octets(direct), count)
         if direct is not result:
-            result[...] = direct
+            self.spans.put(direct, result)
         return result
 
     toarray = to_dense
@@ -305,8 +306,8 @@ class PackedTensor:
         """
         return interop.to_scipy(self.spans, format)
 
-    def to_torch(self, layout: str = "strided") -> Any:
-        """A torch tensor: "strided" (dense), "csr" or "coo"; dtypes as torch has them."""
+    def to_torch(self, layout: Any = "strided") -> Any:
+        """A torch tensor: "strided" (dense), "csr" or "coo", or torch's names of these; dtypes as torch has them."""
         return interop.to_torch(self.spans, layout)
 
     @classmethod

@@ -99,7 +99,8 @@ def decode(p: Any, *, out: np.ndarray | None = None, rows: Any = None, threads: 
     p : PackedTensor or bytes-like
         A packed tensor, or one frame.
     out : ndarray, optional
-        Where to put the result: of its shape and dtype, any strides.
+        Where to put the result: of its shape and dtype, any strides. It may lie in the frame's own memory, which is
+        overwritten only after all was read.
     rows : slice or (start, stop), optional
         Only these rows of the matrix view (a slice's step must be 1); the result is 2-d, (rows, cols).
     threads : int, optional

@@ -72,10 +72,15 @@ class Refuses:
         raise self.error("give .get() instead\nof this")
 
 
+class LostError(Exception):
+    """An error of another library."""
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         *map(Refuses, (TypeError, ValueError, RuntimeError)),
+        *map(Refuses, (KeyError, AttributeError, ZeroDivisionError, LostError)),
         np.array([None, 1]),
         np.ones(3, complex),
         np.array(["a"]),
@@ -100,7 +105,18 @@ def test_what_cannot_be_coded(wrong: Any) -> None:
         if isinstance(wrong, np.ma.MaskedArray):
             assert "a.filled(0)" in str(caught.value)
         if isinstance(wrong, Refuses):
-            assert str(caught.value).endswith("a Refuses, which is not an array: give .get() instead")
+            if wrong.error in (TypeError, ValueError, RuntimeError):
+                assert str(caught.value).endswith("a Refuses, which is not an array: give .get() instead")
+            else:
+                assert f"a Refuses that NumPy cannot read ({wrong.error.__name__}: " in str(caught.value)
+                assert ".get() instead" in str(caught.value)
+                assert str(caught.value).endswith("expected an array: give a NumPy array of its elements")
+
+
+@pytest.mark.parametrize("error", [OSError, MemoryError, KeyboardInterrupt])
+def test_errors_that_say_nothing_of_the_argument_pass(error: type[Exception]) -> None:
+    with pytest.raises(error):
+        codec.encode(Refuses(error))
 
 
 def test_a_damaged_packed_tensor_is_no_wrong_argument() -> None:
@@ -191,6 +207,54 @@ def test_decode_into_out(case: tuple[str, dict[str, Any]]) -> None:
     part = np.empty((2, 36), "f4")
     assert codec.decode(p, out=part, rows=(1, 3)) is part
     assert part.tobytes() == a[1:3].tobytes()
+
+
+def over(frame: np.ndarray, place: int, out: np.ndarray) -> np.ndarray:
+    """A view of the frame's memory from ``place`` on, of the shape and dtype of ``out``."""
+    return frame[place : place + out.nbytes].view(out.dtype).reshape(out.shape)
+
+
+@pytest.mark.parametrize("stage", ["auto", "none"])
+@pytest.mark.parametrize("case", LAYOUT_PARAMS, ids=layout_id)
+def test_decode_over_the_frame_itself(case: tuple[str, dict[str, Any]], stage: str) -> None:
+    """All is read before anything is written; what is no longer a frame after that says so."""
+    a = plain((70, 90))
+    small = plain((3, 90))
+    stage = "auto" if case[0] == "huffman" else stage
+    data = codec.dumps(codec.encode(a, layout=case[0], entropy=stage, **case[1]))
+    memory = np.zeros(len(data) + a.nbytes, np.uint8)
+    frame = memory[: len(data)]
+    start = codec.loads(data).spans.head.data_start
+    for place in (0, start, start // 2, len(data) // 8 * 4):
+        for ask in (codec.decode, lambda frame, out: codec.loads(frame).to_dense(out=out)):
+            frame[:] = np.frombuffer(data, np.uint8)
+            out = over(memory, place, a)
+            assert ask(frame, out=out) is out
+            assert out.tobytes() == a.tobytes()
+        frame[:] = np.frombuffer(data, np.uint8)
+        out = over(memory, place, a)[::-1]
+        assert codec.decode(frame, out=out).tobytes() == a.tobytes()
+        frame[:] = np.frombuffer(data, np.uint8)
+        part = over(memory, place, small)
+        p = codec.loads(frame)
+        assert codec.decode(p, out=part, rows=(5, 8)).tobytes() == a[5:8].tobytes()
+        if place == start and stage == "none":
+            with pytest.raises(codec.CodecError):
+                p @ np.ones(90, "f4")
+            with pytest.raises(codec.CodecError):
+                p.to_dense()
+
+
+def test_what_was_proved_does_not_change_with_the_memory() -> None:
+    """The lengths of parts bound what native code reads."""
+    for layout in ("csr", "bitmap", "dense"):
+        frame = np.frombuffer(codec.dumps(codec.encode(plain(), layout=layout)), np.uint8).copy()
+        p = codec.loads(frame)
+        before = [parts.lengths.tolist() for parts in p.spans.head.parts]
+        frame[:] = 255
+        assert [parts.lengths.tolist() for parts in p.spans.head.parts] == before
+        with pytest.raises(codec.ChecksumError):
+            p.to_dense()
 
 
 def test_decode_into_what_does_not_fit() -> None:

@@ -240,3 +240,117 @@ def test_torch_operands() -> None:
     x = torch.arange(9, dtype=torch.bfloat16)
     found = codec.matvec(codec.encode(w), x)
     assert np.array_equal(found.astype(np.float32), (w @ np.arange(9.0)).astype(found.dtype).astype(np.float32))
+
+
+def short(tensor: Any, nbytes: int = 0) -> Any:
+    """The tensor with its storage freed or shrunk, as FSDP leaves parameters: shape and strides stay."""
+    tensor.untyped_storage().resize_(nbytes)
+    return tensor
+
+
+def full(dtype: Any = torch.float32) -> Any:
+    return torch.full((64, 64), 3.0).to(dtype)
+
+
+@pytest.mark.parametrize(
+    ("make", "found", "needed"),
+    [
+        (lambda: short(full()), 0, 16384),
+        (lambda: short(full(), 100), 100, 16384),
+        (lambda: short(full(), 16383), 16383, 16384),
+        (lambda: short(full(torch.bfloat16)), 0, 8192),
+        (lambda: short(full().T, 100), 100, 16384),
+        (lambda: short(full()[1:, ::2], 16376), 16376, 16380),
+        (lambda: short(torch._neg_view(full())), 0, 16384),
+        (lambda: short(torch.nn.Parameter(full())), 0, 16384),
+        (lambda: short(torch.ones(1).expand(64, 64)), 0, 4),
+    ],
+)
+def test_storage_that_does_not_hold_the_elements(make: Any, found: int, needed: int) -> None:
+    """torch reads whatever memory comes there."""
+    says = f"storage holds {found} bytes; expected at least {needed}, as shape .*freed or shrunk, so gather the full"
+    w, tensor = codec.encode(np.eye(64, dtype=np.float32)), make()
+    for ask in (
+        codec.encode,
+        codec.tensor_stats,
+        codec.PackedTensor.from_torch,
+        lambda t: w @ t,
+        lambda t: codec.linear(t, w),
+        lambda t: codec.linear(np.ones(64, np.float32), w, t),
+        lambda t: codec.encode([np.ones(tuple(t.shape)), t]),
+        lambda t: codec.encode(np.ones(4096), values="codebook", codebook=t),
+        lambda t: codec.prune.magnitude(t, 0.5),
+        lambda t: codec.prune.masks({"w": t}, 0.5),
+    ):
+        with pytest.raises(codec.ArgumentError, match=says):
+            ask(tensor)
+    with pytest.raises(codec.ArgumentError, match=f"^tensor 'w': a torch tensor whose {says}"):
+        codec.save({"v": torch.ones(3), "w": make()})
+
+
+def test_no_garbage_is_stored(tmp_path: Any) -> None:
+    for dtype in (torch.float32, torch.complex64, torch.float8_e8m0fnu):
+        for tensors in ({"w": short(full(dtype))}, {"a": short(full(dtype)), "w": torch.ones(2)}):
+            with pytest.raises(
+                codec.ArgumentError, match=r"^tensor '[aw]': a torch tensor whose storage holds 0 bytes"
+            ):
+                codec.save_file(tensors, tmp_path / "m", progress=lambda *_: None)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(codec.ArgumentError, match=r"^mask: a torch tensor whose storage holds 0 bytes"):
+        codec.encode(np.zeros((64, 64)), mask=short(full(torch.bool)))
+    same(codec.encode(short(full()[:2], 512)).to_dense(), np.full((2, 64), 3, np.float32))
+    same(codec.encode(short(full()[64:])).to_dense(), np.zeros((0, 64), np.float32))
+
+
+@pytest.mark.parametrize("form", ["coo", "csr", "csc", "bsr"])
+def test_sparse_arrays_whose_storage_was_freed(form: str) -> None:
+    eye = torch.eye(64)
+    for name in ("values", "indices") if form == "coo" else ("values", "c_indices", "indices"):
+        t = eye.to_sparse() if form == "coo" else eye.to_sparse_bsr((2, 2)) if form == "bsr" else None
+        t = getattr(eye, f"to_sparse_{form}")() if t is None else t
+        across = "row" if form == "csc" else "col"
+        wanted = {"values": "values", "c_indices": f"c{'col' if form == 'csc' else 'row'}_indices"}
+        part = getattr(t, f"_{name}" if form == "coo" else wanted.get(name, f"{across}_indices"))()
+        short(part, part.untyped_storage().nbytes() - 8)
+        with pytest.raises(codec.ArgumentError, match=r"a torch tensor whose storage holds \d+ bytes"):
+            codec.PackedTensor.from_torch(t)
+
+
+def test_inside_transforms_of_functions() -> None:
+    """What functionalize passes in has a storage of the right size, without memory."""
+
+    def ask(t: Any) -> Any:
+        for read in (codec.encode, lambda t: codec.save({"w": t}), lambda t: codec.save({"w": t.to(torch.complex64)})):
+            with pytest.raises(codec.ArgumentError, match=r"give the plain tensor behind it"):
+                read(t)
+        return t.sum()
+
+    torch.func.functionalize(ask)(full())
+    torch.func.vmap(ask)(full())
+    torch.func.grad(ask)(full())
+
+
+def test_lists_of_tensors() -> None:
+    halves = [torch.ones(3, dtype=torch.bfloat16), (torch.zeros(3, dtype=torch.bfloat16))]
+    assert codec.encode(halves).to_dense().astype(float).tolist() == [[1, 1, 1], [0, 0, 0]]
+    assert codec.encode([[torch.tensor(2.0), 1.0]]).to_dense().tolist() == [[2, 1]]
+    loop: list[Any] = []
+    loop.append(loop)
+    with pytest.raises(codec.ArgumentError, match="a list, which is not an array"):
+        codec.encode(loop)
+
+
+def test_layouts_by_the_names_of_torch() -> None:
+    p = codec.encode(np.eye(3, dtype=np.float32))
+    for asked, layout in (
+        ("sparse_csr", torch.sparse_csr),
+        (torch.sparse_csr, torch.sparse_csr),
+        ("sparse_coo", torch.sparse_coo),
+        (torch.sparse_coo, torch.sparse_coo),
+        ("torch.sparse_coo", torch.sparse_coo),
+        (torch.strided, torch.strided),
+    ):
+        assert p.to_torch(asked).layout == layout
+    for wrong in (torch.sparse_csc, "sparse", None, ["csr"]):
+        with pytest.raises(codec.ArgumentError, match=r"^layout=.*; expected strided, csr or coo"):
+            p.to_torch(wrong)

@@ -6,6 +6,7 @@ import pytest
 from commands import facts, run
 from models import pruned, read_json, same
 
+import codec
 from codec.errors import ArgumentError
 from codec.model import load_file, safe_open, save_file
 from codec.model.container import CARRIED, header_bytes
@@ -155,10 +156,53 @@ def test_torch_tensors_without_elements_to_read_are_named(tmp_path):
         torch.empty(3, 2, dtype=torch.complex128),
         torch.eye(3).to_sparse(),
         torch.eye(3, dtype=torch.complex64).to_sparse(),
+        Unreadable(),
     ):
         with pytest.raises(ArgumentError, match="tensor 'bad'"):
             save_file({"good": torch.ones(2), "bad": tensor}, tmp_path / "m")
     assert list(tmp_path.iterdir()) == []
+
+
+class Unreadable:
+    """An array of another library that raises its own errors."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise KeyError("no such block")
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_tensors_whose_size_cannot_even_be_asked_for(tmp_path):
+    """A lazy module's parameters, nested tensors, and whatever raises errors of its own."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
+    for tensors, says in (
+        (torch.nn.LazyLinear(4).state_dict(), "'weight': an uninitialized parameter .*: run the module once"),
+        (torch.nn.LazyBatchNorm1d().state_dict(), "'.*': an uninitialized parameter .*: run the module once"),
+        ({"w": nested}, r"'w': a nested torch tensor; .* \(tensor.unbind\(\)\)"),
+        ({"w": nested.to(torch.complex64)}, r"'w': a nested torch tensor; .* \(tensor.unbind\(\)\)"),
+        ({"w": Unreadable()}, r"'w': a Unreadable that NumPy cannot read \(KeyError.*give a NumPy array"),
+    ):
+        for save in (
+            codec.save,
+            lambda tensors: save_file(tensors, tmp_path / "m"),
+            lambda tensors: save_file(tensors, tmp_path / "m", progress=lambda *_: None),
+        ):
+            with pytest.raises(ArgumentError, match=f"^tensor {says}"):
+                save(tensors)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_counts_what_has_no_nbytes(tmp_path):
+    seen = []
+    save_file({"a": [[1.0, 2.0]], "b": np.ones(3)}, tmp_path / "m", progress=lambda *told: seen.append(told))
+    assert seen == [(16, 40, "a"), (40, 40, "b")]
+
+
+def test_torch_resolves_signs_of_what_is_only_carried():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    z = torch.tensor([1 + 2j, -3j], dtype=torch.complex64)
+    for view in (torch._neg_view(z), torch._neg_view(z.conj())):
+        assert codec.load(codec.save({"w": view}))["w"].tolist() == view.resolve_conj().resolve_neg().tolist()
 
 
 def test_inspect_lists_them(odd):

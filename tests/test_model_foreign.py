@@ -225,15 +225,24 @@ def test_bytes_that_are_none_of_ours():
 
 
 def test_devices(path):
-    assert safe_open(path, "np", "cpu").keys()
-    assert load_file(path, "cpu").keys() == MODEL.keys()
-    for device in ("cuda", "cuda:0", 0, None, "mps"):
+    for device in ("cpu", "cpu:0", None):
+        assert safe_open(path, "np", device).keys()
+        assert load_file(path, device).keys() == MODEL.keys()
+    for device in ("cuda", "cuda:0", 0, 1, "mps", "cpu:1"):
         for read in (
             lambda device=device: safe_open(path, device=device),
             lambda device=device: load_file(path, device),
         ):
-            with pytest.raises(ArgumentError, match=rf"device='{device}'.*tensor\.to\('{device}'\)"):
+            with pytest.raises(ArgumentError, match=rf"device={device!r}:.*tensor\.to\({device!r}\)"):
                 read()
+
+
+def test_devices_of_torch(path):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    for device in (torch.device("cpu"), torch.device("cpu", 0)):
+        assert safe_open(path, device=device).keys()
+    with pytest.raises(ArgumentError, match=r"device='cuda:1':.*tensor\.to\('cuda:1'\)"):
+        safe_open(path, device=torch.device("cuda", 1))
 
 
 def test_every_error_is_ours(tmp_path):

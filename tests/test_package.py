@@ -140,6 +140,32 @@ def test_docstrings_name_the_parameters(name: str) -> None:
             assert re.search(rf"\b{parameter.name}\b", text), f"{name} does not say what {parameter.name} is"
 
 
+def public_callables() -> dict[str, Any]:
+    """What the lists of public names hold, with the methods of its classes."""
+    found: dict[str, Any] = {}
+    for name in ("codec", *MODULES):
+        module = importlib.import_module(name)
+        for key in getattr(module, "__all__", ()):
+            thing = getattr(module, key)
+            if not inspect.isclass(thing) and not inspect.isfunction(thing):
+                continue
+            members = vars(thing).items() if inspect.isclass(thing) else ()
+            if not (members and issubclass(thing, Exception)):  # Python itself tells nothing of exceptions
+                found[f"{name}.{key}"] = thing
+            found |= {f"{name}.{key}.{own}": f for own, f in members if inspect.isfunction(f) and own[0] != "_"}
+    return found
+
+
+def test_help_shows_signatures_that_can_be_read() -> None:
+    """help() writes out what an annotation's alias stands for, which of NumPy's is half a page."""
+    found = public_callables()
+    assert {"codec.encode", "codec.prune.masks", "codec.model.naming", "codec.PackedTensor.to_dense"} <= found.keys()
+    for name, thing in found.items():
+        shown = str(inspect.signature(thing))
+        assert "numpy._typing" not in shown, name
+        assert len(shown) <= 400, f"{name}: {len(shown)} characters"
+
+
 @pytest.mark.parametrize("name", ["codec", *MODULES])
 def test_modules_and_their_examples(name: str) -> None:
     module = importlib.import_module(name)

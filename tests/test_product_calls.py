@@ -66,6 +66,32 @@ def test_out_that_overlaps_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None
     assert np.array_equal(vector[::-1], p @ x[:, 0])
 
 
+def test_out_that_overlaps_the_packed_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Later tiles still read what the first would overwrite; after that the parts are no longer proved."""
+    monkeypatch.setattr("codec.products.matrices.TILE_BYTES", 4096)
+    element = element_type("f4")
+    w = weights((40, 40), element, 0.5)
+    data, x = codec.dumps(codec.encode(w, layout="csr", entropy="none")), x_for(element, (40, 100), 0)
+    expected, start = codec.loads(data) @ x, codec.loads(data).spans.head.data_start
+    memory = np.zeros(len(data) + 2 * expected.nbytes, np.uint8)
+    for transposed in (False, True):
+        for step in (1, 2):
+            memory[: len(data)] = np.frombuffer(data, np.uint8)
+            p = codec.loads(memory[: len(data)])
+            assert np.array_equal(p @ x, expected)
+            wide = memory[start : start + 2 * expected.nbytes].view("f4")
+            if transposed:
+                out = wide.reshape(100, 80)[:, : 40 * step : step] if step > 1 else wide[:4000].reshape(100, 40)
+                assert codec.linear(x.T, p, out=out) is out
+                assert np.array_equal(out, expected.T)
+            else:
+                out = wide.reshape(80, 100)[: 40 * step : step]
+                assert codec.matmul(p, x, out=out) is out
+                assert np.array_equal(out, expected)
+            with pytest.raises(codec.ChecksumError):
+                p @ x
+
+
 def test_integers_of_numpy_are_integers() -> None:
     p, x = codec.encode(np.eye(3, dtype=np.int8)), np.arange(3)
     for threads in (np.int64(1), np.uint8(2)):

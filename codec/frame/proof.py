@@ -141,10 +141,11 @@ def _parts(
                 raise _refuse(
                     f"parts of {total} bytes, the header says {streams[number].length}", at, kinds[number].name
                 )
+            # Copies, also of a single row: what is proved here stays as it is whatever becomes of the frame's memory.
             found[number] = Parts(
-                np.ascontiguousarray(offsets[:, place], np.uint64),
-                np.ascontiguousarray(table["part"][:, place, 0], np.uint32),
-                np.ascontiguousarray(table["part"][:, place, 1], np.uint32),
+                np.array(offsets[:, place], np.uint64),
+                np.array(table["part"][:, place, 0], np.uint32),
+                np.array(table["part"][:, place, 1], np.uint32),
             )
     return tuple(found[number] for number in range(len(kinds))), bounds.astype(np.uint64)
 

@@ -21,12 +21,14 @@ Fetch = Callable[[int, int], np.ndarray]
 class Spans:
     """Views of ranges of segments of one frame.
 
-    ``checked`` holds a flag per segment, set once its checksums were found right.
+    ``checked`` holds a flag per segment, set once its checksums were found right. ``memory`` is what holds the frame,
+    or None where its parts are read on demand.
     """
 
-    def __init__(self, head: Head, fetch: Fetch, *, checked: bool, in_memory: bool) -> None:
+    def __init__(self, head: Head, fetch: Fetch, *, checked: bool, memory: np.ndarray | None) -> None:
         self.head = head
         self._fetch = fetch
+        self._memory = memory
         self.checked = np.full(head.grid.segments, checked, np.uint8)
         self._shared = [kind.shared for kind in head.kinds]
         coders = [None if s.coding == NONE else CODINGS[s.coding].coder(s.state) for s in head.streams]
@@ -34,7 +36,7 @@ class Spans:
         # The streams whose parts the kernels cannot decode.
         self._ahead = [n for n, s in enumerate(head.streams) if s.coding != NONE and coders[n] is None]
         # In memory one view of everything serves all calls.
-        self._whole = self._view(0, self._streams(0, head.grid.segments), self.checked) if in_memory else None
+        self._whole = self._view(0, self._streams(0, head.grid.segments), self.checked) if memory is not None else None
 
     @property
     def bounded(self) -> bool:
@@ -175,6 +177,16 @@ class Spans:
             self.shared(self.head.names[number], np.dtype(np.uint8))
             self.raise_for((3 if parts.lengths[0] else 0, 0, number, int(parts.lengths[0]), 0))
 
+    def overlaps(self, out: np.ndarray) -> bool:
+        """Whether writing to ``out`` could change the frame; bounds of memory decide, which costs nothing."""
+        return self._memory is not None and np.may_share_memory(out, self._memory)
+
+    def put(self, result: np.ndarray, out: np.ndarray) -> None:
+        """Write a result that was made apart. Parts that this may change are no longer proved."""
+        out[...] = result
+        if self.overlaps(out):
+            self.checked[:] = 0
+
     def dense(self, threads: int) -> np.ndarray:
         """The whole tensor in a new array."""
         out = np.empty(self.head.shape, self.head.element.dtype)
@@ -207,7 +219,7 @@ class Packed(Protocol):
 
 def in_memory(head: Head, data: np.ndarray, *, checked: bool) -> Spans:
     """Spans of a parsed frame held as uint8 bytes; its zero tail is the slack of its last part."""
-    return Spans(head, lambda offset, length: data[offset : offset + length + SLACK], checked=checked, in_memory=True)
+    return Spans(head, lambda offset, length: data[offset : offset + length + SLACK], checked=checked, memory=data)
 
 
 def on_demand(head: Head, read: Callable[[int, int], bytes | memoryview]) -> Spans:
@@ -219,7 +231,7 @@ def on_demand(head: Head, read: Callable[[int, int], bytes | memoryview]) -> Spa
             buffer[:length] = np.frombuffer(read(offset, length), np.uint8)
         return buffer
 
-    return Spans(head, fetch, checked=False, in_memory=False)
+    return Spans(head, fetch, checked=False, memory=None)
 
 
 def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -15,16 +15,19 @@ _BY_ROWS, _BY_COLUMNS = ("crow_indices", "col_indices"), ("ccol_indices", "row_i
 _COMPRESSED = {"csr": _BY_ROWS, "bsr": _BY_ROWS, "csc": _BY_COLUMNS, "bsc": _BY_COLUMNS}
 
 
-def to_torch(spans: Spans, layout: str) -> Any:
+def to_torch(spans: Spans, layout: Any) -> Any:
     """A torch tensor of the tensor's own shape, sharing the arrays made here.
+
+    The layout is one of LAYOUTS, or what torch calls it: ``torch.sparse_csr``, or that as a text.
 
     Raises ArgumentError for a layout that is none of LAYOUTS, for csr and coo of a tensor that is no matrix, and for a
     dtype that the installed torch does not have.
     """
     import torch
 
+    asked, layout = layout, _own_name(layout)
     if layout not in LAYOUTS:
-        raise ArgumentError(f"layout={layout!r}; expected {', '.join(LAYOUTS[:-1])} or {LAYOUTS[-1]}")
+        raise ArgumentError(f"layout={asked!r}; expected {', '.join(LAYOUTS[:-1])} or {LAYOUTS[-1]}")
     if layout == "strided":
         return arraylike.to_torch(spans.dense(kernels.thread_count(None)))
     if len(spans.head.shape) != 2:
@@ -49,7 +52,7 @@ def from_torch(a: Any) -> Csr:
     Raises ArgumentError for other layouts and numbers of dimensions, for hybrid tensors (with values that are arrays),
     and for tensors whose elements cannot be read.
     """
-    layout = str(a.layout).removeprefix("torch.").removeprefix("sparse_")
+    layout = _own_name(a.layout)
     if layout not in ("coo", *_COMPRESSED):
         raise ArgumentError(
             f"a torch tensor of layout {a.layout}; expected strided, COO, CSR, CSC, BSR or BSC: give tensor.to_dense()"
@@ -72,6 +75,11 @@ def from_torch(a: Any) -> Csr:
         return coordinates(shape, indices[0], indices[1], values)
     starts, indices = (_read(a, name) for name in _COMPRESSED[layout])
     return compressed(shape, starts, indices, _read(a, "values"), by_columns=layout in ("csc", "bsc"))
+
+
+def _own_name(layout: Any) -> str:
+    """A layout's name here, of torch's object for it or torch's name."""
+    return str(layout).removeprefix("torch.").removeprefix("sparse_")
 
 
 def _read(a: Any, name: str) -> np.ndarray:

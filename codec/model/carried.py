@@ -7,9 +7,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from codec.arraylike import as_array, is_torch_tensor
+from codec.arraylike import as_array, is_torch_tensor, memory_of, on_cpu
 from codec.dtypes import BY_NAME, element_type
-from codec.errors import ArgumentError, ChecksumError, FormatError
+from codec.errors import ArgumentError, ChecksumError, CodecError, FormatError
 from codec.kernels import octets
 from codec.model.container import CARRIED, array_dtype, shape_fault
 from codec.model.index import CRC_STEP, crcs_of
@@ -108,27 +108,24 @@ def carry(value: Any) -> Carried:
     Raises ArgumentError for what safetensors has no dtype for, and for what NumPy holds in another form than
     safetensors (items of 4 and 6 bits, one in a byte).
     """
-    place = _place(value)
     if isinstance(value, np.ma.MaskedArray):
         raise ArgumentError("is a masked array, and masks are not stored: fill it first, or encode it with mask=")
     if isinstance(value, np.ndarray) and (name := _carried_name(value.dtype)) is not None:
-        return _in_memory(name, value.shape, np.asarray(value, CARRIED[name][1]), place, value)
+        return _in_memory(name, value.shape, np.asarray(value, CARRIED[name][1]), value)
     if is_torch_tensor(value) and str(value.dtype).removeprefix("torch.") in _OF_TORCH:
-        return _of_torch(value, place)
-    try:
-        array = as_array(value)
-    except (TypeError, RuntimeError) as error:  # of what made the value: it holds no elements, or not yet
-        raise ArgumentError(f"is no array that can be read: {error}") from error
+        return _of_torch(value)
+    array = as_array(value)
     row = element_type(array.dtype)
     if fault := shape_fault(row.name, array.shape):
         raise ArgumentError(fault)
-    return _in_memory(row.name, array.shape, np.asarray(array, row.dtype), place, value)
+    return _in_memory(row.name, array.shape, np.asarray(array, row.dtype), value)
 
 
-def _in_memory(name: str, shape: tuple[int, ...], array: np.ndarray, place: Hashable, owner: Any) -> Carried:
+def _in_memory(name: str, shape: tuple[int, ...], array: np.ndarray, owner: Any) -> Carried:
+    """The elements of ``owner``, which were read: only then does it have a place that can be asked for."""
     view = octets(np.ascontiguousarray(array)).data
     read = lambda offset, length: view[offset : offset + length]  # noqa: E731
-    return Carried(name, shape, len(view), read, place, owner, in_memory=True)
+    return Carried(name, shape, len(view), read, _place(owner), owner, in_memory=True)
 
 
 def _carried_name(dtype: np.dtype) -> str | None:
@@ -140,21 +137,22 @@ def _carried_name(dtype: np.dtype) -> str | None:
     return _OF_NUMPY.get(little)
 
 
-def _of_torch(tensor: Any, place: Hashable) -> Carried:
+def _of_torch(tensor: Any) -> Carried:
     name, packed = _OF_TORCH[str(tensor.dtype).removeprefix("torch.")]
     if str(tensor.layout) != "torch.strided":
         raise ArgumentError(f"a {tensor.dtype} tensor of layout {tensor.layout}; such a dtype is stored as it is only")
     import torch
 
     try:
-        dense = tensor.detach().cpu().resolve_conj().contiguous()
-        data = dense.reshape(-1).view(torch.uint8).numpy()
-    except (TypeError, RuntimeError) as error:
-        raise ArgumentError(f"is no tensor that can be read: {error}") from error
+        data = memory_of(on_cpu(tensor).contiguous().reshape(-1).view(torch.uint8))
+    except CodecError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ArgumentError(f"is no tensor that can be read ({error}): give the plain tensor behind it") from error
     shape = tuple(tensor.shape)
     if packed > 1 and not shape:
         raise ArgumentError(f"a {tensor.dtype} tensor without dimensions; expected one at least")
-    return _in_memory(name, (*shape[:-1], shape[-1] * packed) if packed > 1 else shape, data, place, tensor)
+    return _in_memory(name, (*shape[:-1], shape[-1] * packed) if packed > 1 else shape, data, tensor)
 
 
 def _place(value: Any) -> Hashable:

@@ -31,7 +31,7 @@ class Raw(Protocol):
         """The bytes in memory of our own (64-byte aligned, writable), which nobody else can change under us."""
 
     def stamp(self) -> str:
-        """What the system says of the version of these bytes; another version has another stamp."""
+        """What the system says of the version of these bytes, without reading them."""
 
     def close(self) -> None:
         """Nothing more will be read."""

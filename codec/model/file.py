@@ -17,6 +17,9 @@ from codec.model.disk import Raw
 from codec.model.index import CRC_STEP, KEY, LOST, Index, Record, check_crcs, decode_index, is_index
 from codec.packed import PackedTensor
 
+# What is read of a plain file to tell it from another: so many bytes at so many places, and in at most so many tensors.
+_BLOCK, _SPREAD, _MOST_TENSORS = 4096, 64, 1024
+
 
 class naming:  # noqa: N801  # read as a statement: with naming(name)
     """Errors met inside name the tensor, and the file where it is one of several."""
@@ -93,11 +96,27 @@ class OpenFile:
     def fingerprint(self) -> str:
         """What tells this file's content from another: its header, which holds all checksums if there is an index.
 
-        A plain file's header says nothing of the values; there the time of the last change stands in for them.
+        A plain file's header says nothing of the values. There the size, the time of the last change and a digest of
+        samples stand in for them: blocks spread over the file, and one of each tensor. Checkpoints of one architecture
+        have the same header and size, and may have the same time (of an archive, say). Nothing of it is known to one
+        machine alone, as an inode is: a copy that kept its time passes elsewhere. A change that keeps size and time
+        and meets no sample passes too.
         """
         length = int.from_bytes(self.raw.read_private(0, 8), "little")
         digest = hashlib.sha256(self.raw.read_private(0, 8 + length)).hexdigest()
-        return f"{digest}:{self.raw.size if self.indexed else self.raw.stamp()}"
+        return f"{digest}:{self.raw.size if self.indexed else f'{self.raw.stamp()}:{self._samples()}'}"
+
+    def _samples(self) -> str:
+        """A digest of blocks at places that header and size tell alone; of small files it is one of all bytes."""
+        last = max(0, self.raw.size - _BLOCK)
+        places = {last * number // (_SPREAD - 1) for number in range(_SPREAD)}
+        entries = list(self.header.entries.values())
+        for entry in entries[:: -(-len(entries) // _MOST_TENSORS) or 1]:
+            places.add(max(0, min(last, entry.start + (entry.nbytes - _BLOCK) // 2)))
+        digest = hashlib.sha256()
+        for place in sorted(places):
+            digest.update(self.raw.read_private(place, min(_BLOCK, self.raw.size - place)))
+        return digest.hexdigest()
 
     def read(self, name: str, offset: int, length: int, align: int = 1) -> memoryview:
         """Bytes of a stored tensor as they lie in the file, not compared with anything."""

@@ -14,7 +14,7 @@ _FRAMEWORKS = {"np": "np", "numpy": "np", "pt": "pt", "torch": "pt"}
 Path = str | os.PathLike[str]
 
 
-def safe_open(filename: Path, framework: str = "np", device: str = "cpu", *, mmap: bool = False) -> ModelFile:
+def safe_open(filename: Path, framework: str = "np", device: Any = "cpu", *, mmap: bool = False) -> ModelFile:
     """Open a model file, a sharded model or a plain safetensors file, and read nothing of its tensors yet.
 
     Parameters
@@ -25,8 +25,9 @@ def safe_open(filename: Path, framework: str = "np", device: str = "cpu", *, mma
         index's folder; links are not followed, but for those of the Hugging Face cache.
     framework : {"np", "pt"}
         What get_tensor and get_slice give: NumPy arrays or torch tensors.
-    device : {"cpu"}
-        Where tensors are read to: always into the memory of the CPU, from where ``tensor.to(device)`` moves them.
+    device : {"cpu", None}
+        Where tensors are read to: always into the memory of the CPU, from where ``tensor.to(device)`` moves them. Its
+        other names ("cpu:0", torch.device("cpu")) are taken too.
     mmap : bool
         Map the file instead of reading it: arrays and packed tensors then view it, read-only, without a copy. Only for
         files that nobody changes: if another process truncates a mapped file, the operating system ends this one
@@ -89,7 +90,7 @@ def _reopened(path: str, framework: str, mmap: bool, prints: tuple[str, ...]) ->
 
 
 def load_file(
-    filename: Path, device: str = "cpu", *, packed: bool = False, objective: str | None = None
+    filename: Path, device: Any = "cpu", *, packed: bool = False, objective: str | None = None
 ) -> dict[str, Any]:
     """All tensors of a model, whatever safe_open opens.
 
@@ -170,10 +171,11 @@ def _check_objective(objective: str | None, packed: bool) -> None:
 
 
 def _check_device(device: Any) -> None:
-    if str(device) != "cpu":
+    if device is not None and str(device) not in ("cpu", "cpu:0"):
+        shown = device if isinstance(device, int) else str(device)
         raise ArgumentError(
-            f"device={str(device)!r}: tensors are read into the memory of the CPU; with framework='pt', "
-            f"tensor.to({str(device)!r}) moves one"
+            f"device={shown!r}: tensors are read into the memory of the CPU; with framework='pt', "
+            f"tensor.to({shown!r}) moves one"
         )
 
 

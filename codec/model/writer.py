@@ -17,7 +17,7 @@ from codec.errors import ArgumentError
 from codec.interop.folding import masked_pairs, unfolded_words
 from codec.kernels import octets
 from codec.model.atomic import Spool, resolve_target, write_atomic
-from codec.model.carried import Carried
+from codec.model.carried import Carried, carry
 from codec.model.container import BITS, header_bytes, metadata_fault, name_fault
 from codec.model.file import naming
 from codec.model.index import KEY, Index, encode_index, is_index
@@ -200,13 +200,13 @@ def checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def _add_all(packer: Packer, tensors: Mapping[str, Any], progress: Progress | None) -> None:
-    total = sum(_dense_nbytes(tensors[name]) for name in tensors) if progress else 0
+    total = sum(_dense_nbytes(name, tensors[name]) for name in tensors) if progress else 0
     done = 0
     for name in tensors:
         value = tensors[name]
         packer.add(name, value)
         if progress:
-            done += _dense_nbytes(value)
+            done += _dense_nbytes(name, value)
             progress(done, total, name)
 
 
@@ -226,7 +226,11 @@ def file_parts(
         yield from item.parts()
 
 
-def _dense_nbytes(value: Any) -> int:
+def _dense_nbytes(name: str, value: Any) -> int:
     if isinstance(value, PackedTensor):
         return int(value.dense_nbytes)
-    return int(value.nbytes if hasattr(value, "nbytes") else np.asarray(value).nbytes)
+    try:
+        return int(value.nbytes)
+    except Exception:  # it has no such attribute, or cannot be read, of which an ArgumentError tells below
+        with naming(name):
+            return carry(value).nbytes

@@ -35,7 +35,7 @@ def multiply(
         (m, n), or (n, m) if ``transposed``.
     x : ndarray, (n, batch)
     out : ndarray, (m, batch), optional
-        Where to put the result; any strides. It may overlap x, scale and bias.
+        Where to put the result; any strides. It may overlap x, scale and bias, and even the memory of w.
     scale, bias : ndarray, (m, 1) or (1, 1), optional
         They apply to the sums before these are rounded to the result's dtype.
     threads : int, optional
@@ -59,6 +59,9 @@ def multiply(
             )
     if out is not None:
         check_out(out, (m, batch), kind.result)
+        if w.spans.overlaps(out):
+            w.spans.put(multiply(w, x, transposed=transposed, scale=scale, bias=bias, threads=threads, kind=kind), out)
+            return out
         # The first tile's result is written before the other tiles are read.
         x = apart(x, out)
         scale, bias = (None if term is None else apart(term, out) for term in (scale, bias))
@@ -261,7 +264,7 @@ def linear(
         kind=kind,
     )
     if not whole:
-        result[...] = rows.reshape(shape)
+        w.spans.put(rows.reshape(shape), result)
     return result
 
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from codec.arraylike import as_array
 from codec.errors import ArgumentError
@@ -12,14 +11,15 @@ from codec.prune.scoring import magnitude_scores, nans
 from codec.prune.structures import Structures, fixes_sparsity, structures_of
 from codec.prune.thresholds import Scored, check_share, count_nans, mask_of_lowest, naming, ranked
 
-Mask = npt.NDArray[np.bool_]
-Array = npt.NDArray[Any]
+# Names for readers: help() shows what a name stands for, and the parameters of ndarray would fill its lines.
+Mask = np.ndarray  # of bool
+Array = np.ndarray
 
 _PIECE = 1 << 20  # weights whose groups of n:m are sorted at a time
 
 
 def mask(
-    a: npt.ArrayLike,
+    a: Any,
     sparsity: float | None = None,
     *,
     structure: str = "element",
@@ -43,7 +43,7 @@ def mask(
 
 
 def masks(
-    tensors: Mapping[str, npt.ArrayLike],
+    tensors: Mapping[str, Any],
     sparsity: float | None = None,
     *,
     structure: str = "element",
@@ -111,7 +111,7 @@ def masks(
 
 
 def mask_of(
-    a: npt.ArrayLike,
+    a: Any,
     count: int | None,
     *,
     structure: str = "element",
@@ -181,7 +181,7 @@ def _mask_groups(scored: Array, cut: Structures) -> Mask:
     return kept
 
 
-def magnitude(a: npt.ArrayLike, sparsity: float | None = None, *, zero_count: int | None = None) -> Array:
+def magnitude(a: Any, sparsity: float | None = None, *, zero_count: int | None = None) -> Array:
     """A copy of `a` without its smallest weights.
 
     Parameters
@@ -207,7 +207,7 @@ def magnitude(a: npt.ArrayLike, sparsity: float | None = None, *, zero_count: in
     return apply_mask(a, magnitude_mask(a, sparsity, zero_count=zero_count))
 
 
-def magnitude_mask(a: npt.ArrayLike, sparsity: float | None = None, *, zero_count: int | None = None) -> Mask:
+def magnitude_mask(a: Any, sparsity: float | None = None, *, zero_count: int | None = None) -> Mask:
     """The weights that `magnitude` keeps: a bool array of `a`'s shape, True where the weight stays.
 
     >>> magnitude_mask(np.array([3, -1, 1, 0], dtype=np.int8), 0.5)
@@ -254,7 +254,7 @@ def _above(scores: Array, last: Any, ties: int) -> Mask:
     return kept
 
 
-def apply_mask(a: npt.ArrayLike, mask: npt.ArrayLike) -> Array:
+def apply_mask(a: Any, mask: Any) -> Array:
     """A copy of `a` in which every weight that `mask` does not keep is +0.0; kept weights keep every bit."""
     weights, kept = as_array(a), as_array(mask)
     if kept.dtype != np.bool_ or kept.shape != weights.shape:

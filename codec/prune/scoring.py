@@ -10,16 +10,14 @@ from codec.dtypes import element_type
 from codec.errors import ArgumentError
 from codec.prune.structures import Structures, structures_of
 
-Array = npt.NDArray[Any]
+Array = np.ndarray
 
 CRITERIA = ("l1", "l2", "random")
 # Weights that are in float64 at a time: the temporary arrays stay in cache, whatever the tensor's size.
 _PIECE = 1 << 17
 
 
-def scores(
-    a: npt.ArrayLike, *, structure: str = "element", criterion: str = "l1", seed: int = 0, name: str = ""
-) -> Array:
+def scores(a: Any, *, structure: str = "element", criterion: str = "l1", seed: int = 0, name: str = "") -> Array:
     """One score for each structure of a tensor.
 
     Parameters
@@ -74,7 +72,7 @@ def check_criterion(criterion: Any, seed: Any) -> None:
         raise ArgumentError(f"seed={seed!r}; expected an int from 0 on")
 
 
-def magnitude_scores(a: npt.ArrayLike) -> Array:
+def magnitude_scores(a: Any) -> Array:
     """``|w|`` as unsigned integers of the weights' width: exact for every dtype, and in the same order.
 
     The bits of a float without its sign, read as an integer, rise with its magnitude, with infinity after every finite

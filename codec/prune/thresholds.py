@@ -20,7 +20,7 @@ from codec.errors import ArgumentError
 from codec.prune.scoring import check_criterion, magnitude_scores, nans, scores
 from codec.prune.structures import check_structure, fixes_sparsity, structures_of
 
-Array = npt.NDArray[Any]
+Array = np.ndarray
 
 # What one tensor may lose under a threshold for all, unless told otherwise.
 CAP = 0.95
@@ -43,7 +43,7 @@ class _Found:
 
 
 def removals(
-    tensors: Mapping[str, npt.ArrayLike],
+    tensors: Mapping[str, Any],
     sparsity: float | None = None,
     *,
     structure: str = "element",
@@ -73,7 +73,7 @@ class Scored:
     the tensors that were asked for.
     """
 
-    def __init__(self, tensors: Mapping[str, npt.ArrayLike], structure: str, criterion: str, seed: int) -> None:
+    def __init__(self, tensors: Mapping[str, Any], structure: str, criterion: str, seed: int) -> None:
         if not isinstance(tensors, Mapping) or not all(isinstance(name, str) for name in tensors):
             raise ArgumentError(f"tensors is a {type(tensors).__name__}; expected a mapping of names to arrays")
         check_structure(structure)
