@@ -9,12 +9,12 @@ are finished, and from what.
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from codec.interop.folding import folded, masked_pairs, unfolded_words
 from codec.model.atomic import Spool
-from codec.model.carried import Carried
+from codec.model.carried import Carried, carry
 from codec.model.disk import open_path
 from codec.model.journal import Journal, digest
 from codec.model.opening import open_model
@@ -63,7 +63,7 @@ class Encode:
 
     objective: str = "disk"
     plan: Mapping[str, Any] | None = None
-    zero: str = "value"
+    zero: str | None = None
     fold: bool = False
 
     def __call__(
@@ -79,7 +79,7 @@ class Encode:
                 if pair is not None:
                     packer.add(pair.name, folded(pair, model.get_tensor(pair.orig), model.get_tensor(pair.mask)))
                 elif name not in masks:
-                    packer.add(name, _to_encode(model, name, rules))
+                    packer.add(name, *_to_encode(model, name, rules))
                 if tick:
                     tick(name)
             write_model(path, packer, checked_metadata(metadata))
@@ -116,7 +116,7 @@ def encode_checkpoint(
     *,
     objective: str = "disk",
     plan: Mapping[str, Any] | None = None,
-    zero: str = "value",
+    zero: str | None = None,
     fold: bool = False,
     executor: Any = None,
     resume: bool = True,
@@ -134,8 +134,11 @@ def encode_checkpoint(
         and hidden files stay behind. Or a name that ends in .safetensors.index.json, for a sharded model with shards
         beside it; or the name of one file. Files that are there are replaced. Shards of the same name and another
         number are removed once the new index is in place.
-    objective, plan, zero
+    objective, plan
         As for save_file. Tensors of dtypes that cannot be packed are copied.
+    zero : {"value", "bits"}, optional
+        As for save_file. By default tensors that are packed already keep the rule of their frame, and others are packed
+        under "value".
     fold : bool
         Multiply tensors that torch.nn.utils.prune has split in ``*_orig`` and ``*_mask``, and store the product.
     executor : concurrent.futures.Executor or the like, optional
@@ -282,9 +285,18 @@ def _finish(model: ModelFile, output: Output) -> list[str]:
     return removed
 
 
-def _to_encode(model: ModelFile, name: str, rules: Rules) -> Any:
-    """A tensor to pack: of a packed one its array, unless it is to stay as it is."""
+def _to_encode(model: ModelFile, name: str, rules: Rules) -> tuple[Any, str]:
+    """A tensor to pack, and the zero rule that it has: of a packed one its array, unless it is to stay as it is."""
     stored = model.get_stored(name)
-    if isinstance(stored, Carried) or rules.arguments(name) == {"layout": "dense"}:
-        return stored
-    return model.get_tensor(name)
+    if isinstance(stored, Carried):
+        return stored, "value"
+    if stays(rules, name):
+        return stored, stored.zero
+    # Its place in the source tells tied tensors also where they are not packed any more.
+    place = ("frame", id(model), model.info(name).alias_of or name)
+    return replace(carry(model.get_tensor(name)), place=place, owner=model), stored.zero
+
+
+def stays(rules: Rules, name: str) -> bool:
+    """Whether a packed tensor is written as it is stored, and not packed anew."""
+    return rules.arguments(name) == {"layout": "dense"}
