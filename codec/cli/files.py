@@ -103,6 +103,7 @@ def encode(
         "folded": len(pairs) if fold else 0,
         "resumed": list(report.resumed),
         "left_behind": list(report.left_behind),
+        "metadata_left_out": {key: list(shards) for key, shards in report.metadata_left_out.items()},
         "notes": notes,
     }
     emit(facts, lambda: _encode_text(facts), as_json)

@@ -46,7 +46,8 @@ class CheckpointReport:
 
     ``files`` are the model's files, ``index`` that of the shards (None for a single file), ``resumed`` those files that
     were finished before, ``copied`` and ``left_behind`` the source folder's other files (those left behind hold weights
-    in another form), ``removed`` shards of an earlier model.
+    in another form), ``removed`` shards of an earlier model. ``metadata_left_out`` has metadata keys that shards do
+    not agree on, and that the one file made of them lacks, each with the names of those shards.
     """
 
     files: tuple[str, ...]
@@ -55,6 +56,7 @@ class CheckpointReport:
     copied: tuple[str, ...]
     left_behind: tuple[str, ...]
     removed: tuple[str, ...]
+    metadata_left_out: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -132,8 +134,8 @@ def encode_checkpoint(
         For a folder a folder, which is made if it is not there: it gets the model's files under their own names, and
         the other files (config.json, tokenizers, subfolders) come along. Weights in other forms (.bin, .pt, .onnx, ...)
         and hidden files stay behind. Or a name that ends in .safetensors.index.json, for a sharded model with shards
-        beside it; or the name of one file. Files that are there are replaced. Shards of the same name and another
-        number are removed once the new index is in place.
+        beside it; or the name of one file, which gets the metadata that all shards agree on. Files that are there are
+        replaced. Shards of the same name and another number are removed once the new index is in place.
     objective, plan
         As for save_file. Tensors of dtypes that cannot be packed are copied.
     zero : {"value", "bits"}, optional
@@ -245,7 +247,13 @@ def run(
         removed = _finish(model, output)
     journal.remove()
     return CheckpointReport(
-        tuple(output.files), output.index, tuple(resumed), tuple(along), tuple(behind), tuple(removed)
+        tuple(output.files),
+        output.index,
+        tuple(resumed),
+        tuple(along),
+        tuple(behind),
+        tuple(removed),
+        _metadata_left_out(model, output),
     )
 
 
@@ -283,6 +291,21 @@ def _finish(model: ModelFile, output: Output) -> list[str]:
     for path in removed:
         os.unlink(path)
     return removed
+
+
+def _metadata_left_out(model: ModelFile, output: Output) -> dict[str, tuple[str, ...]]:
+    """Keys that shards had and the one file made of them has not, or with another value; with the shards' names."""
+    lost: dict[str, tuple[str, ...]] = {}
+    if len(model.files) < 2 or output.index is not None:
+        return lost
+    (path,) = output.files
+    made = opened(open_path(path))
+    made.raw.close()
+    for file in model.files:
+        for key, value in file.metadata.items():
+            if made.metadata.get(key) != value:
+                lost[key] = (*lost.get(key, ()), os.path.basename(file.raw.path))
+    return lost
 
 
 def _to_encode(model: ModelFile, name: str, rules: Rules) -> tuple[Any, str]:
