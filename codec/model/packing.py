@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from codec import tensor as codec_tensor
 from codec.dtypes import element_type
+from codec.encoding.pack import Made, pack_array
 from codec.encoding.request import check_objective
 from codec.errors import ArgumentError
 from codec.frame import MAGIC
@@ -145,7 +145,9 @@ class Packer:
         possible = ordered or worth_packing(tensor.shape, tensor.nbytes, _SMALLEST_FRAME)
         if disguised or (possible and planned != {"layout": "dense"}):
             asked = {"objective": self.rules.objective, "zero": self.rules.zero or zero, **planned}
-            packed = codec_tensor.encode(tensor.array(), **asked)
+            # What the caller holds is not freed, and so it may stay the source of all layouts that are tried.
+            lent = tensor.owner is not None
+            packed = PackedTensor(*pack_array(tensor.array() if lent else Made(tensor.array), **asked))
             if disguised or ordered or worth_packing(tensor.shape, tensor.nbytes, packed.nbytes):
                 return self._frame(name, packed)
         return self._as_it_is(name, tensor)
