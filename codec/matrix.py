@@ -58,6 +58,15 @@ def check_shape(shape: Any, element: ElementType) -> tuple[int, ...]:
     return tuple(int(n) for n in sizes)
 
 
+def dimensions(n: int) -> str:
+    """So many dimensions, in words.
+
+    >>> dimensions(1), dimensions(3)
+    ('1 dimension', '3 dimensions')
+    """
+    return f"{n} dimension{'' if n == 1 else 's'}"
+
+
 def check_zero(zero: Any) -> str:
     """``zero`` if it names a zero rule; ArgumentError otherwise."""
     if zero not in ("value", "bits") or not isinstance(zero, str):

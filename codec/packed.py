@@ -16,7 +16,7 @@ from codec.errors import ArgumentError
 from codec.frame import Spans, check_out, in_memory, parse, restated
 from codec.indexing import take
 from codec.layouts.csr import Csr
-from codec.matrix import TensorSpec, is_int
+from codec.matrix import TensorSpec, dimensions, is_int
 from codec.values import RAW, ValueCoding
 
 
@@ -227,7 +227,7 @@ class PackedTensor:
     def T(self) -> "Transpose":
         """A view that multiplies and decodes as the transpose; nothing is copied."""
         if self.ndim != 2:
-            raise ArgumentError(f"the transpose of {self.ndim} dimensions; expected 2")
+            raise ArgumentError(f"the transpose of {dimensions(self.ndim)}; expected 2")
         return Transpose(self)
 
     def reshape(self, *shape: Any) -> "PackedTensor":

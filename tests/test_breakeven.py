@@ -289,6 +289,10 @@ def test_breakeven_on_the_command_line(tmp_path: Path) -> None:
     assert "No entropy stage is counted" in facts["counted"]
     for shape in ("4096", "1x0", "0x5"):
         run("breakeven", "--shape", shape)
+    for large in ("18446744073709551616x1", "9" * 5000, "1x" + "0" * 30 + "9" * 20):
+        result = CliRunner().invoke(main, ["breakeven", "--shape", large])
+        assert result.exit_code == 2
+        assert "is too large: it has 2**63 bytes or more; expected less" in result.stderr
     for wrong in (
         ["breakeven"],
         ["breakeven", "--shape", "4xx"],

@@ -106,3 +106,23 @@ def test_an_index_of_a_variant_is_opened(described, tensors):
         assert sorted(load_file(place)) == sorted(tensors)
     for verb in ("inspect", "verify"):
         assert run(verb, described).exit_code == 0
+
+
+@pytest.mark.parametrize("verb", ["encode", "decode"])
+def test_metadata_on_which_shards_do_not_agree_is_named(described, tmp_path, verb):
+    result = run(verb, described, tmp_path / "one.safetensors")
+    assert result.exit_code == 0, result.output
+    shards = "'model.fp16-00001-of-00002.safetensors', 'model.fp16-00002-of-00002.safetensors'"
+    assert f"Left out metadata 'shard', on which the shards do not agree: {shards}\n" in result.stderr
+    assert "'by'" not in result.stderr
+    with safe_open(tmp_path / "one.safetensors") as model:
+        assert "shard" not in model.metadata()
+        assert model.metadata()["by"] == "hand"
+
+
+def test_metadata_left_out_is_in_the_report(described, tmp_path):
+    report = codec.encode_checkpoint(described, tmp_path / "one.safetensors")
+    assert report.metadata_left_out == {
+        "shard": ("model.fp16-00001-of-00002.safetensors", "model.fp16-00002-of-00002.safetensors")
+    }
+    assert codec.encode_checkpoint(described, f"{tmp_path}/folder/").metadata_left_out == {}

@@ -135,12 +135,13 @@ def test_a_link_that_leads_to_no_file_is_refused(tmp_path):
 # Temporary files.
 
 WRITER = """
-import os, sys, time
+import os, signal, sys, time
 from codec.model.atomic import write_atomic
 def parts():
     yield b"x" * 4_000_000
     print("begun", flush=True)
     time.sleep(60)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored
 write_atomic(sys.argv[1], parts())
 """
 
@@ -160,10 +161,11 @@ def temporary(folder):
     return [path for path in Path(folder).iterdir() if re.fullmatch(r"\.codec-.*\.tmp", path.name)]
 
 
-def test_sigterm_leaves_nothing(tmp_path, writer):
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_that_end_it_leave_nothing(tmp_path, writer, end):
     assert len(temporary(tmp_path)) == 1
-    writer.terminate()
-    assert writer.wait(30) == -signal.SIGTERM
+    writer.send_signal(end)
+    assert writer.wait(30) == -end
     assert list(tmp_path.iterdir()) == []
 
 
@@ -233,24 +235,25 @@ def test_without_locks_only_age_tells(tmp_path, monkeypatch):
         assert found[0].exists() is stays
 
 
-def test_a_handler_of_the_callers_own_stays(tmp_path):
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGHUP])
+def test_a_handler_of_the_callers_own_stays(tmp_path, end):
+    before = signal.getsignal(end)
 
     def mine(*_):
         raise SystemExit
 
     def parts():
         yield b"x"
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), end)
         yield b"y"
 
-    signal.signal(signal.SIGTERM, mine)
+    signal.signal(end, mine)
     try:
         with pytest.raises(SystemExit):
             write_atomic(str(tmp_path / "m"), parts())
-        assert signal.getsignal(signal.SIGTERM) is mine
+        assert signal.getsignal(end) is mine
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(end, before)
     assert list(tmp_path.iterdir()) == []
 
 

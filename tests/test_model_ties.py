@@ -264,3 +264,49 @@ def test_halves_as_torch_leaves_them(tmp_path):
     facts("encode", tmp_path / "m.safetensors", tmp_path / "x.safetensors", "--fold")
     expected = module.weight.detach().numpy() + np.float32(0)
     same(load_file(tmp_path / "x.safetensors")["weight"], expected)
+
+
+def test_tied_tensors_stay_tied_where_they_are_not_packed_any_more(tmp_path):
+    w = np.arange(1, 65, dtype=np.float32).reshape(8, 8)
+    save_file({"embed": w, "head": w}, tmp_path / "m.safetensors", plan={"*": "csr"})
+    codec.encode_checkpoint(tmp_path / "m.safetensors", tmp_path / "n.safetensors")
+    assert aliases(tmp_path / "n.safetensors") == {"head": "embed"}
+    with safe_open(tmp_path / "n.safetensors") as model:
+        assert model.info("embed").stored_as == "dense"
+        same(model.get_tensor("head"), w)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_breakeven_counts_tied_tensors_once(tmp_path, packed):
+    w, v = pruned(128, 128), np.random.default_rng(0).standard_normal(50_000, np.float32)
+    signed = w.copy()
+    signed[w == 0] = -0.0
+    tensors = {"head": w, "embed": w.copy(), "other": pruned(128, 128), "signed": signed, "v": v, "v2": v.copy()}
+    source, target = tmp_path / "m.safetensors", tmp_path / "n.safetensors"
+    write_plain(source, tensors)
+    assert facts("encode", source, target)["tied"] == 1
+    if packed:
+        source, target = target, tmp_path / "again.safetensors"
+        run("encode", source, target)
+    found = facts("breakeven", source)
+    rows = {row["name"]: row for row in found["tensors"]}
+    with safe_open(target) as model:
+        infos = {name: model.info(name) for name in model}
+    assert {name: row["tied_to"] for name, row in rows.items()} == {n: info.alias_of for n, info in infos.items()}
+    assert rows["head"]["tied_to"] == "embed"
+    assert rows["head"]["nbytes"] == 0
+    assert rows["head"]["dense_nbytes"] == w.nbytes
+    assert found["nbytes"] == pytest.approx(sum(info.nbytes for info in infos.values()), rel=0.01)
+    line = next(line for line in run("breakeven", source).stdout.splitlines() if line.startswith("head"))
+    assert "tied to embed" in line
+    assert " 0 B " in line
+
+
+def test_breakeven_reads_each_tensor_once(tmp_path, monkeypatch):
+    w = pruned(128, 128)
+    save_file({"a": w, "b": w, "c": w.copy(), "d": pruned(128, 128)}, tmp_path / "m.safetensors", plan={"*": "dense"})
+    read, get = [], codec.model.ModelFile.get_tensor
+    monkeypatch.setattr(codec.model.ModelFile, "get_tensor", lambda self, name: read.append(name) or get(self, name))
+    rows = {row["name"]: row for row in facts("breakeven", tmp_path / "m.safetensors")["tensors"]}
+    assert read == ["a", "c", "d"]
+    assert {name: row["tied_to"] for name, row in rows.items()} == {"a": None, "b": "a", "c": "a", "d": None}

@@ -27,7 +27,8 @@ from codec.entropy import CHOICES
 from codec.interop.folding import masked_pairs, unfolded_words
 from codec.layouts import LAYOUTS
 from codec.model import ModelFile, safe_open
-from codec.model.checkpoint import Decode, Encode
+from codec.model.checkpoint import Decode, Encode, stays
+from codec.model.packing import Rules
 
 
 @click.command()
@@ -36,7 +37,12 @@ from codec.model.checkpoint import Decode, Encode
 @choice("--layout", ["auto", *LAYOUTS], "One layout for all tensors of two dimensions or more, and those included.")
 @param_option
 @choice("--entropy", CHOICES, "How streams are coded.")
-@choice("--zero", ["value", "bits"], "Whether -0.0 is a zero too (and becomes +0.0), or +0.0 only.")
+@click.option(
+    "--zero",
+    type=click.Choice(["value", "bits"]),
+    help="Whether -0.0 is a zero too (and becomes +0.0), or +0.0 only.  [default: as recorded for packed tensors, "
+    "else value]",
+)
 @click.option("--include", multiple=True, metavar="PATTERN", help="Pack only tensors of such names; may be repeated.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Keep tensors of such names as they are.")
 @click.option("--fold", is_flag=True, help="Multiply weights that torch.nn.utils.prune has split in _orig and _mask.")
@@ -51,7 +57,7 @@ def encode(
     layout: str,
     given: tuple[str, ...],
     entropy: str,
-    zero: str,
+    zero: str | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     fold: bool,
@@ -85,6 +91,7 @@ def encode(
             say(note[:1].upper() + note[1:], quiet)
         report = run_work(model, output, work, "Encoding", threads, quiet)
         before = {name: model.info(name).nbytes for name in model}
+        signs = _lost_signs(model, output.paths[-1], work)
     if fold:
         before |= {pair.name: before.pop(pair.orig) + before.pop(pair.mask) for pair in pairs}
     facts = {
@@ -92,9 +99,11 @@ def encode(
         "output": report.index or report.files[0],
         "zero": zero,
         **written(output, before),
+        "negative_zeros": signs,
         "folded": len(pairs) if fold else 0,
         "resumed": list(report.resumed),
         "left_behind": list(report.left_behind),
+        "metadata_left_out": {key: list(shards) for key, shards in report.metadata_left_out.items()},
         "notes": notes,
     }
     emit(facts, lambda: _encode_text(facts), as_json)
@@ -125,6 +134,19 @@ def _plan(
     return {**plan, "*": wanted}, notes
 
 
+def _lost_signs(source: ModelFile, path: str, work: Encode) -> int:
+    """How many -0.0 became +0.0, under every name of a tensor; those of frames that were copied had been it before."""
+    rules = Rules(work.objective, work.zero, work.plan)
+    signs = 0
+    with safe_open(path, mmap=True) as model:
+        for name in model:
+            info = model.info(name)
+            copied = name in source and source.info(name).stored_as == "frame" and stays(rules, name)
+            if info.stored_as == "frame" and not copied:
+                signs += model.get_packed(name).negative_zeros
+    return signs
+
+
 def _encode_text(facts: dict[str, Any]) -> str:
     def row(name: str, group: dict[str, Any]) -> list[str]:
         before, after = group["bytes_before"], group["bytes_after"]
@@ -133,7 +155,10 @@ def _encode_text(facts: dict[str, Any]) -> str:
     rows = [row(name, group) for name, group in facts["layouts"].items()]
     shown = table(["layout", "tensors", "before", "after", "ratio"], rows, total=row("all", facts))
     frames, on_disk = counted(facts["packed"], "packed tensor"), size(facts["file_bytes"])
-    return f"{shown}\n{facts['output']}: {frames}, {on_disk} on disk"
+    lines = [shown]
+    if facts["negative_zeros"]:
+        lines.append(f"{counted(facts['negative_zeros'], 'negative zero')} of the packed tensors became +0.0")
+    return "\n".join([*lines, f"{facts['output']}: {frames}, {on_disk} on disk"])
 
 
 @click.command()

@@ -113,7 +113,7 @@ def _difference(model: ModelFile, original: ModelFile, name: str, zero: str | No
         return rule, None, lost_signs(found, expected)
     place = [int(i) for i in np.unravel_index(at, info.shape)] if info.shape else []
     values = " where the original has ".join(_shown(a.reshape(-1)[at : at + 1]) for a in (found, expected))
-    return rule, f"tensor {name!r}: first differs at {place}: {values} (zero={rule!r})", 0
+    return rule, f"tensor {name!r}: first differs at {place}: {values} (zero={rule!r})", lost_signs(found, expected)
 
 
 def _difference_of_bytes(found: Any, expected: Any, name: str) -> str | None:

@@ -13,6 +13,7 @@ import numpy as np
 from codec.cli.output import Progress, emit, json_option, quiet_option, source, target_file
 from codec.cli.plot import draw
 from codec.cli.table import counted, percent, ratio, shape_text, size, table
+from codec.cli.ties import Prints
 from codec.costs.breakeven import (
     BOUND,
     COARSE,
@@ -32,7 +33,7 @@ from codec.encoding.sources import FrameSource
 from codec.encoding.stats import stats_of, tensor_stats
 from codec.errors import ArgumentError
 from codec.kernels import thread_count
-from codec.matrix import check_row_dims, check_shape
+from codec.matrix import MAX_NBYTES, check_row_dims, check_shape
 from codec.model import ModelFile, safe_open, worth_packing
 from codec.statistics import TensorStats
 
@@ -59,13 +60,20 @@ def _countable(model: ModelFile, name: str) -> bool:
     return model.info(name).dtype in BY_NAME
 
 
-def _stats(model: ModelFile, name: str) -> TensorStats:
+def _stats(model: ModelFile, name: str, printed: Prints | None = None) -> TensorStats:
+    """What is counted of a tensor; with ``printed`` its fingerprint comes with it, so that it is read once."""
     info = model.info(name)
     if 0 in info.shape:  # one without elements has the same counts in any shape
         return tensor_stats(np.zeros((0, 0), BY_NAME[info.dtype].dtype))
     if info.stored_as == "frame":
-        return stats_of(FrameSource(model.get_packed(name).spans, thread_count(None)))
-    return tensor_stats(model.get_tensor(name))
+        packed = model.get_packed(name)
+        if printed:
+            printed.add(name, packed.to_dense, packed.zero)
+        return stats_of(FrameSource(packed.spans, thread_count(None)))
+    array = model.get_tensor(name)
+    if printed:
+        printed.add(name, lambda: array, "value")
+    return tensor_stats(array)
 
 
 def _counting(model: ModelFile, names: list[str], quiet: bool) -> Iterator[str]:
@@ -220,12 +228,20 @@ def breakeven(
     if plot is not None:
         raise click.UsageError("--plot needs --shape")
     assert src is not None
+    objective = objective or "disk"
     with safe_open(src) as model:
-        rows = [_of_tensor(model, name, objective or "disk") for name in _counting(model, model.keys(), quiet)]
+        prints = Prints(model)
+        by_name: dict[str, dict[str, Any]] = {}
+        for name in _counting(model, model.keys(), quiet):
+            tied = model.info(name).alias_of
+            by_name[name] = {**by_name[tied], "name": name} if tied else _of_tensor(model, name, objective, prints)
+        rows = list(by_name.values())
+        for name, first in prints.ties(name for name, row in by_name.items() if row["packed"]).items():
+            by_name[name] |= {"tied_to": first, "nbytes": 0}
     facts = {
         "source": str(src),
-        "objective": objective or "disk",
-        "counted": _COUNTED[objective or "disk"],
+        "objective": objective,
+        "counted": _COUNTED[objective],
         "dense_nbytes": sum(row["dense_nbytes"] for row in rows),
         "nbytes": sum(min(row["nbytes"], row["dense_nbytes"]) for row in rows),
         "tensors": rows,
@@ -249,8 +265,10 @@ def _element(name: str) -> ElementType:
 
 def _shape(text: str) -> tuple[int, ...]:
     parts = re.split("[xX,]", text)
-    if not all(re.fullmatch("[0-9]{1,19}", part) for part in parts):
+    if not all(re.fullmatch("[0-9]+", part) for part in parts):
         raise click.UsageError(f"--shape {text[:99]!r}; expected sizes with x between them, as 4096x4096")
+    if any(len(part.lstrip("0")) > len(str(MAX_NBYTES)) for part in parts):  # more digits than int() may take
+        raise click.UsageError(f"--shape {text[:99]!r} is too large: it has 2**63 bytes or more; expected less")
     return tuple(map(int, parts))
 
 
@@ -323,7 +341,7 @@ def _shape_text(facts: dict[str, Any]) -> str:
     return "\n".join([*lines, f"Smallest: {best}", "", facts["counted"]])
 
 
-def _of_tensor(model: ModelFile, name: str, objective: str) -> dict[str, Any]:
+def _of_tensor(model: ModelFile, name: str, objective: str, prints: Prints) -> dict[str, Any]:
     """What one tensor would take: the smallest layout by prediction, unless encode would leave it dense."""
     info = model.info(name)
     row: dict[str, Any] = {
@@ -335,12 +353,13 @@ def _of_tensor(model: ModelFile, name: str, objective: str) -> dict[str, Any]:
         "layout": "dense",
         "packed": False,
         "nbytes": info.dense_nbytes,
+        "tied_to": None,
         "pays_from": None,
         "bytes": {},
     }
     if not _countable(model, name):
         return row
-    found = _stats(model, name)
+    found = _stats(model, name, prints)
     row["sparsity"] = found.sparsity
 
     def stays_dense(nbytes: int) -> bool:
@@ -381,7 +400,7 @@ def _file_text(facts: dict[str, Any]) -> str:
             row["name"],
             row["dtype"],
             shape_text(row["shape"]),
-            row["layout"] if row["packed"] else STAYS_DENSE,
+            f"tied to {row['tied_to']}" if row["tied_to"] else row["layout"] if row["packed"] else STAYS_DENSE,
             "-" if row["sparsity"] is None else percent(row["sparsity"]),
             "-" if row["pays_from"] is None else percent(row["pays_from"]),
             size(row["dense_nbytes"]),

@@ -221,6 +221,8 @@ def run_work(
         say(f"{counted(len(report.resumed), 'file')} of {len(report.files)} had been finished by an earlier run", quiet)
     if report.left_behind:
         say(f"Left behind, as weights in another form or links: {_few(report.left_behind)}", quiet)
+    for key, shards in report.metadata_left_out.items():
+        say(f"Left out metadata {key!r}, on which the shards do not agree: {_few(shards)}", quiet)
     if report.removed:
         say(f"Removed shards of an earlier model: {_few(report.removed)}", quiet)
     return report

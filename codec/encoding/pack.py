@@ -1,7 +1,7 @@
 """Writing frames: the layout stage, the entropy stage on its streams, and the frame around them."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,11 @@ from codec import kernels
 from codec.elements import elements_of
 from codec.encoding.choose import plans_for
 from codec.encoding.request import EncodeRequest, FramePlan
-from codec.encoding.sources import ArraySource, CodebookSource, Source
+from codec.encoding.sources import ArraySource, CodebookSource, FrameSource, Source
 from codec.entropy import CODINGS, NONE, Items, KeyCounts
 from codec.errors import ArgumentError
-from codec.frame import Spans, StreamHead, build, in_memory
+from codec.frame import Spans, StreamHead, build, in_memory, predicted_size
+from codec.frame.head import PART_ALIGNMENT, align
 from codec.layouts import StreamKind
 from codec.values.codebook import Quantiser
 
@@ -21,10 +22,24 @@ from codec.values.codebook import Quantiser
 Packing = tuple[np.ndarray, Spans]
 
 
+@dataclass(frozen=True)
+class Made:
+    """An array that is made for packing alone: its memory is free as soon as its elements have been read."""
+
+    make: Callable[[], np.ndarray]
+
+
 def pack(source: Source, request: EncodeRequest, threads: int) -> Packing:
     """The frame that answers a request: of several plans the one that came out smallest."""
-    frames = (write(plan, source, threads) for plan in plans_for(request, source))
-    return min(frames, key=lambda frame: frame[0].nbytes)
+    first, *others = plans_for(request, source)
+    best = write(first, source, threads)
+    assert best is not None
+    for plan in others:
+        if source.release():  # as it was when the first frame was made: that holds all that it held
+            source = FrameSource(best[1], threads)
+        # A frame that is not smaller is not made: it would double the memory of what is kept.
+        best = write(plan, source, threads, best[0].nbytes) or best
+    return best
 
 
 def pack_array(
@@ -44,20 +59,22 @@ def pack_array(
     threads: int | None = None,
     **layout_params: Any,
 ) -> Packing:
-    """An array as a frame; the arguments are those of ``codec.encode``."""
-    count = kernels.thread_count(threads)
-    tensor = elements_of(a, zero=zero, mask=mask, row_dims=row_dims)
+    """An array, or one that is `Made`, as a frame; the arguments are those of ``codec.encode``."""
+    count, ours = kernels.thread_count(threads), isinstance(a, Made)
+    tensor = elements_of(a.make() if ours else a, zero=zero, mask=mask, row_dims=row_dims)
     request = EncodeRequest.of(layout, layout_params, objective, entropy)
     book = {"value_bits": value_bits, "codebook": codebook, "rows": codebook_rows, "start": codebook_start}
     if isinstance(values, str) and values == "raw" and all(one is None for one in book.values()):
-        return pack(ArraySource(tensor, count), request, count)
+        source = ArraySource(tensor, count, ours=ours)
+        del tensor
+        return pack(source, request, count)
     quantiser = Quantiser.of(tensor, request.layout, values, *book.values())
     request = replace(request, values=quantiser.coding)
     return pack(CodebookSource(tensor, quantiser, count), request, count)
 
 
-def write(plan: FramePlan, source: Source, threads: int) -> Packing:
-    """One planned frame."""
+def write(plan: FramePlan, source: Source, threads: int, least: int | None = None) -> Packing | None:
+    """One planned frame; None where it would not take fewer bytes than ``least``."""
     spec, layout, kinds, values = plan.spec, plan.layout, plan.kinds, plan.values
     grid = spec.grid
     native = kernels.Streams(
@@ -69,6 +86,7 @@ def write(plan: FramePlan, source: Source, threads: int) -> Packing:
         if kind.name in plan.shared:
             native.share(number, kernels.octets(plan.shared[kind.name]))
     negative_zeros = source.fill(native, plan, threads)
+    source.release()
     if native.refused is not None:
         segment, position, found = native.refused
         at = grid.place(segment)
@@ -80,6 +98,11 @@ def write(plan: FramePlan, source: Source, threads: int) -> Packing:
     shared = {n: np.frombuffer(native.part(0, n), np.uint8) for n, kind in enumerate(kinds) if kind.shared}
     lengths = {**dict(zip(own, map(int, sizes.sum(axis=1)), strict=True)), **{n: len(p) for n, p in shared.items()}}
     streams = [StreamHead(kind.name, lengths[number], *coded.get(number, ())) for number, kind in enumerate(kinds)]
+    if least is not None:
+        parts = [*sizes.astype(np.int64).reshape(-1), *map(len, shared.values())]
+        padded = int(align(np.array(parts, np.int64), PART_ALIGNMENT).sum())
+        if predicted_size(plan, native.stored, negative_zeros, streams, padded) >= least:
+            return None
 
     def copy(buffer: np.ndarray, offsets: np.ndarray, checksums: np.ndarray) -> None:
         # The kernels number all streams, and leave the shared ones alone.

@@ -52,6 +52,10 @@ class CountedSource:
         """Counts have no elements to write."""
         raise AssertionError("counts cannot be encoded")
 
+    def release(self) -> bool:
+        """Counts have no elements to give up."""
+        return False
+
 
 def encoded_nbytes(
     layout: str,

@@ -48,6 +48,9 @@ class Source(Protocol):
     def fill(self, streams: kernels.Streams, plan: FramePlan, threads: int) -> int:
         """Run the layout stage; returns how many elements were -0.0 and are not stored."""
 
+    def release(self) -> bool:
+        """Give up memory that nobody else holds; whether it is given up, and nothing is left to fill streams from."""
+
 
 class _Counting(ABC):
     """A source whose elements are counted when that is asked for, once for each statistic and grid.
@@ -58,6 +61,10 @@ class _Counting(ABC):
     def __init__(self, spec: TensorSpec) -> None:
         self.spec = spec
         self._known: dict[Grid, Tallied] = {}
+
+    def release(self) -> bool:
+        """Others hold it."""
+        return False
 
     @abstractmethod
     def _run(self, requests: list[Any], grid: Grid) -> tuple[kernels.Result, int]:
@@ -78,12 +85,19 @@ class _Counting(ABC):
 
 
 class ArraySource(_Counting):
-    """An array's elements."""
+    """An array's elements. With ``ours`` nobody else holds them."""
 
-    def __init__(self, tensor: Elements, threads: int) -> None:
+    def __init__(self, tensor: Elements, threads: int, *, ours: bool = False) -> None:
         super().__init__(tensor.spec)
         self._tensor = tensor
         self._threads = threads
+        self._ours = ours
+
+    def release(self) -> bool:
+        """The elements."""
+        if self._ours:
+            self._tensor = Elements(self.spec, np.empty(0, np.uint8))
+        return self._ours
 
     def _run(self, requests: list[Any], grid: Grid) -> tuple[kernels.Result, int]:
         spec, tensor = self.spec, self._tensor
@@ -156,6 +170,10 @@ class CsrSource:
         """Straight into segments, without a dense copy."""
         streams.encode_csr(*self._arrays, threads)
         return 0
+
+    def release(self) -> bool:
+        """Others hold them."""
+        return False
 
 
 class FrameSource(_Counting):

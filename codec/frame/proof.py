@@ -30,7 +30,7 @@ from codec.frame.head import (
     table_bytes,
 )
 from codec.layouts import LAYOUTS, Layout, StreamKind
-from codec.matrix import MAX_NBYTES, MAX_NDIM, MAX_SEGMENT, Grid, TensorSpec, matrix_shape
+from codec.matrix import MAX_NBYTES, MAX_NDIM, MAX_SEGMENT, Grid, TensorSpec, dimensions, matrix_shape
 from codec.values import ValueCoding
 
 _MAX_HEADER = 1 << 20
@@ -175,7 +175,7 @@ def _tensor(fields: dict[str, Any]) -> tuple[Description, int, int]:
     shape = _shape(fields["shape"], element)
     row_dims = fields["row_dims"]
     if not _count(row_dims, len(shape)):
-        raise _refuse(f"row_dims {row_dims!r} for {len(shape)} dimensions", PREFIX.size)
+        raise _refuse(f"row_dims {row_dims!r} for {dimensions(len(shape))}", PREFIX.size)
     grid = _grid(fields["segment"], *matrix_shape(shape, row_dims))
     layout = LAYOUTS.get(fields["layout"]) if isinstance(fields["layout"], str) else None
     if layout is None:

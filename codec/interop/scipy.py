@@ -6,6 +6,7 @@ from codec.arraylike import is_scipy_sparse
 from codec.errors import ArgumentError
 from codec.frame import Spans
 from codec.interop.csr import Csr, compressed, coordinates, entries
+from codec.matrix import dimensions
 
 FORMATS = ("csr", "csc", "coo", "bsr")
 
@@ -19,7 +20,7 @@ def to_scipy(spans: Spans, format: str) -> Any:
 
     head = spans.head
     if len(head.shape) != 2:
-        raise ArgumentError(f"scipy.sparse holds matrices; this tensor has {len(head.shape)} dimensions")
+        raise ArgumentError(f"scipy.sparse holds matrices; this tensor has {dimensions(len(head.shape))}")
     if head.element.name not in ("F64", "F32", "BOOL") and head.element.is_float:
         raise ArgumentError(f"scipy.sparse has no {head.element.dtype}; convert to float32 first")
     if format not in FORMATS:

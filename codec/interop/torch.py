@@ -8,6 +8,7 @@ from codec import arraylike, kernels
 from codec.errors import ArgumentError, CodecError
 from codec.frame import Spans
 from codec.interop.csr import Csr, compressed, coordinates, entries
+from codec.matrix import dimensions
 
 LAYOUTS = ("strided", "csr", "coo")
 # How torch names the arrays of its compressed layouts.
@@ -31,7 +32,7 @@ def to_torch(spans: Spans, layout: Any) -> Any:
     if layout == "strided":
         return arraylike.to_torch(spans.dense(kernels.thread_count(None)))
     if len(spans.head.shape) != 2:
-        raise ArgumentError(f"torch's {layout} holds matrices; this tensor has {len(spans.head.shape)} dimensions")
+        raise ArgumentError(f"torch's {layout} holds matrices; this tensor has {dimensions(len(spans.head.shape))}")
     shape, starts, indices, values = entries(spans)
     columns, items = torch.from_numpy(indices), arraylike.to_torch(values)
     if layout == "csr":
@@ -64,7 +65,7 @@ def from_torch(a: Any) -> Csr:
         )
     if a.ndim != 2:
         raise ArgumentError(
-            f"a torch tensor of layout {a.layout} with {a.ndim} dimensions; expected a matrix: give its matrices one "
+            f"a torch tensor of layout {a.layout} with {dimensions(a.ndim)}; expected a matrix: give its matrices one "
             "by one, or tensor.to_dense()"
         )
     shape = tuple(a.shape)

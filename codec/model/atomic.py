@@ -24,6 +24,7 @@ from codec.model.disk import CHUNK, is_hub_link
 _BUFFER = 1 << 20  # small parts are gathered into writes of this many bytes
 _PIECE = 1 << 24  # bytes that a spool holds in memory at a time
 _TEMPORARY = re.compile(r"\.codec-(?:([0-9a-f]{8})-)?[0-9a-f]{16}\.tmp")
+_ENDS = (signal.SIGTERM, signal.SIGHUP)
 # Without a lock to tell (another machine's file, a file system without locks) a temporary file is abandoned after this.
 _ABANDONED = 24 * 3600.0  # seconds without a write
 
@@ -61,9 +62,9 @@ def write_atomic(path: str, parts: Iterable[memoryview | bytes]) -> None:
 
     A new file beside it, fsync, rename, fsync of the folder. A file that is replaced hands on its permissions, and its
     owner and group where the system permits it (where the group cannot be kept, the rights of the group become those of
-    all others); a new file has those that the umask leaves. An error leaves the old file and no other, and so does
-    SIGTERM where nobody handles it; after a SIGKILL a temporary file stays until the next write into the folder. If
-    only the folder's fsync fails, that is raised with the new file in place: it may not survive a power cut.
+    all others); a new file has those that the umask leaves. An error leaves the old file and no other, and so do
+    SIGTERM and SIGHUP where nobody handles them; after a SIGKILL a temporary file stays until the next write into the
+    folder. If only the folder's fsync fails, that is raised with the new file in place: it may not survive a power cut.
     """
     target = resolve_target(path)
     folder = os.path.dirname(target) or "."
@@ -74,7 +75,7 @@ def write_atomic(path: str, parts: Iterable[memoryview | bytes]) -> None:
         old = None
     with _naming(path):
         temporary, fd = _create(folder, 0o666 if old is None else 0o600)
-        with _removed_at_sigterm(temporary):
+        with _removed_at_the_end(temporary):
             try:
                 try:
                     if old is not None:
@@ -230,14 +231,18 @@ def _naming(path: str) -> Iterator[None]:
         raise
 
 
-def _removed_at_sigterm(temporary: str) -> AbstractContextManager[None]:
-    """Remove a file when SIGTERM ends the process. Where the caller handles the signal, or may not, nothing is done."""
-    alone = threading.current_thread() is threading.main_thread()
-    return _handler(temporary) if alone and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL else nullcontext()
+def _removed_at_the_end(temporary: str) -> AbstractContextManager[None]:
+    """Remove a file when a signal ends the process: SIGTERM, or SIGHUP when the terminal has gone.
+
+    Where the caller handles a signal, ignores it as nohup does, or may not handle any, nothing is done.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return nullcontext()
+    return _handler(temporary, [end for end in _ENDS if signal.getsignal(end) is signal.SIG_DFL])
 
 
 @contextmanager
-def _handler(temporary: str) -> Iterator[None]:
+def _handler(temporary: str, ends: list[signal.Signals]) -> Iterator[None]:
     owner = os.getpid()
 
     def remove(number: int, _: Any) -> None:
@@ -247,8 +252,10 @@ def _handler(temporary: str) -> Iterator[None]:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
-    signal.signal(signal.SIGTERM, remove)
+    for end in ends:
+        signal.signal(end, remove)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for end in ends:
+            signal.signal(end, signal.SIG_DFL)

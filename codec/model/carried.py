@@ -37,7 +37,8 @@ class Carried:
     """A tensor's dtype and shape as safetensors has them, and its bytes when they are asked for.
 
     ``read(offset, length)`` gives bytes of the tensor. ``place`` says where they are, in memory or in a file, as long
-    as ``owner`` lives: two tensors of one place are one and the same (None: nothing tells). ``crcs`` are known where
+    as ``owner`` lives: two tensors of one place are one and the same (None: nothing tells). Without an owner the bytes
+    are made by ``read``, each time anew, and belong to whoever called it. ``crcs`` are known where
     they come from a file's index. ``in_memory`` is true where the bytes are held all the time. ``file`` is the file to
     name in errors, if there are several.
     """

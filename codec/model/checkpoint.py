@@ -9,12 +9,12 @@ are finished, and from what.
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from codec.interop.folding import folded, masked_pairs, unfolded_words
 from codec.model.atomic import Spool
-from codec.model.carried import Carried
+from codec.model.carried import Carried, carry
 from codec.model.disk import open_path
 from codec.model.journal import Journal, digest
 from codec.model.opening import open_model
@@ -46,7 +46,8 @@ class CheckpointReport:
 
     ``files`` are the model's files, ``index`` that of the shards (None for a single file), ``resumed`` those files that
     were finished before, ``copied`` and ``left_behind`` the source folder's other files (those left behind hold weights
-    in another form), ``removed`` shards of an earlier model.
+    in another form), ``removed`` shards of an earlier model. ``metadata_left_out`` has metadata keys that shards do
+    not agree on, and that the one file made of them lacks, each with the names of those shards.
     """
 
     files: tuple[str, ...]
@@ -55,6 +56,7 @@ class CheckpointReport:
     copied: tuple[str, ...]
     left_behind: tuple[str, ...]
     removed: tuple[str, ...]
+    metadata_left_out: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Encode:
 
     objective: str = "disk"
     plan: Mapping[str, Any] | None = None
-    zero: str = "value"
+    zero: str | None = None
     fold: bool = False
 
     def __call__(
@@ -79,7 +81,7 @@ class Encode:
                 if pair is not None:
                     packer.add(pair.name, folded(pair, model.get_tensor(pair.orig), model.get_tensor(pair.mask)))
                 elif name not in masks:
-                    packer.add(name, _to_encode(model, name, rules))
+                    packer.add(name, *_to_encode(model, name, rules))
                 if tick:
                     tick(name)
             write_model(path, packer, checked_metadata(metadata))
@@ -116,7 +118,7 @@ def encode_checkpoint(
     *,
     objective: str = "disk",
     plan: Mapping[str, Any] | None = None,
-    zero: str = "value",
+    zero: str | None = None,
     fold: bool = False,
     executor: Any = None,
     resume: bool = True,
@@ -132,10 +134,13 @@ def encode_checkpoint(
         For a folder a folder, which is made if it is not there: it gets the model's files under their own names, and
         the other files (config.json, tokenizers, subfolders) come along. Weights in other forms (.bin, .pt, .onnx, ...)
         and hidden files stay behind. Or a name that ends in .safetensors.index.json, for a sharded model with shards
-        beside it; or the name of one file. Files that are there are replaced. Shards of the same name and another
-        number are removed once the new index is in place.
-    objective, plan, zero
+        beside it; or the name of one file, which gets the metadata that all shards agree on. Files that are there are
+        replaced. Shards of the same name and another number are removed once the new index is in place.
+    objective, plan
         As for save_file. Tensors of dtypes that cannot be packed are copied.
+    zero : {"value", "bits"}, optional
+        As for save_file. By default tensors that are packed already keep the rule of their frame, and others are packed
+        under "value".
     fold : bool
         Multiply tensors that torch.nn.utils.prune has split in ``*_orig`` and ``*_mask``, and store the product.
     executor : concurrent.futures.Executor or the like, optional
@@ -242,7 +247,13 @@ def run(
         removed = _finish(model, output)
     journal.remove()
     return CheckpointReport(
-        tuple(output.files), output.index, tuple(resumed), tuple(along), tuple(behind), tuple(removed)
+        tuple(output.files),
+        output.index,
+        tuple(resumed),
+        tuple(along),
+        tuple(behind),
+        tuple(removed),
+        _metadata_left_out(model, output),
     )
 
 
@@ -282,9 +293,33 @@ def _finish(model: ModelFile, output: Output) -> list[str]:
     return removed
 
 
-def _to_encode(model: ModelFile, name: str, rules: Rules) -> Any:
-    """A tensor to pack: of a packed one its array, unless it is to stay as it is."""
+def _metadata_left_out(model: ModelFile, output: Output) -> dict[str, tuple[str, ...]]:
+    """Keys that shards had and the one file made of them has not, or with another value; with the shards' names."""
+    lost: dict[str, tuple[str, ...]] = {}
+    if len(model.files) < 2 or output.index is not None:
+        return lost
+    (path,) = output.files
+    made = opened(open_path(path))
+    made.raw.close()
+    for file in model.files:
+        for key, value in file.metadata.items():
+            if made.metadata.get(key) != value:
+                lost[key] = (*lost.get(key, ()), os.path.basename(file.raw.path))
+    return lost
+
+
+def _to_encode(model: ModelFile, name: str, rules: Rules) -> tuple[Any, str]:
+    """A tensor to pack, and the zero rule that it has: of a packed one its array, unless it is to stay as it is."""
     stored = model.get_stored(name)
-    if isinstance(stored, Carried) or rules.arguments(name) == {"layout": "dense"}:
-        return stored
-    return model.get_tensor(name)
+    if isinstance(stored, Carried):
+        return stored, "value"
+    if stays(rules, name):
+        return stored, stored.zero
+    # Its place in the source tells tied tensors also where they are not packed any more.
+    place = ("frame", id(model), model.info(name).alias_of or name)
+    return replace(carry(model.get_tensor(name)), place=place, owner=model), stored.zero
+
+
+def stays(rules: Rules, name: str) -> bool:
+    """Whether a packed tensor is written as it is stored, and not packed anew."""
+    return rules.arguments(name) == {"layout": "dense"}

@@ -53,7 +53,8 @@ def output_of(model: ModelFile, src: str, dst: str) -> Output:
 
     A name that ends in .safetensors.index.json is a sharded model with as many shards as the source. A folder, one that
     is there or for a source that is a folder any name that does not end in .safetensors, takes the source's files under
-    their own names. Everything else is one file.
+    their own names. Everything else is one file; shards that become one leave out the metadata that they do not agree
+    on, as no reader could tell what a value of one shard means for the whole. CheckpointReport names what that was.
 
     Raises ArgumentError where that makes no sense, or where two models would lie in one folder afterwards.
     """

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from codec import tensor as codec_tensor
 from codec.dtypes import element_type
+from codec.encoding.pack import Made, pack_array
 from codec.encoding.request import check_objective
 from codec.errors import ArgumentError
 from codec.frame import MAGIC
@@ -51,16 +51,20 @@ class Stored:
 
 @dataclass
 class Rules:
-    """What a caller of save_file asked for: an objective, a zero rule, and layouts by name."""
+    """What a caller of save_file asked for: an objective, a zero rule, and layouts by name.
+
+    Without a zero rule it is that of the frame that a tensor comes from, and "value" for one that was not packed.
+    """
 
     objective: str = "disk"
-    zero: str = "value"
+    zero: str | None = None
     plan: Mapping[str, Any] | None = None
     _patterns: list[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_objective(self.objective)
-        check_zero(self.zero)
+        if self.zero is not None:
+            check_zero(self.zero)
         if self.plan is not None and not isinstance(self.plan, Mapping):
             raise ArgumentError(f"plan is a {type(self.plan).__name__}; expected a mapping of names to layouts")
         self._patterns = [key for key in self.plan or () if any(sign in key for sign in "*?[")]
@@ -98,8 +102,8 @@ class Packer:
         self._places: dict[Hashable, tuple[weakref.ref[Any], Any, str]] = {}
         self._frames: dict[tuple[int, int], list[Stored]] = {}
 
-    def add(self, name: str, value: Any) -> None:
-        """Store one more tensor; errors name it."""
+    def add(self, name: str, value: Any, zero: str = "value") -> None:
+        """Store one more tensor, under ``zero`` where the caller asked for no rule; errors name it."""
         with naming(name, value.file if isinstance(value, Carried) else None):
             found = value if isinstance(value, PackedTensor | Carried) else carry(value)
             place, owner = (found.place, found.owner) if isinstance(found, Carried) else (id(found), found)
@@ -108,7 +112,7 @@ class Packer:
             if first is not None and first[0]() is not None and _same_entry(first[1], entry):
                 self._aliases[name] = first[2]
                 return
-            item = self._frame(name, found) if isinstance(found, PackedTensor) else self._packed(name, found)
+            item = self._frame(name, found) if isinstance(found, PackedTensor) else self._packed(name, found, zero)
             twin = self._twin(item)
             if twin is None:
                 self._stored.append(item)
@@ -126,7 +130,7 @@ class Packer:
         aliases = {name: first[target] for name, target in names.items() if name != first[target]}
         return [replace(item, name=first[item.name]) for item in self._stored], aliases
 
-    def _packed(self, name: str, tensor: Carried) -> Stored:
+    def _packed(self, name: str, tensor: Carried, zero: str) -> Stored:
         planned = self.rules.arguments(name)
         ordered = planned.get("layout", "auto") not in ("auto", "dense")
         if not tensor.can_be_packed:
@@ -140,8 +144,10 @@ class Packer:
         disguised = disguised and bytes(tensor.read(0, len(MAGIC))) == MAGIC
         possible = ordered or worth_packing(tensor.shape, tensor.nbytes, _SMALLEST_FRAME)
         if disguised or (possible and planned != {"layout": "dense"}):
-            asked = {"objective": self.rules.objective, "zero": self.rules.zero, **planned}
-            packed = codec_tensor.encode(tensor.array(), **asked)
+            asked = {"objective": self.rules.objective, "zero": self.rules.zero or zero, **planned}
+            # What the caller holds is not freed, and so it may stay the source of all layouts that are tried.
+            lent = tensor.owner is not None
+            packed = PackedTensor(*pack_array(tensor.array() if lent else Made(tensor.array), **asked))
             if disguised or ordered or worth_packing(tensor.shape, tensor.nbytes, packed.nbytes):
                 return self._frame(name, packed)
         return self._as_it_is(name, tensor)

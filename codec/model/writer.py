@@ -60,7 +60,8 @@ def save_file(
         keeps it as itself. Without a planned layout a tensor of two dimensions or more is packed if that saves at least
         256 bytes and 1/64 of its bytes, a vector or scalar if it saves at least 64 KiB.
     zero : {"value", "bits"}
-        Whether -0.0 is a zero, and so becomes +0.0, in packed tensors. Tensors stored as themselves keep every bit.
+        Whether -0.0 is a zero, and so becomes +0.0, in arrays that are packed. Tensors stored as themselves keep every
+        bit, and PackedTensors the rule that they have.
     progress : callable, optional
         Called with (bytes done, bytes in all, name) after each tensor; bytes are those of the dense tensors.
 

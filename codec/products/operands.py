@@ -10,7 +10,7 @@ from codec.arraylike import as_array
 from codec.dtypes import BY_NAME, ElementType, element_type
 from codec.errors import ArgumentError
 from codec.frame import Packed
-from codec.matrix import default_row_dims
+from codec.matrix import default_row_dims, dimensions
 
 _EXACT_IN_F32 = ("I8", "U8", "BOOL", "I16", "U16")
 
@@ -68,8 +68,8 @@ def matrix_of(w: Any) -> Packed:
     shape, default = head.shape, default_row_dims(head.shape)
     if len(shape) > 2 and default == 1:
         raise ArgumentError(
-            f"w has {len(shape)} dimensions, {shape}; expected 2: w.reshape({head.grid.rows}, {head.grid.cols}) is the "
-            "matrix that it is packed as"
+            f"w has {dimensions(len(shape))}, {shape}; expected 2: w.reshape({head.grid.rows}, {head.grid.cols}) is "
+            "the matrix that it is packed as"
         )
     if head.spec.row_dims != default:
         raise ArgumentError(
@@ -83,7 +83,7 @@ def operand(x: Any, expected: int, what: str, w: Packed, ndims: tuple[int, ...])
     """x as an array in this machine's byte order; ArgumentError where its shape does not go with w's."""
     array = as_array(x)
     if array.ndim not in ndims:
-        raise ArgumentError(f"{what} has {array.ndim} dimensions; expected {' or '.join(map(str, ndims))}")
+        raise ArgumentError(f"{what} has {dimensions(array.ndim)}; expected {' or '.join(map(str, ndims))}")
     axis = 0 if what == "x" else -1
     if array.shape[axis] != expected:
         raise ArgumentError(

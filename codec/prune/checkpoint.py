@@ -14,14 +14,18 @@ import numpy as np
 from codec.dtypes import BY_NAME, element_type
 from codec.errors import ArgumentError
 from codec.interop.folding import MaskedPair, check_halves, folded, masked_pairs
+from codec.kernels import octets
 from codec.model import ModelFile, naming
 from codec.model.atomic import Spool
+from codec.model.carried import Carried
 from codec.model.packing import Packer, Rules
 from codec.model.writer import checked_metadata, write_model, write_plain
-from codec.prune.masking import apply_mask, mask_of, masks
+from codec.prune.masking import remove
 from codec.prune.roles import role
 from codec.prune.structures import applies
 from codec.prune.thresholds import removals
+
+_PIECE = 1 << 18  # elements at a time, so that temporary arrays stay small
 
 
 @dataclass(frozen=True)
@@ -180,9 +184,12 @@ class Pruning:
 
         def read(name: str) -> Any:
             value = self._pruned(name) if name in chosen else self.tensors.stored(name)
+            done(name)
+            return value
+
+        def done(name: str) -> None:
             if tick:
                 tick(sources[name])
-            return value
 
         if self.dense:
             infos = [(name, self.tensors.info(name)) for name in sources]
@@ -193,27 +200,36 @@ class Pruning:
         with Spool(path) as spool:
             packer = Packer(rules, spool)
             for name in sources:
-                packer.add(name, read(name))
+                packer.add(name, self._carried(name) if name in chosen else self.tensors.stored(name))
+                done(name)
             write_model(path, packer, checked_metadata(metadata))
 
     def request(self) -> None:
         """It always begins anew."""
 
+    def _carried(self, name: str) -> Carried:
+        """A pruned tensor that is made when it is asked for, and held by nobody: once more if it stays dense."""
+        info = self.tensors.info(name)
+
+        def bytes_of(offset: int, length: int) -> memoryview:
+            return memoryview(octets(self._pruned(name)).data)[offset : offset + length]
+
+        return Carried(info.dtype, info.shape, info.dense_nbytes, bytes_of, None, None, in_memory=True)
+
     def _pruned(self, name: str) -> np.ndarray:
-        weights = self.tensors.array(name)
-        if self._counts is None:
-            mask = masks({name: weights}, self.sparsity, allow_empty=self.allow_empty, **self.how)[name]
-        else:
-            with naming(name):
-                mask = mask_of(weights, self._counts[name], name=name, **self.how)
-        pruned = _masked(weights, mask)
+        pruned = _own(self.tensors.array(name))
+        counts = self._counts
+        if counts is None:
+            counts = removals({name: pruned}, self.sparsity, allow_empty=self.allow_empty, **self.how)
+        with naming(name):
+            removed = remove(pruned, counts[name], name=name, **self.how)
         element = element_type(pruned.dtype)
         self.done[name] = {
             "name": name,
             "dtype": element.name,
             "shape": list(pruned.shape),
             "weights": pruned.size,
-            "removed": pruned.size - int(np.count_nonzero(mask)),
+            "removed": removed,
             "zeros": pruned.size - int(np.count_nonzero(pruned)),
             "negative_zeros": _negative_zeros(pruned),
         }
@@ -236,16 +252,15 @@ class _Weights(Mapping[str, np.ndarray]):
         return len(self._names)
 
 
-def _masked(weights: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """As `apply_mask`, in the memory of the weights where that can be written: nobody else has them."""
-    if not weights.flags.writeable:
-        return apply_mask(weights, mask)
-    weights.view(element_type(weights.dtype).unsigned)[~mask] = 0
-    return weights
+def _own(weights: np.ndarray) -> np.ndarray:
+    """The weights in memory that can be written, and in the file's form: a copy only where they are not yet."""
+    return np.require(weights, element_type(weights.dtype).dtype, ["C", "W"])
 
 
 def _negative_zeros(a: np.ndarray) -> int:
     element = element_type(a.dtype)
     if not element.sign_bit:
         return 0
-    return int(np.count_nonzero(a.reshape(-1).view(element.unsigned) == element.sign_bit))
+    bits = a.reshape(-1).view(element.unsigned)
+    pieces = (bits[start : start + _PIECE] for start in range(0, bits.size, _PIECE))
+    return sum(int(np.count_nonzero(piece == element.sign_bit)) for piece in pieces)

@@ -1,21 +1,22 @@
 """Which weights are kept: bool arrays of the tensors' shapes, False at exactly as many structures as were asked for."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from codec.arraylike import as_array
+from codec.dtypes import element_type
 from codec.errors import ArgumentError
 from codec.prune.scoring import magnitude_scores, nans
 from codec.prune.structures import Structures, fixes_sparsity, structures_of
-from codec.prune.thresholds import Scored, check_share, count_nans, mask_of_lowest, naming, ranked
+from codec.prune.thresholds import Scored, check_share, count_nans, lowest_pieces, mask_of_lowest, naming, ranked
 
 # Names for readers: help() shows what a name stands for, and the parameters of ndarray would fill its lines.
 Mask = np.ndarray  # of bool
 Array = np.ndarray
 
-_PIECE = 1 << 20  # weights whose groups of n:m are sorted at a time
+_PIECE = 1 << 17  # weights whose groups of n:m are sorted at a time
 
 
 def mask(
@@ -141,44 +142,103 @@ def mask_of(
     return _kept(scored, count, structure, weights.shape)
 
 
+def remove(
+    weights: Array,
+    count: int | None,
+    *,
+    structure: str = "element",
+    criterion: str = "l1",
+    seed: int = 0,
+    name: str = "",
+) -> int:
+    """Put +0.0 where `mask_of` is False, in the memory of the weights; how many weights that were.
+
+    Weights are removed a piece at a time, and by magnitude single ones and those of n:m are ranked so too: nothing of
+    the size of the tensor is held beside it. Of other structures scores and mask are, 9 bytes for each structure.
+
+    Parameters
+    ----------
+    weights : ndarray
+        Writable and contiguous; the other parameters are those of `mask_of`.
+    """
+    bits = weights.view(element_type(weights.dtype).unsigned).reshape(-1)
+    scored = ranked(weights, structure, criterion, seed, name)
+    cut = structures_of(structure, weights.shape)
+    matrix, removed = bits.reshape(cut.rows, cut.cols), 0
+    if fixes_sparsity(structure):
+        for rows, kept in _groups(scored, cut, count):
+            matrix[rows] *= kept
+            removed += kept.size - int(np.count_nonzero(kept))
+    elif structure == "element":
+        for start, kept in lowest_pieces(scored, _checked_count(scored, count)):
+            bits[start : start + len(kept)] *= kept
+            removed += len(kept) - int(np.count_nonzero(kept))
+    else:
+        blocks = mask_of_lowest(scored, _checked_count(scored, count))
+        step = max(1, _PIECE // max(1, cut.cols))
+        for top in range(0, cut.down, step):
+            gone = cut.across_rows(~blocks[top : top + step])
+            removed += _zero_blocks(matrix[top * cut.height : (top + step) * cut.height], gone, cut.height)
+    return removed
+
+
+def _zero_blocks(rows: Array, gone: Mask, height: int) -> int:
+    """Zeros in the columns that ``gone`` has for each ``height`` rows, fewer in the last; how many these are."""
+    whole = len(rows) // height
+    upper, last = rows[: whole * height], rows[whole * height :]
+    np.copyto(upper.reshape(whole, height, rows.shape[1]), 0, where=gone[:whole, None])
+    np.copyto(last, 0, where=gone[whole:])
+    return height * int(np.count_nonzero(gone[:whole])) + len(last) * int(np.count_nonzero(gone[whole:]))
+
+
 def _kept(scored: Array, count: int | None, structure: str, shape: tuple[int, ...]) -> Mask:
     """The mask of a tensor from the scores of its structures."""
     cut = structures_of(structure, shape)
     if fixes_sparsity(structure):
-        if count is not None:
-            raise ArgumentError(f'structure="{structure}" fixes the sparsity; leave count={count!r} out')
-        return _mask_groups(scored, cut).reshape(shape)
+        kept: Mask = np.ones(scored.shape, dtype=np.bool_)
+        for rows, here in _groups(scored, cut, count):
+            kept[rows] = here
+        return kept.reshape(shape)
+    return cut.spread(mask_of_lowest(scored, _checked_count(scored, count))).reshape(shape)
+
+
+def _checked_count(scored: Array, count: int | None) -> int:
     free = scored.size - count_nans(scored)
     if isinstance(count, bool) or not isinstance(count, int | np.integer) or not 0 <= count <= free:
         raise ArgumentError(f"count is {count!r}; expected 0 to {free}, the structures that hold no NaN")
-    return cut.spread(mask_of_lowest(scored, int(count))).reshape(shape)
+    return int(count)
 
 
-def _mask_groups(scored: Array, cut: Structures) -> Mask:
-    """The ``cut.keep`` highest of every ``cut.width`` scores of a row; of equal ones the first goes first."""
+def _groups(scored: Array, cut: Structures, count: int | None) -> Iterator[tuple[slice, Mask]]:
+    """The ``cut.keep`` highest of every ``cut.width`` scores of a row; of equal ones the first goes first.
+
+    Some rows at a time, whose scores may be changed once they have been given.
+    """
     assert cut.keep is not None
-    # Rows of so few 8- and 16-bit keys would each be sorted through a table of all values.
-    keys = magnitude_scores(scored)
-    keys = keys.astype(np.uint32) if keys.itemsize < 4 else keys
-    kept: Mask = np.ones(keys.shape, dtype=np.bool_)
+    if count is not None:
+        raise ArgumentError(f'structure="{cut.keep}:{cut.width}" fixes the sparsity; leave count={count!r} out')
     whole = cut.cols - cut.cols % cut.width
     step = max(1, _PIECE // max(1, cut.cols))
     for start in range(0, cut.rows, step):
+        rows = slice(start, start + step)
+        keys = magnitude_scores(scored[rows])
+        kept: Mask = np.ones(keys.shape, dtype=np.bool_)
+        # Rows of so few 8- and 16-bit keys would each be sorted through a table of all values.
+        keys = keys.astype(np.uint32) if keys.itemsize < 4 else keys
         for first, stop in ((0, whole), (whole, cut.cols)):
             width = min(cut.width, stop - first)
             if width > cut.keep:
-                rows = slice(start, start + step)
-                order = np.argsort(keys[rows, first:stop].reshape(-1, width), axis=1, kind="stable")
+                order = np.argsort(keys[:, first:stop].reshape(-1, width), axis=1, kind="stable")
                 groups = np.ones(order.shape, dtype=np.bool_)
                 np.put_along_axis(groups, order[:, : width - cut.keep], False, axis=1)
-                kept[rows, first:stop] = groups.reshape(-1, stop - first)
-    if (lost := nans(scored) & ~kept).any():
-        row, col = (int(i) for i in np.argwhere(lost)[0])
-        raise ArgumentError(
-            f"row {row}, column {col}: more than {cut.keep} of {cut.width} weights are NaN, which is never removed: "
-            "leave the tensor out"
-        )
-    return kept
+                kept[:, first:stop] = groups.reshape(-1, stop - first)
+        if (lost := nans(scored[rows]) & ~kept).any():
+            row, col = (int(i) for i in np.argwhere(lost)[0])
+            raise ArgumentError(
+                f"row {start + row}, column {col}: more than {cut.keep} of {cut.width} weights are NaN, which is never "
+                "removed: leave the tensor out"
+            )
+        yield rows, kept
 
 
 def magnitude(a: Any, sparsity: float | None = None, *, zero_count: int | None = None) -> Array:

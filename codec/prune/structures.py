@@ -52,9 +52,13 @@ class Structures:
         widths = np.minimum(self.width, self.cols - self.width * np.arange(self.across))
         return np.outer(heights, widths)
 
+    def across_rows(self, kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """What holds for some rows of blocks, for each of their columns: (rows of blocks, cols)."""
+        return np.repeat(kept, self.width, axis=1)[:, : self.cols] if self.width > 1 else kept
+
     def spread(self, kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """What holds for each block, (down, across), for each of its weights: (rows, cols)."""
-        wide = np.repeat(kept, self.width, axis=1)[:, : self.cols] if self.width > 1 else kept
+        wide = self.across_rows(kept)
         return np.repeat(wide, self.height, axis=0)[: self.rows] if self.height > 1 else wide
 
 

@@ -25,7 +25,7 @@ Array = np.ndarray
 # What one tensor may lose under a threshold for all, unless told otherwise.
 CAP = 0.95
 _DIGIT = 16  # bits of a key that one pass looks at
-_PIECE = 1 << 20  # keys at a time, so that temporary arrays stay small
+_PIECE = 1 << 17  # keys at a time: temporary arrays take 3 MB and stay in cache
 
 
 @dataclass
@@ -111,7 +111,7 @@ class Scored:
 
 def ranked(weights: Array, structure: str, criterion: str, seed: int, name: str) -> Array:
     """What structures are ranked by, (down, across): scores, or of single weights these themselves, by magnitude."""
-    if structure == "element" and criterion != "random":
+    if criterion != "random" and (structure == "element" or fixes_sparsity(structure)):
         check_criterion(criterion, seed)
         cut = structures_of(structure, weights.shape)
         return np.ascontiguousarray(weights, element_type(weights.dtype).dtype).reshape(cut.rows, cut.cols)
@@ -224,20 +224,33 @@ def mask_of_lowest(each: Array, count: int) -> npt.NDArray[np.bool_]:
     Of equal ones the first go. No more than a piece of the keys is in memory. At most as many go as are not NaN.
     """
     kept = np.ones(each.size, np.bool_)
-    if each.size < 1 << _DIGIT:  # fewer than a pass has bins
-        for keys in _pieces(each, each.dtype):
-            kept[np.argsort(keys, kind="stable")[:count]] = False
-    elif count:
-        whole = _Found(each.size, 0, each.size)
-        last, before = _threshold({"": whole}, lambda _: each, each.dtype, count, None)
-        ties, start = count - before, 0
-        for keys in _pieces(each, each.dtype):
-            here = kept[start : start + len(keys)]
-            np.greater(keys, keys.dtype.type(last), out=here)
-            at = np.flatnonzero(keys == keys.dtype.type(last))
-            here[at[ties:]] = True
-            ties, start = max(0, ties - len(at)), start + len(keys)
+    for start, here in lowest_pieces(each, count):
+        kept[start : start + len(here)] = here
     return kept.reshape(each.shape)
+
+
+def lowest_pieces(each: Array, count: int) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
+    """The mask of `mask_of_lowest` piece by piece, each with its start; nothing where it is True throughout.
+
+    The scores of a piece may be changed once it has been given.
+    """
+    if not count:
+        return
+    if each.size < 1 << _DIGIT:  # fewer than a pass has bins, and than a piece has keys
+        for keys in _pieces(each, each.dtype):
+            here = np.ones(len(keys), np.bool_)
+            here[np.argsort(keys, kind="stable")[:count]] = False
+            yield 0, here
+        return
+    whole = _Found(each.size, 0, each.size)
+    last, before = _threshold({"": whole}, lambda _: each, each.dtype, count, None)
+    ties, start = count - before, 0
+    for keys in _pieces(each, each.dtype):
+        here = keys > keys.dtype.type(last)
+        at = np.flatnonzero(keys == keys.dtype.type(last))
+        here[at[ties:]] = True
+        yield start, here
+        ties, start = max(0, ties - len(at)), start + len(keys)
 
 
 def _free_digits(each: Array, one: _Found, key: np.dtype, low: int, shift: int, bits: int) -> tuple[int, Array]:
