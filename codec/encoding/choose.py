@@ -14,9 +14,13 @@ from codec.matrix import Grid, TensorSpec
 
 # "speed" until a measured planner takes over (benchmarks/product.py). From SELL_FROM on layout sell is ahead of every
 # other at batch 2 and more, and within a tenth of bitmap's lanes at batch 1; it has kernels for floats, and tiles of
-# _ROWS rows. Where it is not taken, listing the few columns beats looking at every bit from CSR_FROM on.
-SELL_FROM, CSR_FROM = 0.3, 0.95
+# _ROWS rows. Past SELL_TO its tiles take as many bytes as the few elements in them. Where it is not taken, listing the
+# few columns beats looking at every bit from CSR_FROM on.
+SELL_FROM, SELL_TO, CSR_FROM = 0.3, 0.998, 0.95
 _ROWS = 64
+# A matrix of so many positions and so few stored elements takes csr: counting it for the other layouts, which look at
+# every position, would take minutes and save little.
+_LARGE, _NEARLY_EMPTY = 1 << 32, 1 / 4096
 
 
 def plans_for(request: EncodeRequest, source: Source) -> list[FramePlan]:
@@ -43,6 +47,9 @@ def plan_of(request: EncodeRequest, layout: Layout, source: Source) -> FramePlan
 
 def smallest(request: EncodeRequest, source: Source, *, most: int) -> list[FramePlan]:
     """The ``most`` smallest layouts by prediction, smallest first; of equal ones the first of the registry."""
+    size = source.spec.grid.size
+    if size >= _LARGE and source.nnz < size * _NEARLY_EMPTY and not request.values.bits:
+        return [plan_of(request, Csr(), source)]
     layouts = _storable(request)
     by_grid: dict[Grid, Needs] = {source.spec.grid: frozenset()}
     for layout in layouts:
@@ -72,7 +79,7 @@ def _storable(request: EncodeRequest) -> list[type[Layout]]:
 def fastest(nnz: int, spec: TensorSpec) -> Layout:
     """The layout for "speed": sell for floats, else csr where few elements are stored, and bitmap."""
     sparsity = 1 - nnz / spec.grid.size if spec.grid.size else 0.0
-    if spec.element.is_float and spec.grid.rows >= _ROWS and sparsity >= SELL_FROM:
+    if spec.element.is_float and spec.grid.rows >= _ROWS and SELL_FROM <= sparsity <= SELL_TO:
         return Sell()
     if sparsity >= CSR_FROM:
         return Csr()
