@@ -41,8 +41,8 @@ def test_as_an_array() -> None:
     assert np.array_equal(list(p), a)
     with pytest.raises(TypeError, match="0-d"):
         len(codec.encode(1.0))
-    for shape in ((), (3,), (2, 3, 4)):
-        with pytest.raises(codec.ArgumentError, match=f"transpose of {len(shape)} dimensions"):
+    for shape, dimensions in (((), "0 dimensions"), ((3,), "1 dimension"), ((2, 3, 4), "3 dimensions")):
+        with pytest.raises(codec.ArgumentError, match=f"transpose of {dimensions}; expected 2"):
             _ = codec.encode(plain(shape)).T
 
 
