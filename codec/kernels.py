@@ -264,7 +264,7 @@ _MEANING = {
     4: "holds {found}, outside the limit of {expected}",
     5: "goes back: {found} where at least {expected} was expected",
     6: "has bits set outside the matrix or in its padding ({found:#x})",
-    7: "says the same in more words than needed ({found} where at most {expected} was expected)",
+    7: "lists what holds nothing, or is not as short as the format asks ({found}; expected at most {expected})",
     8: "has an incomplete code table",
 }
 _REPAIR = "the bytes are damaged or were not written by codec: fetch them again, or run `codec verify` on the file"

@@ -1,6 +1,6 @@
 """The way to a packed tensor and back: encode, decode, dumps, loads. The file to open first.
 
-encode   array -> elements -> source -> request -> plan -> streams -> frame -> PackedTensor
+encode   array -> elements -> request -> source -> counts -> plan -> streams -> frame -> PackedTensor
 decode   PackedTensor -> spans -> panels -> dense array
 dumps    PackedTensor -> the frame's bytes
 loads    bytes -> proved head -> PackedTensor

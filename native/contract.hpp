@@ -219,6 +219,9 @@ struct CodingKernels {
 // The lines of a panel run along x, and each has one sum; or along the sums, and each has one element of x.
 enum class Direction : uint8_t { dot, axpy };
 
+// Rows of Kernels::products at most: an operand has a flag for each.
+constexpr uint32_t kMostRows = 256;
+
 // One product kernel: a row of one of product/*_rows.inc.
 struct ProductKernel {
   const char* name;

@@ -219,7 +219,10 @@ class Layout(ABC):
 
     @abstractmethod
     def encode(self, segment: np.ndarray, stored: np.ndarray) -> tuple[np.ndarray, ...]:
-        """One segment's streams from its elements (2-d, unsigned) and which are stored (bool)."""
+        """One segment's streams from its elements (2-d, unsigned) and which are stored (bool).
+
+        The plain reference that tests hold native code to; frames are written by native/layouts/.
+        """
 
     @abstractmethod
     def decode(self, streams: tuple[np.ndarray, ...], rows: int, cols: int, dtype: np.dtype) -> np.ndarray:

@@ -116,7 +116,7 @@ class Sell(Layout):
         lengths = items(streams[1], "<u2", across * sum(-(-h // SLICE) for h in down), "lengths").astype(np.int64)
         out = np.zeros((rows, cols), dtype)
         tiles = [
-            (out[top : top + TILE_ROWS, left : left + TILE_COLS])
+            out[top : top + TILE_ROWS, left : left + TILE_COLS]
             for left in range(0, cols, TILE_COLS)
             for top in range(0, rows, TILE_ROWS)
         ]

@@ -6,8 +6,7 @@
 namespace codec {
 
 using Prepare = void (*)(const void* x, uint64_t n, uint64_t batch, void* out);
-constexpr uint32_t kPrepared = 8;    // ways to prepare x that one product uses at most
-constexpr uint32_t kMostRows = 256;  // of Kernels::products (sets/table.inc checks it)
+constexpr uint32_t kPrepared = 8;  // ways to prepare x that one product uses at most
 
 struct Operand {
   const void* x = nullptr;
