@@ -1,5 +1,8 @@
 """Which layout a tensor takes: the one that was asked for, completed, or the best for an objective."""
 
+from collections.abc import Mapping
+from functools import lru_cache
+
 from codec.encoding.predict import needs_of, predict
 from codec.encoding.request import EncodeRequest, FramePlan, check_codings
 from codec.encoding.sources import Source
@@ -51,13 +54,7 @@ def smallest(request: EncodeRequest, source: Source, *, most: int) -> list[Frame
     if size >= _LARGE and source.nnz < size * _NEARLY_EMPTY and not request.values.bits:
         return [plan_of(request, Csr(), source)]
     layouts = _storable(request)
-    by_grid: dict[Grid, Needs] = {source.spec.grid: frozenset()}
-    for layout in layouts:
-        by_grid[source.spec.grid] |= layout.choices_needs()
-        for one in layout.candidates():
-            grid = one.grid(source.spec)
-            plan = FramePlan(source.spec.cut(grid), one, request.values, request.codings)
-            by_grid[grid] = by_grid.get(grid, frozenset()) | one.choose_needs | one.share_needs | needs_of(plan)
+    by_grid = _needs(request, source.spec)
     source.count(by_grid)
     counts = source.counts(by_grid[source.spec.grid], source.spec.grid)
     if counts.nnz == source.spec.grid.size > 0 and not request.values.bits:
@@ -69,11 +66,25 @@ def smallest(request: EncodeRequest, source: Source, *, most: int) -> list[Frame
     return [plans[i] for i in sorted(range(len(plans)), key=sizes.__getitem__)[:most]]
 
 
-def _storable(request: EncodeRequest) -> list[type[Layout]]:
+@lru_cache(maxsize=256)  # layers of a model share their shapes
+def _needs(request: EncodeRequest, spec: TensorSpec) -> Mapping[Grid, Needs]:
+    """What is counted to choose among all layouts, for each cut of the matrix; the first is the tensor's own."""
+    found: dict[Grid, Needs] = {spec.grid: frozenset()}
+    for layout in _storable(request):
+        found[spec.grid] |= layout.choices_needs()
+        for one in layout.candidates():
+            grid = one.grid(spec)
+            plan = FramePlan(spec.cut(grid), one, request.values, request.codings)
+            found[grid] = found.get(grid, frozenset()) | one.choose_needs | one.share_needs | needs_of(plan)
+    return found
+
+
+@lru_cache(maxsize=64)
+def _storable(request: EncodeRequest) -> tuple[type[Layout], ...]:
     """The layouts whose streams take the codings that were asked for, without one that is always theirs."""
     every = LAYOUTS.values()
     coded = len(request.codings) > 1 and request.entropy == "auto"
-    return [layout for layout in every if coded or not layout().always_coded]
+    return tuple(layout for layout in every if coded or not layout().always_coded)
 
 
 def fastest(nnz: int, spec: TensorSpec) -> Layout:

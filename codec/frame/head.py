@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import msgpack
@@ -132,6 +132,7 @@ def header_bytes(described: Description, nnz: int, negative_zeros: int, streams:
     return bytes(msgpack.packb(header))
 
 
+@cache
 def row_type(streams: int) -> np.dtype:
     """A row of the segment table: where the first part begins, then length and checksum of each part."""
     return np.dtype([("offset", "<u8"), ("part", "<u4", (streams, 2))])

@@ -6,6 +6,7 @@ all segments, and what is left when the others are taken out.
 """
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
@@ -84,18 +85,18 @@ class BlockOffset(Layout):
         """The shape of the smallest streams: of those that are always tried, whole rows, and whole columns."""
         if self.block is not None:
             return self
-        known, rows = expected(counts, spec.grid), (1, max(1, spec.grid.segment_cols))
+        known = expected(counts, spec.grid)
         best, least = None, 0
-        for block in (*BLOCKS, rows, ("all", 1)):
-            try:
-                candidate = replace(self, block=block).fit(spec)
-            except ArgumentError:  # more blocks than the index given holds
-                continue
+        for candidate in _shapes(self, spec):
             sizes = candidate.stream_bytes(spec.grid, spec.element.width, known)
             size = total(sizes)
             if all(one is not None for one in sizes) and (best is None or size < least):
                 best, least = candidate, size
-        return replace(self, block=rows).fit(spec) if best is None else best
+        return (
+            replace(self, block=_rows(spec)).fit(spec)
+            if best is None
+            else replace(self, block=best.block, index=best.index)
+        )
 
     @property
     def choose_needs(self) -> Needs:
@@ -220,11 +221,13 @@ class BlockOffset(Layout):
             down = grid.segments // max(1, grid.across)
             return live[:: self._shape[1]].sum(keepdims=True), grid.heights * np.tile(wide, down)
         if counts.block_parts is not None:
-            # Of shapes that are the same once they are clipped, any does.
-            for shape in (self._shape, *counts.block_parts):
-                if shape in counts.block_parts and _clipped(shape, grid) == _clipped(self._shape, grid):
-                    found = counts.block_parts[shape].astype(np.int64)
-                    return found[:, 0], found[:, 1]
+            shape: Block | None = self._shape
+            if shape not in counts.block_parts:  # of shapes that are the same once they are clipped, any does
+                own = _clipped(self._shape, grid)
+                shape = next((one for one in counts.block_parts if _clipped(one, grid) == own), None)
+            if shape is not None:
+                found = counts.block_parts[shape].astype(np.int64)
+                return found[:, 0], found[:, 1]
         if self._shape == (1, grid.segment_cols) and counts.rows is not None:
             starts = np.concatenate(([0], np.cumsum(grid.heights)[:-1]))
             blocks = np.add.reduceat((counts.rows > 0).astype(np.int64), starts)
@@ -294,6 +297,23 @@ class BlockOffset(Layout):
                 used += block.size
         items(streams[2], dtype, used, "values")
         return out
+
+
+@lru_cache(maxsize=256)  # layers of a model share their shapes
+def _shapes(layout: BlockOffset, spec: TensorSpec) -> tuple[BlockOffset, ...]:
+    """The shapes always tried, whole rows, and whole columns, but for those that the index given cannot hold."""
+    found = []
+    for block in (*BLOCKS, _rows(spec), ("all", 1)):
+        try:
+            found.append(replace(layout, block=block).fit(spec))
+        except ArgumentError:
+            continue
+    return tuple(found)
+
+
+def _rows(spec: TensorSpec) -> Block:
+    """The block of whole rows."""
+    return 1, max(1, spec.grid.segment_cols)
 
 
 def _checked(block: Any) -> Block:

@@ -4,6 +4,7 @@ A layout says what it needs; `count_all` merges the needs of all layouts in ques
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -114,7 +115,8 @@ def count_all(
 _ALWAYS = frozenset({Need("parts")})
 
 
-def _requests(needs: Iterable[Need], element: ElementType, grid: Grid) -> dict[Request, Statistic]:
+@lru_cache(maxsize=256)  # layers of a model share their shapes
+def _requests(needs: frozenset[Need], element: ElementType, grid: Grid) -> Mapping[Request, Statistic]:
     """What the kernels have to count, each with a statistic that looks at it."""
     found: dict[Request, Statistic] = {}
     for need in needs:

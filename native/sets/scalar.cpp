@@ -1,4 +1,5 @@
 // The scalar set: portable C++, what every kernel means, and what runs where nothing wider does.
+#include <algorithm>
 #include <cstring>
 #include <type_traits>
 
