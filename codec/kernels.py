@@ -97,12 +97,11 @@ def thread_count(threads: int | None) -> int:
     limit = _limit.get()
     if limit is not None:
         return limit
-    configured = os.environ.get("CODEC_NUM_THREADS")
-    if configured:
+    found = _native.default_threads()
+    if not found:
+        configured = os.environ["CODEC_NUM_THREADS"]
         return _checked_threads(int(configured) if configured.isdecimal() else configured, "CODEC_NUM_THREADS")
-    return max(
-        1, min(MAX_THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    )
+    return found
 
 
 @contextmanager
@@ -159,9 +158,18 @@ class View(Protocol):
         """Elements [first, first + count) into ``out``; the result, and the entries stored in the segments read."""
 
     def multiply(
-        self, first: int, last: int, x: Any, y: np.ndarray, transposed: bool, limit: int, threads: int
+        self,
+        first: int,
+        last: int,
+        x: Any,
+        y: np.ndarray,
+        transposed: bool,
+        limit: int,
+        threads: int,
+        scale: np.ndarray | None = None,
+        bias: np.ndarray | None = None,
     ) -> Result:
-        """Add W x, or the transpose's product, to y."""
+        """W x scale + bias, or the transpose's product, into y (m, batch); from several views in turn."""
 
     def entries(
         self, first: int, last: int, starts: np.ndarray, indices: np.ndarray, values: np.ndarray, count: int
@@ -193,7 +201,7 @@ class Backend(Protocol):
         """The parts of the segments from ``first`` on, as many as the streams' arrays have."""
 
     def operand(self, x: np.ndarray, weights: ElementType, acc: ElementType) -> Any:
-        """A product's x, (n, batch), contiguous, in the accumulator's type, prepared for the kernels."""
+        """A product's x, (n, batch), in the accumulator's type, prepared for the kernels."""
 
 
 class Cpu:
@@ -220,7 +228,7 @@ class Cpu:
 
     def operand(self, x: np.ndarray, weights: ElementType, acc: ElementType) -> Any:
         """See `Backend.operand`."""
-        return _native.Operand(x, type_code(weights), type_code(acc), *x.shape)
+        return _native.Operand(x, _TYPE_CODES[weights.name], _TYPE_CODES[acc.name])
 
 
 backend: Backend = Cpu()

@@ -233,18 +233,38 @@ struct ProductKernel {
   bool finite;           // x must hold no infinity and no NaN
   bool (*fits)(const Panel&,
                uint64_t at);  // what else a panel must be, whose first position is `at` in x; null: nothing
-  // x, (n, batch), as the kernel wants it, with room for tiled_rows(n) positions of whole tiles; null: as it is.
-  void (*prepare)(const void* x, uint64_t n, uint64_t batch, void* out);
-  // Adds to y, whose first row is the panel's first line (dot) or position (axpy). `stride`: items of a row of x and y;
-  // `columns`: of the batch, that many from x and y on.
-  void (*run)(const Panel&, const void* x, void* y, uint64_t stride, uint64_t columns);
-  // Not 0: prepared x is one tile of so many columns of the batch after the other, each (tiled_rows(n), tile), and run()
-  // gets columns of one tile: `stride` is that of y.
-  uint64_t tile;
+  // A single column's x, n items, as the kernel wants it, to room for tiled_rows(n) items; null: as it is.
+  void (*prepare)(const void* x, uint64_t n, void* out);
+  // Adds to y, whose first row is the panel's first line (dot) or position (axpy). x and y are in rows of `tile` items, of
+  // which the first `columns` are wanted: a kernel may read and add up more of them, as many as a vector of 16 bytes or
+  // the next power of two needs.
+  void (*run)(const Panel&, const void* x, void* y, uint64_t tile, uint64_t columns);
 };
 
-// Rows of a prepared x: whole panels in sliced form from any position on.
+// Columns of a batch that are multiplied side by side: x and sums are kept in tiles of them.
+constexpr uint32_t kMostTile = 32;
+inline uint32_t tile_of(uint64_t batch) {
+  return batch <= 1 ? 1 : batch <= 4 ? 4 : batch <= 8 ? 8 : batch <= 16 ? 16 : kMostTile;
+}
+// Rows of a tile of x: whole panels in sliced form from any position on.
 inline uint64_t tiled_rows(uint64_t n) { return (n + kTileCols - 1) / kTileCols * kTileCols + kTileCols; }
+
+// Item (i, j) of an array of two dimensions stands i * row + j * column items behind the first.
+struct Strides {
+  int64_t row, column;
+};
+
+// An array (rows, columns) of items of a type, and the same in tiles: (rows, tile) for each tile's columns in turn, each
+// tile `height` rows behind the one before.
+struct Tiles {
+  Type type;
+  uint64_t rows, columns;
+  uint32_t tile;
+  uint64_t height;
+  void* array;
+  Strides at;
+  void* tiles;
+};
 
 // ---- the table -------------------------------------------------------------------------------------------------
 
@@ -280,6 +300,11 @@ struct Kernels {
   void (*key_range)(const uint8_t*, uint64_t n, uint32_t width, Kind, uint64_t* least, uint64_t* most);
   uint64_t (*count_keys)(const uint8_t*, uint64_t n, uint32_t width, Kind, uint32_t shift, uint64_t first,
                          uint64_t* counts, uint64_t size);
+
+  // From the array to the tiles, with zeros in columns and rows that the array does not have.
+  void (*to_tiles)(const Tiles&);
+  // From the tiles to the array: each row times its scale, plus its bias, where these are not null.
+  void (*from_tiles)(const Tiles&, const void* scale, const void* bias);
 
   Status (*convert_values)(Type from, const uint8_t* values, uint32_t n, Type to, void* out, uint64_t limit);
 };

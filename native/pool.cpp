@@ -4,11 +4,13 @@
 #include "pool.hpp"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <condition_variable>
+#include <cstdlib>
 #include <mutex>
 #include <new>
 
@@ -172,6 +174,25 @@ void parallel(uint32_t tasks, uint32_t threads, Run run, void* context) {
   pool->context = context;
   run_shared(*pool, threads - 1);
   pool->busy.store(false);
+}
+
+uint32_t default_threads() {
+  const char* configured = getenv("CODEC_NUM_THREADS");
+  if (configured && *configured) {
+    uint32_t threads = 0;
+    for (const char* c = configured; *c; ++c) {
+      if (*c < '0' || *c > '9' || threads > kMaxThreads) return 0;
+      threads = 10 * threads + uint32_t(*c - '0');
+    }
+    return threads <= kMaxThreads ? threads : 0;
+  }
+  long cpus = 0;
+#if defined(__linux__)
+  cpu_set_t mine;
+  if (sched_getaffinity(0, sizeof mine, &mine) == 0) cpus = CPU_COUNT(&mine);
+#endif
+  if (cpus < 1) cpus = sysconf(_SC_NPROCESSORS_ONLN);
+  return cpus < 1 ? 1 : cpus > long{kMaxThreads} ? kMaxThreads : uint32_t(cpus);
 }
 
 }  // namespace codec

@@ -14,4 +14,8 @@ constexpr uint32_t kMaxThreads = 64;
 void parallel(uint32_t tasks, uint32_t threads, void (*run)(void* context, uint32_t task, uint32_t worker),
               void* context);
 
+// Threads of a call that does not say how many: what CODEC_NUM_THREADS says, 0 where that is no number from 1 to
+// kMaxThreads, or one for each CPU that this process may use.
+uint32_t default_threads();
+
 }  // namespace codec

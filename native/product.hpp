@@ -7,7 +7,7 @@ namespace codec {
 
 // A product's x, (n, batch) in the type of its sums, which must outlive it, and what product kernels made of it.
 struct Operand;
-Operand* new_operand(Type accumulator, const void* x, uint64_t n, uint64_t batch);  // null: no memory
+Operand* new_operand(Type accumulator, const void* x, Strides at, uint64_t n, uint64_t batch);  // null: no memory
 void free_operand(Operand*);
 // Whether a row of Kernels::products has multiplied it so far.
 bool was_used(const Operand*, uint32_t row);
@@ -15,7 +15,9 @@ bool was_used(const Operand*, uint32_t row);
 struct Product {
   Type value, accumulator;  // of the weights; of x and y
   Operand* x;
-  void* y;  // (m, batch): what is there is added to
+  void* y;  // (m, batch)
+  Strides at;
+  const void *scale, *bias;  // a factor and a term for each row of y; null: none
   uint64_t batch;
   bool transposed;             // y += W^T x
   uint64_t limit;              // integers: the largest |weight| that cannot overflow a sum
@@ -26,7 +28,8 @@ struct Product {
 const ProductKernel* find_product(const char* name);
 // Whether a row can multiply some panel of the product.
 bool can_run(const ProductKernel&, const Product&);
-// Segments [first, last), in order and each once.
+// Segments [first, last), in order and each once. Sums of which an earlier call has added a part are in y: a row of it is
+// whole, scaled and with its bias, once all segments that it depends on were there.
 Result multiply(const View&, const Product&, uint64_t first, uint64_t last, uint32_t threads);
 
 }  // namespace codec

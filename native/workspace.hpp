@@ -48,6 +48,7 @@ struct Workspace {
   Buffer coded[kStreams];      // streams out of the entropy stage
   Buffer mask, values, dense;  // a segment in flat mask form
   Buffer room;                 // of stats/count.cpp
+  Buffer sums;                 // of product/multiply.cpp
   Source source;
 
   void trim() {

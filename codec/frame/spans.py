@@ -1,7 +1,7 @@
 """The parts of one frame, in memory or read on demand, as views that the kernels can walk."""
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -37,6 +37,13 @@ class Spans:
         self._ahead = [n for n, s in enumerate(head.streams) if s.coding != NONE and coders[n] is None]
         # In memory one view of everything serves all calls.
         self._whole = self._view(0, self._streams(0, head.grid.segments), self.checked) if memory is not None else None
+        # What products have found out about this frame (codec.products.direct).
+        self.products: dict[Any, Any] = {}
+
+    @property
+    def whole(self) -> View | None:
+        """One view of all segments that takes no memory of its own, where there is one."""
+        return None if self._ahead else self._whole
 
     @property
     def bounded(self) -> bool:

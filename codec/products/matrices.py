@@ -9,10 +9,11 @@ from codec import kernels
 from codec.dtypes import element_type
 from codec.errors import ArgumentError
 from codec.frame import Packed, check_out
-from codec.products.operands import Kind, apart, column_of, kind_of, matrix_of, operand
+from codec.products.direct import direct, remember
+from codec.products.operands import Kind, apart, in_items, kind_of, matrix_of, operand, row_term
 
-# Sums, x and what kernels prepare of it stay within this for one tile of the batch: a panel is decoded again for each
-# tile. Tiles are multiples of what kernels take at a time.
+# What kernels prepare of x, and what is converted beside it, stays within this for one tile of the batch: a panel is
+# decoded again for each tile. Tiles are multiples of what kernels take at a time.
 TILE_BYTES = 8 << 20
 
 
@@ -34,9 +35,10 @@ def multiply(
     w : PackedTensor
         (m, n), or (n, m) if ``transposed``.
     x : ndarray, (n, batch)
+        Any strides: kernels put it in their own order, without a copy in between.
     out : ndarray, (m, batch), optional
         Where to put the result; any strides. It may overlap x, scale and bias, and even the memory of w.
-    scale, bias : ndarray, (m, 1) or (1, 1), optional
+    scale, bias : ndarray, (m,) or (1,), optional
         They apply to the sums before these are rounded to the result's dtype.
     threads : int, optional
     kind : Kind, optional
@@ -52,58 +54,68 @@ def multiply(
     if x.dtype == np.bool_:
         x = x.view(np.uint8)
     kind = kind or kind_of(head.element, x, n)
-    for name, term in (("scale", scale), ("bias", bias)):
-        if term is not None and not kind.acc.is_float and element_type(term.dtype).is_float:
-            raise ArgumentError(
-                f"a float {name} with an integer product: give x as float32 to have the result in float32"
-            )
-    if out is not None:
+    acc = kind.acc.dtype
+    terms = [None if term is None else _term(name, term, kind, m) for name, term in (("scale", scale), ("bias", bias))]
+    if out is None:
+        out = np.empty((m, batch), kind.result)
+    else:
         check_out(out, (m, batch), kind.result)
         if w.spans.overlaps(out):
             w.spans.put(multiply(w, x, transposed=transposed, scale=scale, bias=bias, threads=threads, kind=kind), out)
             return out
-        # The first tile's result is written before the other tiles are read.
+        # The first rows and tiles of the result are written before the others are read.
         x = apart(x, out)
-        scale, bias = (None if term is None else apart(term, out) for term in (scale, bias))
+        terms = [None if term is None else apart(term, out) for term in terms]
     count = kernels.thread_count(threads)
-    tile = TILE_BYTES // (kind.acc.width * max(1, 2 * n + m))
-    tile = max(1, batch) if batch <= tile else max(2, tile - tile % 32)
-    # Whether the sums are the result as they are.
-    plain = scale is None and bias is None and kind.result == kind.acc.dtype
-    if out is None and plain and batch <= tile:
-        return _sums(w, x, kind, transposed, count)
-    if out is None:
-        out = np.empty((m, batch), kind.result)
-    # One room for all tiles: an allocator keeps what is freed between them.
-    room = np.empty(n * min(batch, tile), kind.acc.dtype)
+    ready, plain = x.dtype == acc and in_items(x), kind.result == acc and in_items(out)
+    tile = TILE_BYTES // (kind.acc.width * max(1, n + (0 if ready else n) + (0 if plain else m)))
+    if batch <= tile and ready and plain:
+        _run(w, x, out, kind, transposed, count, terms)
+        if not transposed:
+            remember(w, kind, tile)
+        return out
+    tile = max(2, tile - tile % 32)
     for left in range(0, batch, tile):
         width = min(tile, batch - left)
         if width == 1 < batch:  # it is computed beside another column, so that it is added up as the others are
             left, width = left - 1, 2
-        columns = room[: n * width].reshape(n, width)
-        columns[:] = x[:, left : left + width]
-        sums = _sums(w, columns, kind, transposed, count)
+        part = slice(left, left + width)
+        columns = x[:, part] if ready else np.array(x[:, part], acc)
         if plain:
-            out[:, left : left + width] = sums
+            _run(w, columns, out[:, part], kind, transposed, count, terms)
         else:
+            sums = np.empty((m, width), acc)
+            _run(w, columns, sums, kind, transposed, count, terms)
             with np.errstate(over="ignore", invalid="ignore"):  # what a narrow float cannot hold becomes an infinity
-                if scale is not None:
-                    sums *= scale.astype(kind.acc.dtype)
-                if bias is not None:
-                    sums += bias.astype(kind.acc.dtype)
-                out[:, left : left + width] = sums
-        del sums  # before the next tile's are made
+                out[:, part] = sums
+            del sums, columns  # before the next tile's are made
     return out
 
 
-def _sums(w: Packed, x: np.ndarray, kind: Kind, transposed: bool, threads: int) -> np.ndarray:
-    """The product in the accumulator's dtype, a new array."""
-    spans, head, acc = w.spans, w.spans.head, kind.acc
-    prepared = kernels.backend.operand(np.ascontiguousarray(x, acc.dtype), head.element, acc)
-    sums = np.zeros((head.grid.cols if transposed else head.grid.rows, x.shape[1]), acc.dtype)
-    for view, first, last in spans.views(0, head.grid.segments, threads):
-        spans.raise_for(view.multiply(first, last, prepared, sums, transposed, kind.limit, threads))
-    return sums
+def _run(
+    w: Packed,
+    x: np.ndarray,
+    out: np.ndarray,
+    kind: Kind,
+    transposed: bool,
+    threads: int,
+    terms: list[np.ndarray | None],
+) -> None:
+    """The product of x and its result in the accumulator's dtype."""
+    spans, grid = w.spans, w.spans.head.grid
+    if not grid.size:  # without a segment, no kernel writes anything
+        out[...] = 0 if terms[1] is None else terms[1][:, None]
+        return
+    prepared = kernels.backend.operand(x, spans.head.element, kind.acc)
+    for view, first, last in spans.views(0, grid.segments, threads):
+        spans.raise_for(view.multiply(first, last, prepared, out, transposed, kind.limit, threads, *terms))
+
+
+def _term(name: str, term: np.ndarray, kind: Kind, rows: int) -> np.ndarray:
+    """A scale or bias in the accumulator's dtype, an item for each row."""
+    if not kind.acc.is_float and element_type(term.dtype).is_float:
+        raise ArgumentError(f"a float {name} with an integer product: give x as float32 to have the result in float32")
+    return np.ascontiguousarray(np.broadcast_to(term, (rows,)), kind.acc.dtype)
 
 
 def matvec(w: Packed, x: Any, *, out: np.ndarray | None = None, threads: int | None = None) -> np.ndarray:
@@ -138,6 +150,8 @@ def matvec(w: Packed, x: Any, *, out: np.ndarray | None = None, threads: int | N
     >>> matvec(encode(np.eye(3, dtype=np.float32)), np.arange(3, dtype=np.float32))
     array([0., 1., 2.], dtype=float32)
     """
+    if out is None and getattr(x, "ndim", 0) == 1 and (found := direct(w, x, threads)) is not None:
+        return found
     w = matrix_of(w)
     return _vector(w, operand(x, w.spans.head.grid.cols, "x", w, (1,)), out, threads)
 
@@ -176,6 +190,8 @@ def matmul(w: Packed, x: Any, *, out: np.ndarray | None = None, threads: int | N
     >>> matmul(encode(np.array([[1, 0, 2]], np.int8)), np.array([[1, 2], [3, 4], [5, 6]]))
     array([[11, 14]])
     """
+    if out is None and (found := direct(w, x, threads)) is not None:
+        return found
     w = matrix_of(w)
     x = operand(x, w.spans.head.grid.cols, "x", w, (1, 2))
     return _vector(w, x, out, threads) if x.ndim == 1 else multiply(w, x, out=out, threads=threads)
@@ -246,6 +262,8 @@ def linear(
     array([[1., 2., 3.],
            [1., 2., 3.]], dtype=float32)
     """
+    if out is None and scale is None and (found := direct(w, x, threads, rows_of_x=True, bias=bias)) is not None:
+        return found
     w = matrix_of(w)
     x = operand(x, w.spans.head.grid.cols, "the left operand", w, tuple(range(1, 33)))
     flat = x.reshape(prod(x.shape[:-1]), x.shape[-1])
@@ -258,8 +276,8 @@ def linear(
         w,
         flat.T,
         out=rows.T,
-        scale=column_of("scale", scale, shape[-1]),
-        bias=column_of("bias", bias, shape[-1]),
+        scale=row_term("scale", scale, shape[-1]),
+        bias=row_term("bias", bias, shape[-1]),
         threads=threads,
         kind=kind,
     )

@@ -93,14 +93,20 @@ def operand(x: Any, expected: int, what: str, w: Packed, ndims: tuple[int, ...])
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def column_of(name: str, term: Any, rows: int) -> np.ndarray | None:
-    """A scale or bias as a column of ``rows`` items, or of one that holds for all; None where there is none."""
+def row_term(name: str, term: Any, rows: int) -> np.ndarray | None:
+    """A scale or bias with an item for each row, or with one that holds for all; None where there is none."""
     if term is None:
         return None
     array = as_array(term)
     if array.shape != (rows,) and not (name == "scale" and array.ndim == 0):
         raise ArgumentError(f"{name} is {array.shape}; expected ({rows},)")
-    return array.reshape(-1, 1)
+    return array.reshape(-1)
+
+
+def in_items(array: np.ndarray) -> bool:
+    """Whether kernels can walk over the items of an array where they stand: aligned, and whole items apart."""
+    flags = array.flags
+    return flags.aligned and (flags.c_contiguous or not any(step % array.itemsize for step in array.strides))
 
 
 def apart(array: np.ndarray, out: np.ndarray) -> np.ndarray:

@@ -3,6 +3,9 @@
 cdef extern from "codebook/kmeans.hpp" namespace "codec" nogil:
     Status c_kmeans "codec::kmeans"(const double*, const double*, uint64_t, uint32_t, bint, uint32_t, double*) noexcept
 
+cdef extern from "pool.hpp" namespace "codec" nogil:
+    uint32_t c_default_threads "codec::default_threads"() noexcept
+
 
 def select(name):
     """Take the instruction set `name` (None: the best here); 0 ok, 1 unknown, 2 not built, 3 not this CPU."""
@@ -26,6 +29,11 @@ def built(bytes name):
 def runs_here(bytes name):
     """Whether the instruction set was compiled in and this CPU has it."""
     return c_runs_here(name)
+
+
+def default_threads():
+    """Threads of a call that says nothing: CODEC_NUM_THREADS (0 where it is no number from 1 to 64), or one per CPU."""
+    return c_default_threads()
 
 
 def crc32c(const uint8_t[::1] data, uint32_t value):

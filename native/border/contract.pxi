@@ -31,6 +31,10 @@ cdef extern from "contract.hpp" namespace "codec" nogil:
     const uint32_t kStreams
     const uint32_t kParams
 
+    cdef struct Strides:
+        int64_t row
+        int64_t column
+
     cdef struct Params:
         uint32_t at[16]
 

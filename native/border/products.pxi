@@ -4,7 +4,7 @@ cdef extern from "product.hpp" namespace "codec" nogil:
     cdef struct COperand "codec::Operand":
         pass
 
-    COperand* new_operand(Type, const void*, uint64_t, uint64_t) noexcept
+    COperand* new_operand(Type, const void*, Strides, uint64_t, uint64_t) noexcept
     void free_operand(COperand*) noexcept
     bint was_used(const COperand*, uint32_t) noexcept
 
@@ -13,6 +13,9 @@ cdef extern from "product.hpp" namespace "codec" nogil:
         Type accumulator
         COperand* x
         void* y
+        Strides at
+        const void* scale
+        const void* bias
         uint64_t batch
         bint transposed
         uint64_t limit
@@ -26,6 +29,7 @@ cdef extern from "product.hpp" namespace "codec" nogil:
 # In the order of enum Form, enum Direction and enum Type.
 _FORMS = ("mask", "index", "dense", "sliced")
 _DIRECTIONS = ("dot", "axpy")
+cdef uint8_t kTypes = 14
 _TYPES = ("f64", "f32", "f16", "bf16", "e4m3", "e5m2", "i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "any")
 
 
@@ -51,22 +55,37 @@ def product_kernels():
     return rows
 
 
+cdef Strides _strides(const Py_buffer* at, uint64_t width) except *:
+    """Those of (n, batch) or (n,) items of so many bytes, counted in items."""
+    cdef Strides strides
+    if (not 1 <= at.ndim <= 2 or <uint64_t>at.itemsize != width or at.strides[0] % at.itemsize
+            or at.strides[at.ndim - 1] % at.itemsize):
+        raise ValueError("an array of other items, of three dimensions, or whose strides are not whole items")
+    strides.row = at.strides[0] // at.itemsize
+    strides.column = at.strides[1] // at.itemsize if at.ndim == 2 else 1
+    return strides
+
+
+cdef uint64_t _batch(const Py_buffer* at) noexcept:
+    return at.shape[1] if at.ndim == 2 else 1
+
+
 cdef class Operand:
-    """A product's x (n, batch), in the type of the sums, and what its kernels make of it for weights of type `value`."""
+    """A product's x, (n, batch) or (n,), in the type of the sums, and what kernels make of it for weights of type `value`."""
     cdef COperand* operand
     cdef Py_buffer at
     cdef Type value, accumulator
     cdef uint64_t n, batch, width
 
-    def __cinit__(self, x, uint8_t value, uint8_t accumulator, uint64_t n, uint64_t batch):
-        if value >= len(_TYPES) - 1 or accumulator >= len(_TYPES) - 1:
+    def __cinit__(self, x, uint8_t value, uint8_t accumulator):
+        if value >= kTypes or accumulator >= kTypes:
             raise ValueError("no such type")
-        self.value, self.accumulator, self.n, self.batch = <Type>value, <Type>accumulator, n, batch
+        self.value, self.accumulator = <Type>value, <Type>accumulator
         self.width = item_bytes(self.accumulator)
-        PyObject_GetBuffer(x, &self.at, PyBUF_SIMPLE)
-        if <object>n * batch * self.width != self.at.len:
-            raise ValueError("x of another size")
-        self.operand = new_operand(self.accumulator, self.at.buf, n, batch)
+        PyObject_GetBuffer(x, &self.at, PyBUF_STRIDED_RO)
+        cdef Strides strides = _strides(&self.at, self.width)
+        self.n, self.batch = self.at.shape[0], _batch(&self.at)
+        self.operand = new_operand(self.accumulator, self.at.buf, strides, self.n, self.batch)
         if self.operand == NULL:
             raise MemoryError
 
@@ -78,3 +97,16 @@ cdef class Operand:
     def kernels(self):
         """Names of the product kernels that have multiplied it so far."""
         return [kernels().products[i].name.decode() for i in range(kernels().product_count) if was_used(self.operand, i)]
+
+
+cdef class _Term:
+    """The bytes of a scale or bias, as many as are expected."""
+    cdef Py_buffer at
+
+    def __cinit__(self, term, uint64_t size):
+        PyObject_GetBuffer(term, &self.at, PyBUF_SIMPLE)
+        if <uint64_t>self.at.len != size:
+            raise ValueError("a scale or bias of another size")
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self.at)

@@ -83,30 +83,40 @@ cdef class View:
             r = c_decode(self.view, first, count, to, always, &stored, threads)
         return _result(r), stored
 
-    def multiply(self, uint64_t first, uint64_t last, Operand x, y, bint transposed, uint64_t limit, uint32_t threads, kernel=None):
-        """y += W x, or W^T x, over segments [first, last); y is (m, batch) in the type of x.
+    def multiply(self, uint64_t first, uint64_t last, Operand x, y, bint transposed, uint64_t limit, uint32_t threads,
+                 scale=None, bias=None, kernel=None):
+        """y = (W x) scale + bias, or of W^T, over segments [first, last); y is (m, batch) or (m,) in the type of x.
 
-        limit: of integers, the largest |weight| that cannot overflow a sum. kernel: the name of a product kernel to take
-        wherever a panel fits it; ValueError where it is not for such a product.
+        scale, bias: contiguous, an item for each row of y. limit: of integers, the largest |weight| that cannot overflow a
+        sum. kernel: the name of a product kernel to take wherever a panel fits it; ValueError where it is not for such a
+        product. Where the segments before `first` are in y, these go on from there (see product.hpp).
         """
         cdef Product w
         cdef Result r
         cdef Py_buffer y_at
+        cdef _Term factor = None, term = None
         cdef bytes name
         cdef uint64_t m = self.view.grid.cols if transposed else self.view.grid.rows
         self._check_range(first, last)
         if x.n != (self.view.grid.rows if transposed else self.view.grid.cols) or item_bytes(x.value) != self.view.width:
             raise ValueError("x of another size, or for weights of another type")
         w.value, w.accumulator, w.x, w.batch, w.transposed, w.limit = x.value, x.accumulator, x.operand, x.batch, transposed, limit
-        w.first = NULL
+        w.first = w.scale = w.bias = NULL
         if kernel is not None:
             name = kernel.encode()
             w.first = find_product(name)
             if w.first == NULL or not can_run(w.first[0], w):
                 raise ValueError(f"no product kernel {kernel!r}, or not for such a product")
-        PyObject_GetBuffer(y, &y_at, PyBUF_WRITABLE)
+        if scale is not None:
+            factor = _Term(scale, m * x.width)
+            w.scale = factor.at.buf
+        if bias is not None:
+            term = _Term(bias, m * x.width)
+            w.bias = term.at.buf
+        PyObject_GetBuffer(y, &y_at, PyBUF_STRIDED | PyBUF_WRITABLE)
         try:
-            if <object>m * x.batch * x.width != y_at.len:
+            w.at = _strides(&y_at, x.width)
+            if <uint64_t>y_at.shape[0] != m or _batch(&y_at) != x.batch:
                 raise ValueError("y of another size")
             w.y = y_at.buf
             with nogil:

@@ -54,14 +54,17 @@ bool is_ready(const Product& w, const uint8_t* values) {
   return is_float && w.value == w.accumulator && reinterpret_cast<uintptr_t>(values) % item_bytes(w.accumulator) == 0;
 }
 
-// Columns [from, to) of the batch.
+// Columns [from, to) of the batch, and the sums of rows from `top` on, `height` of them in each tile. Whole tiles, or a
+// part of one that begins at a multiple of its width.
 struct Columns {
   uint64_t from, to;
+  uint64_t top, height;
+  uint8_t* sums;
 };
 
-// One panel of a segment at `at` into y.
-Status multiply_panel(const View& v, const Product& w, const Place& at, Columns columns, Choice& choice, Panel& p,
-                      Scratch& scratch) {
+// One panel of a segment at `at` into the sums.
+Status multiply_panel(const View& v, const Product& w, const Place& at, const Columns& columns, Choice& choice,
+                      Panel& p, Scratch& scratch) {
   const Kernels& k = kernels();
   const uint64_t row = at.row + p.row, column = at.col + p.column;
   const uint64_t x_at = w.transposed ? row : column, y_at = w.transposed ? column : row;
@@ -75,7 +78,7 @@ Status multiply_panel(const View& v, const Product& w, const Place& at, Columns 
   }
   if (!found) return Status::out_of_range;
   if (!found->x) {
-    found->x = w.x->prepared(found->row->prepare, found->row->tile);
+    found->x = w.x->prepared(found->row->prepare);
     if (!found->x) return Status::no_memory;
     __atomic_store_n(&w.x->used[found->row - k.products], uint8_t{1}, __ATOMIC_RELAXED);
   }
@@ -84,23 +87,19 @@ Status multiply_panel(const View& v, const Product& w, const Place& at, Columns 
     if (converted != Status::ok) return converted;
     p.values = reinterpret_cast<const uint8_t*>(scratch.values);
   }
-  const uint64_t width = item_bytes(w.accumulator), tile = found->row->tile;
+  const uint64_t tile = w.x->tile(), row_bytes = tile * item_bytes(w.accumulator);
   const uint8_t* x = static_cast<const uint8_t*>(found->x);
-  uint8_t* y = static_cast<uint8_t*>(w.y) + y_at * w.batch * width;
-  if (!tile) {
-    found->row->run(p, x + (x_at * w.batch + columns.from) * width, y + columns.from * width, w.batch,
-                    columns.to - columns.from);
-    return Status::ok;
-  }
-  for (uint64_t from = columns.from, end; from < columns.to; from = end) {
+  uint8_t* y = columns.sums + (y_at - columns.top) * row_bytes;
+  for (uint64_t from = columns.from, end; from < columns.to; from = end, y += columns.height * row_bytes) {
     end = (from / tile + 1) * tile < columns.to ? (from / tile + 1) * tile : columns.to;
-    found->row->run(p, x + ((from / tile * tiled_rows(w.x->n) + x_at) * tile + from % tile) * width, y + from * width,
-                    w.batch, end - from);
+    const uint64_t inside = from % tile * item_bytes(w.accumulator);
+    found->row->run(p, x + (from / tile * tiled_rows(w.x->n) + x_at) * row_bytes + inside, y + inside, tile,
+                    end - from);
   }
   return Status::ok;
 }
 
-Result multiply_segment(const View& v, const Product& w, uint64_t segment, Columns columns, Choice& choice,
+Result multiply_segment(const View& v, const Product& w, uint64_t segment, const Columns& columns, Choice& choice,
                         Workspace& work) {
   Reader r;
   Codebook book;
@@ -108,6 +107,71 @@ Result multiply_segment(const View& v, const Product& w, uint64_t segment, Colum
   if (!opened.ok()) return opened;
   const Place at = v.grid.place(segment);
   return walk(v, r, book, false, [&](Panel& p) { return multiply_panel(v, w, at, columns, choice, p, work.scratch); });
+}
+
+// A product cut into tasks: each owns rows and columns of y, never a part of a sum, so results do not depend on threads.
+// Rows of a task are a band of segments side by side; all rows of y where W is transposed.
+struct Work {
+  const View& v;
+  const Product& w;
+  const Choice choice;
+  uint64_t first, last, across, bands, width;
+  Failure failure;
+
+  uint64_t groups() const { return (w.batch + width - 1) / width; }
+  void run(uint64_t band, uint64_t group);
+};
+
+// The most bytes of a task's sums, so that they stay in the second-level cache.
+constexpr uint64_t kBandBytes = 256 << 10;
+// Bytes of weights, times the columns up to 8, from which on a second thread pays.
+constexpr uint64_t kWorthTwo = 70 << 10;
+
+void Work::run(uint64_t band, uint64_t group) {
+  uint64_t from = first, to = last, row = 0, rows = w.transposed ? v.grid.cols : v.grid.rows;
+  bool begun = first == 0, whole = last == v.grid.segments();
+  if (!w.transposed) {
+    const uint64_t begin = (first / across + band) * across;
+    begun = begin >= first;
+    whole = begin + across <= last;
+    if (begun) from = begin;
+    if (whole) to = begin + across;
+    const Place place = v.grid.place(from);
+    row = place.row;
+    rows = place.rows;
+  }
+  Workspace& work = workspace();
+  const uint32_t tile = w.x->tile();
+  const uint64_t item = item_bytes(w.accumulator), left = group * width,
+                 columns = w.batch - left < width ? w.batch - left : width, inside = left % tile,
+                 tiles = (inside + columns + tile - 1) / tile;
+  // Behind the sums there is room for the rest of a tile of which only a part is the task's.
+  if (!work.sums.reserve((rows * tiles + 1) * tile * item)) return failure.report(failed(Status::no_memory), from);
+  uint8_t* y = static_cast<uint8_t*>(w.y) + (int64_t(row) * w.at.row + int64_t(left) * w.at.column) * int64_t(item);
+  const Tiles sums = {w.accumulator, rows, columns, tile, rows, y, w.at, work.sums.data + inside * item};
+  if (begun)
+    memset(work.sums.data, 0, rows * tiles * tile * item);
+  else
+    kernels().to_tiles(sums);
+  Choice own = choice;
+  const Columns mine = {left, left + columns, row, rows, work.sums.data};
+  Result r;
+  uint64_t segment = from;
+  for (; segment < to && r.ok(); ++segment) r = multiply_segment(v, w, segment, mine, own, work);
+  work.trim();
+  if (!r.ok()) return failure.report(r, segment - 1);
+  const auto term = [&](const void* of) {
+    return of && whole ? static_cast<const uint8_t*>(of) + row * item : nullptr;
+  };
+  kernels().from_tiles(sums, term(w.scale), term(w.bias));
+}
+
+// Bytes of the weights in segments [first, last).
+uint64_t weight_bytes(const View& v, uint64_t first, uint64_t last) {
+  uint64_t bytes = 0;
+  for (uint32_t s = 0; s < v.streams; ++s)
+    for (uint64_t i = first; i < last && !v.stream[s].shared; ++i) bytes += v.stream[s].lengths[i - v.first];
+  return bytes;
 }
 
 }  // namespace
@@ -123,46 +187,28 @@ bool can_run(const ProductKernel& row, const Product& w) {
          w.batch <= row.most && (!row.finite || w.x->finite);
 }
 
-// Threads own bands of rows, or columns of the batch: never partial sums, so results do not depend on their number.
 Result multiply(const View& v, const Product& w, uint64_t first, uint64_t last, uint32_t threads) {
   if (first == last || w.batch == 0) return Result();
   const Result shared = open_shared(v, first, last, false);
   if (!shared.ok()) return shared;
-  const uint64_t across = v.grid.across(), bands = (last - 1) / across - first / across + 1;
-  const bool by_band = !w.transposed && (w.batch == 1 || bands >= threads);
-  struct Context {
-    const View& v;
-    const Product& w;
-    const Choice choice;
-    uint64_t first, last, across, tasks;
-    bool by_band;
-    Failure failure;
-  } context{v, w, Choice(w), first, last, across, by_band ? bands : threads < w.batch ? threads : w.batch, by_band, {}};
+  const uint64_t across = v.grid.across(), tile = w.x->tile(),
+                 bands = w.transposed ? 1 : (last - 1) / across - first / across + 1,
+                 rows = w.transposed ? v.grid.cols : v.grid.segment_rows,
+                 room = kBandBytes / (rows * tile * item_bytes(w.accumulator));
+  Work work = {v, w, Choice(w), first, last, across, bands, tile * (room ? room : 1), {}};
+  if (threads > 1 && weight_bytes(v, first, last) * (w.batch < 8 ? w.batch : 8) < kWorthTwo) threads = 1;
+  // A task less than there are threads, or one too many, leaves some of them waiting.
+  const auto uneven = [&](uint64_t tasks) { return tasks < threads || (tasks < 4 * threads && tasks % threads); };
+  while (threads > 1 && work.width > 4 && uneven(bands * work.groups()))
+    work.width = work.width > tile ? (work.width / tile + 1) / 2 * tile : work.width / 2;
   parallel(
-      uint32_t(context.tasks), threads,
+      uint32_t(bands * work.groups()), threads,
       [](void* at, uint32_t task, uint32_t) {
-        Context& c = *static_cast<Context*>(at);
-        Columns columns = {0, c.w.batch};
-        uint64_t from = c.first, to = c.last;
-        if (c.by_band) {
-          const uint64_t band = c.first / c.across + task;
-          if (band * c.across > from) from = band * c.across;
-          if ((band + 1) * c.across < to) to = (band + 1) * c.across;
-        } else {
-          columns = {c.w.batch * task / c.tasks, c.w.batch * (uint64_t{task} + 1) / c.tasks};
-        }
-        Choice choice = c.choice;
-        Workspace& work = workspace();
-        for (uint64_t segment = from; segment < to; ++segment) {
-          const Result r = multiply_segment(c.v, c.w, segment, columns, choice, work);
-          if (r.ok()) continue;
-          c.failure.report(r, segment);
-          break;
-        }
-        work.trim();
+        Work& all = *static_cast<Work*>(at);
+        all.run(task / all.groups(), task % all.groups());
       },
-      &context);
-  return context.failure.result;
+      &work);
+  return work.failure.result;
 }
 
 }  // namespace codec

@@ -8,13 +8,22 @@ namespace codec {
 namespace {
 
 template <class T, class Bits>
-bool all_finite(const void* x, uint64_t n, Bits infinity) {
-  const T* items = static_cast<const T*>(x);
+bool all_finite(const T* x, Strides at, uint64_t n, uint64_t batch, Bits infinity) {
+  if (at.column != 1) {  // the other way round, so that what lies side by side is read side by side
+    const Strides turned = {at.column, at.row};
+    const uint64_t rows = n;
+    at = turned;
+    n = batch;
+    batch = rows;
+  }
   Bits found = 0;
   for (uint64_t i = 0; i < n; ++i) {
-    Bits bits;
-    memcpy(&bits, items + i, sizeof(bits));
-    found |= Bits((bits & infinity) == infinity);
+    const T* row = x + int64_t(i) * at.row;
+    for (uint64_t j = 0; j < batch; ++j) {
+      Bits bits;
+      memcpy(&bits, row + int64_t(j) * at.column, sizeof(bits));
+      found |= Bits((bits & infinity) == infinity);
+    }
   }
   return !found;
 }
@@ -49,36 +58,51 @@ void keep(Buffer& from) {
 
 }  // namespace
 
-Operand::~Operand() { keep(ready_[0].x); }
+Operand::~Operand() { keep(tiles_); }
 
-const void* Operand::prepared(Prepare by, uint64_t tile) {
-  if (!by) return x;
+const void* Operand::tiles() {
+  if (batch == 1 && at.row == 1) return x;
+  if (tiled_) return tiles_.data;
+  take_kept(tiles_);
+  const uint64_t height = tiled_rows(n), columns = (batch + tile() - 1) / tile() * tile();
+  if (!tiles_.reserve(height * columns * item_bytes(accumulator))) return nullptr;
+  kernels().to_tiles({accumulator, n, batch, tile(), height, const_cast<void*>(x), at, tiles_.data});
+  tiled_ = true;
+  return tiles_.data;
+}
+
+const void* Operand::prepared(Prepare by) {
   while (__atomic_exchange_n(&lock_, 1, __ATOMIC_ACQUIRE)) {
   }
-  const void* found = nullptr;
-  const uint64_t columns = tile ? (batch + tile - 1) / tile * tile : batch;
-  if (!ready_[0].by) take_kept(ready_[0].x);
-  for (auto& entry : ready_) {
-    if (!entry.by && entry.x.reserve(tiled_rows(n) * columns * item_bytes(accumulator))) {
-      by(x, n, batch, entry.x.data);
-      entry.by = by;
+  const void* found = tiles();
+  if (by && found) {
+    const void* column = found;
+    found = nullptr;
+    for (auto& entry : ready_) {
+      if (!entry.by && entry.x.reserve(tiled_rows(n) * item_bytes(accumulator))) {
+        by(column, n, entry.x.data);
+        entry.by = by;
+      }
+      if (entry.by == by) found = entry.x.data;
+      if (found || !entry.by) break;
     }
-    if (entry.by == by) found = entry.x.data;
-    if (found || !entry.by) break;
   }
   __atomic_store_n(&lock_, 0, __ATOMIC_RELEASE);
   return found;
 }
 
-Operand* new_operand(Type accumulator, const void* x, uint64_t n, uint64_t batch) {
+Operand* new_operand(Type accumulator, const void* x, Strides at, uint64_t n, uint64_t batch) {
   Operand* operand = new (std::nothrow) Operand;
   if (!operand) return nullptr;
   operand->x = x;
+  operand->at = at;
   operand->n = n;
   operand->batch = batch;
   operand->accumulator = accumulator;
-  if (accumulator == Type::f32) operand->finite = all_finite<float>(x, n * batch, uint32_t{0x7F800000});
-  if (accumulator == Type::f64) operand->finite = all_finite<double>(x, n * batch, uint64_t{0x7FF0000000000000});
+  if (accumulator == Type::f32)
+    operand->finite = all_finite(static_cast<const float*>(x), at, n, batch, uint32_t{0x7F800000});
+  if (accumulator == Type::f64)
+    operand->finite = all_finite(static_cast<const double*>(x), at, n, batch, uint64_t{0x7FF0000000000000});
   return operand;
 }
 

@@ -5,24 +5,29 @@
 
 namespace codec {
 
-using Prepare = void (*)(const void* x, uint64_t n, uint64_t batch, void* out);
+using Prepare = void (*)(const void* x, uint64_t n, void* out);
 constexpr uint32_t kPrepared = 8;  // ways to prepare x that one product uses at most
 
 struct Operand {
   const void* x = nullptr;
+  Strides at = {};
   uint64_t n = 0, batch = 0;
   Type accumulator = Type::f32;
   bool finite = true;  // no infinity or NaN in it
 
-  // x as `by` prepares it, in tiles of so many columns (0: one of them all), once for the operand whoever asks first;
-  // null: no memory.
-  const void* prepared(Prepare by, uint64_t tile);
+  uint32_t tile() const { return tile_of(batch); }
+  // x in tiles, or as `by` prepares a single column; once for the operand whoever asks first. Null: no memory.
+  const void* prepared(Prepare by);
 
   ~Operand();
 
   uint8_t used[kMostRows] = {};  // rows of Kernels::products
 
  private:
+  const void* tiles();
+
+  Buffer tiles_;
+  bool tiled_ = false;
   struct {
     Prepare by = nullptr;
     Buffer x;
