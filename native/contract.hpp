@@ -233,8 +233,9 @@ struct ProductKernel {
   bool finite;           // x must hold no infinity and no NaN
   bool (*fits)(const Panel&,
                uint64_t at);  // what else a panel must be, whose first position is `at` in x; null: nothing
-  // A single column's x, n items, as the kernel wants it, to room for tiled_rows(n) items; null: as it is.
-  void (*prepare)(const void* x, uint64_t n, void* out);
+  // A tile of x, (n, tile), of which `columns` are wanted, as the kernel wants it, to room for tiled_rows(n) rows of a tile;
+  // null: as it is. Rows that prepare are for batches of one tile.
+  void (*prepare)(const void* x, uint64_t n, uint64_t tile, uint64_t columns, void* out);
   // Adds to y, whose first row is the panel's first line (dot) or position (axpy). x and y are in rows of `tile` items, of
   // which the first `columns` are wanted: a kernel may read and add up more of them, as many as a vector of 16 bytes or
   // the next power of two needs.

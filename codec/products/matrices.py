@@ -74,11 +74,11 @@ def multiply(
         if not transposed:
             remember(w, kind, tile)
         return out
-    tile = max(2, tile - tile % 32)
+    tile = max(3, tile - tile % 32)
     for left in range(0, batch, tile):
         width = min(tile, batch - left)
-        if width == 1 < batch:  # it is computed beside another column, so that it is added up as the others are
-            left, width = left - 1, 2
+        if width <= 2 < batch:  # one or two alone may be added up in another order than those with others beside them
+            left, width = left + width - 3, 3
         part = slice(left, left + width)
         columns = x[:, part] if ready else np.array(x[:, part], acc)
         if plain:

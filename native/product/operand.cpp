@@ -76,11 +76,11 @@ const void* Operand::prepared(Prepare by) {
   }
   const void* found = tiles();
   if (by && found) {
-    const void* column = found;
+    const void* only = found;
     found = nullptr;
     for (auto& entry : ready_) {
-      if (!entry.by && entry.x.reserve(tiled_rows(n) * item_bytes(accumulator))) {
-        by(column, n, entry.x.data);
+      if (!entry.by && entry.x.reserve(tiled_rows(n) * tile() * item_bytes(accumulator))) {
+        by(only, n, tile(), batch, entry.x.data);
         entry.by = by;
       }
       if (entry.by == by) found = entry.x.data;

@@ -5,7 +5,7 @@
 
 namespace codec {
 
-using Prepare = void (*)(const void* x, uint64_t n, void* out);
+using Prepare = decltype(ProductKernel::prepare);
 constexpr uint32_t kPrepared = 8;  // ways to prepare x that one product uses at most
 
 struct Operand {
@@ -16,7 +16,7 @@ struct Operand {
   bool finite = true;  // no infinity or NaN in it
 
   uint32_t tile() const { return tile_of(batch); }
-  // x in tiles, or as `by` prepares a single column; once for the operand whoever asks first. Null: no memory.
+  // x in tiles, or as `by` prepares the only tile; once for the operand whoever asks first. Null: no memory.
   const void* prepared(Prepare by);
 
   ~Operand();
