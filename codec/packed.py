@@ -270,6 +270,7 @@ class PackedTensor:
         objective: str = "disk",
         entropy: str = "auto",
         values: str | None = None,
+        batch: int | None = None,
         threads: int | None = None,
         **layout_params: Any,
     ) -> "PackedTensor":
@@ -288,7 +289,7 @@ class PackedTensor:
             If the bytes are damaged.
         """
         count = kernels.thread_count(threads)
-        request = EncodeRequest.of(layout, layout_params, objective, entropy, self._kept_values(values))
+        request = EncodeRequest.of(layout, layout_params, objective, entropy, self._kept_values(values), batch)
         return PackedTensor(*pack(FrameSource(self.spans, count), request, count))
 
     def _kept_values(self, values: Any) -> ValueCoding:

@@ -30,6 +30,7 @@ def encode(
     zero: str = "value",
     mask: Any = None,
     row_dims: int | None = None,
+    batch: int | None = None,
     threads: int | None = None,
     **layout_params: Any,
 ) -> PackedTensor:
@@ -43,7 +44,8 @@ def encode(
     layout : str
         "auto", or a layout's name; its parameters follow by keyword.
     objective : {"disk", "memory", "speed"}
-        What "auto" weighs: the fewest bytes; the fewest without an entropy stage; the fastest product.
+        What "auto" weighs: the fewest bytes; the fewest without an entropy stage; the fastest product, which leaves a
+        tensor dense where too few of its elements are zeros.
     entropy : {"auto", "none", "huffman", "zstd"}
         The entropy stage: each stream takes it only where it gets smaller. "auto": the smallest for "disk", else none.
     values : {"raw", "codebook"}
@@ -64,6 +66,8 @@ def encode(
         Kept positions, of a's shape: exactly these are stored; all others must be zero.
     row_dims : int, optional
         How many leading dimensions are the rows of the matrix view; by default 1 (2 for (1, n, m), 0 for 1-d).
+    batch : int, optional
+        Columns that are multiplied at a time: what "speed" is chosen for. By default what is good for 1 to 16.
     threads : int, optional
         At most this many threads; the bytes do not depend on it.
 
@@ -86,7 +90,7 @@ def encode(
         *pack_array(
             a, layout=layout, objective=objective, entropy=entropy, values=values, value_bits=value_bits,
             codebook=codebook, codebook_rows=codebook_rows, codebook_start=codebook_start, zero=zero, mask=mask,
-            row_dims=row_dims, threads=threads, **layout_params,
+            row_dims=row_dims, batch=batch, threads=threads, **layout_params,
         )
     )  # fmt: skip
 

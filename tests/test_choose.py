@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from products import weights
 
+import codec
 from codec import _native
+from codec.dtypes import element_type
 
 TYPES = [(w, k) for w in (1, 2, 4, 8) for k in range(3) if (w, k) != (1, 2)]
 SYMBOLS, RAW_BITS, SPLITS = 256, 56, 5
@@ -234,3 +237,25 @@ def test_any_counts_are_safe(counts, shift, first, every, kind, limit, bits) -> 
             continue
         _native.HuffmanCoder(*kind, *chosen[:4])
         assert max(chosen[3]) <= limit
+
+
+@pytest.mark.parametrize(
+    ("dtype", "sparsity", "batch", "layout"),
+    [
+        ("float32", 0.05, None, "dense"), ("float32", 0.5, None, "sell"), ("float32", 0.5, 1, "bitmap"),
+        ("float32", 0.9, 1, "sell"), ("float32", 0.9, 128, "sell"), ("bfloat16", 0.2, 1, "bitmap"),
+        ("bfloat16", 0.2, None, "dense"), ("int8", 0.1, 4, "dense"), ("int8", 0.8, 1, "sell"),
+        ("int64", 0.5, None, "bitmap"), ("int64", 0.97, None, "csr"), ("float32", 0.999, None, "csr"),
+    ],
+)  # fmt: skip
+def test_what_multiplies_fastest(dtype: str, sparsity: float, batch: int | None, layout: str) -> None:
+    w = weights((256, 300), element_type(dtype), sparsity)
+    assert codec.encode(w, objective="speed", batch=batch).layout == layout
+    assert codec.encode(w, layout="csr").to_layout(objective="speed", batch=batch).layout == layout
+    assert codec.encode(w[:9], objective="speed", batch=batch).layout == ("csr" if sparsity > 0.95 else "bitmap")
+
+
+def test_a_batch_that_is_none_is_refused() -> None:
+    for wrong in (0, -1, 1.5, True, "8"):
+        with pytest.raises(codec.ArgumentError, match=r"batch=.*; expected an int from 1 on"):
+            codec.encode(np.eye(3), objective="speed", batch=wrong)  # type: ignore[arg-type]

@@ -3,24 +3,17 @@
 from collections.abc import Mapping
 from functools import lru_cache
 
+from codec.encoding.fastest import fastest
 from codec.encoding.predict import needs_of, predict
 from codec.encoding.request import EncodeRequest, FramePlan, check_codings
 from codec.encoding.sources import Source
 from codec.entropy import NONE
 from codec.layouts import LAYOUTS, Layout
 from codec.layouts.base import Needs
-from codec.layouts.bitmap import Bitmap
 from codec.layouts.csr import Csr
 from codec.layouts.dense import Dense
-from codec.layouts.sell import Sell
 from codec.matrix import Grid, TensorSpec
 
-# "speed" until a measured planner takes over (benchmarks/product.py). From SELL_FROM on layout sell is ahead of the
-# others at batch 2 and more; at batch 1 bitmap's lanes are up to 30 % faster below 75 % zeros (Zen 4). It has kernels
-# for floats, and tiles of _ROWS rows. Past SELL_TO its tiles take as many bytes as the few elements in them. Where it
-# is not taken, listing the few columns beats looking at every bit from CSR_FROM on.
-SELL_FROM, SELL_TO, CSR_FROM = 0.3, 0.998, 0.95
-_ROWS = 64
 # A matrix of so many positions and so few stored elements takes csr: counting it for the other layouts, which look at
 # every position, would take minutes and save little.
 _LARGE, _NEARLY_EMPTY = 1 << 32, 1 / 4096
@@ -31,7 +24,7 @@ def plans_for(request: EncodeRequest, source: Source) -> list[FramePlan]:
     if request.layout is not None:
         return [plan_of(request, request.layout, source)]
     if request.objective == "speed":
-        return [plan_of(request, fastest(source.nnz, source.spec), source)]
+        return [plan_of(request, fastest(source.nnz, source.spec, request.batch), source)]
     return smallest(request, source, most=1 if request.codings == (NONE,) else 2)
 
 
@@ -85,13 +78,3 @@ def _storable(request: EncodeRequest) -> tuple[type[Layout], ...]:
     every = LAYOUTS.values()
     coded = len(request.codings) > 1 and request.entropy == "auto"
     return tuple(layout for layout in every if coded or not layout().always_coded)
-
-
-def fastest(nnz: int, spec: TensorSpec) -> Layout:
-    """The layout for "speed": sell for floats, else csr where few elements are stored, and bitmap."""
-    sparsity = 1 - nnz / spec.grid.size if spec.grid.size else 0.0
-    if spec.element.is_float and spec.grid.rows >= _ROWS and SELL_FROM <= sparsity <= SELL_TO:
-        return Sell()
-    if sparsity >= CSR_FROM:
-        return Csr()
-    return Bitmap(order="lanes" if spec.grid.rows >= _ROWS else "rows")

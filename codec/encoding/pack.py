@@ -56,13 +56,14 @@ def pack_array(
     zero: Any = "value",
     mask: Any = None,
     row_dims: Any = None,
+    batch: Any = None,
     threads: int | None = None,
     **layout_params: Any,
 ) -> Packing:
     """An array, or one that is `Made`, as a frame; the arguments are those of ``codec.encode``."""
     count, ours = kernels.thread_count(threads), isinstance(a, Made)
     tensor = elements_of(a.make() if ours else a, zero=zero, mask=mask, row_dims=row_dims)
-    request = EncodeRequest.of(layout, layout_params, objective, entropy)
+    request = EncodeRequest.of(layout, layout_params, objective, entropy, batch=batch)
     book = {"value_bits": value_bits, "codebook": codebook, "rows": codebook_rows, "start": codebook_start}
     if isinstance(values, str) and values == "raw" and all(one is None for one in book.values()):
         source = ArraySource(tensor, count, ours=ours)

@@ -10,6 +10,7 @@ from codec.entropy import NONE, check_entropy, codings_of
 from codec.errors import ArgumentError
 from codec.frame import Description
 from codec.layouts import Layout, StreamKind, make_layout
+from codec.matrix import is_int
 from codec.values import RAW, ValueCoding
 
 OBJECTIVES = ("disk", "memory", "speed")
@@ -24,12 +25,13 @@ def check_objective(objective: Any) -> str:
 
 @dataclass(frozen=True)
 class EncodeRequest:
-    """What a caller asked for; ``layout`` is None for "auto"."""
+    """What a caller asked for; ``layout`` is None for "auto", ``batch`` for one that was not told."""
 
     layout: Layout | None
     objective: str = "disk"
     entropy: str = "auto"
     values: ValueCoding = RAW
+    batch: int | None = None
 
     @classmethod
     def of(
@@ -39,9 +41,14 @@ class EncodeRequest:
         objective: Any = "disk",
         entropy: Any = "auto",
         values: ValueCoding = RAW,
+        batch: Any = None,
     ) -> Self:
         """From the arguments of ``encode``; ArgumentError for any that cannot be used."""
         check_objective(objective)
+        if batch is not None and (not is_int(batch) or batch < 1):
+            raise ArgumentError(
+                f"batch={batch!r}; expected an int from 1 on, the columns that are multiplied at a time"
+            )
         check_entropy(entropy)
         if not (isinstance(layout, str) and layout == "auto"):
             return cls(make_layout(layout, params), objective, entropy, values)
@@ -49,7 +56,7 @@ class EncodeRequest:
             raise ArgumentError(
                 f'parameter {next(iter(params))!r} with layout="auto"; name the layout that it belongs to'
             )
-        return cls(None, objective, entropy, values)
+        return cls(None, objective, entropy, values, batch)
 
     @property
     def codings(self) -> tuple[str, ...]:

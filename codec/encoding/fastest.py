@@ -1,0 +1,58 @@
+"""Which layout multiplies fastest: a small table, measured with benchmarks/product.py (Zen 4, one thread).
+
+Each row says for which element types and batches it holds, from which share of zeros on, and what is taken there. Below
+the first share the tensor stays dense: skipping its zeros would cost more than multiplying them.
+"""
+
+from typing import NamedTuple
+
+from codec.layouts import Layout
+from codec.layouts.bitmap import Bitmap
+from codec.layouts.csr import Csr
+from codec.layouts.dense import Dense
+from codec.layouts.sell import Sell
+from codec.matrix import TensorSpec
+
+# A batch that is not told is taken for one of 1 to 16 columns: what is good for 8 is nowhere far from the best.
+TYPICAL = 8
+# Rows of a tile of sell and of a group of bitmap's lanes: with fewer, lanes of the vectors stay empty.
+_ROWS = 64
+# Past this share of zeros, the tiles of sell take as many bytes as the few elements in them.
+_SELL_TO = 0.998
+# What lists few columns beats what looks at every bit from here on.
+_CSR_FROM = 0.95
+
+
+class _Step(NamedTuple):
+    sparsity: float
+    layout: Layout
+
+
+# By the kind of element and whether the batch is a single column: steps of rising sparsity, the first from 0 on.
+_LANES = Bitmap(order="lanes")
+_TABLE: dict[tuple[str, bool], tuple[_Step, ...]] = {
+    ("wide float", True): (_Step(0, Dense()), _Step(0.4, _LANES), _Step(0.7, Sell())),
+    ("wide float", False): (_Step(0, Dense()), _Step(0.3, Sell())),
+    ("narrow float", True): (_Step(0, Dense()), _Step(0.1, _LANES), _Step(0.7, Sell())),
+    ("narrow float", False): (_Step(0, Dense()), _Step(0.3, Sell())),
+    ("byte", True): (_Step(0, Dense()), _Step(0.3, _LANES), _Step(0.7, Sell())),
+    ("byte", False): (_Step(0, Dense()), _Step(0.4, Sell())),
+}
+
+
+def fastest(nnz: int, spec: TensorSpec, batch: int | None) -> Layout:
+    """The layout for "speed" of a matrix of which ``nnz`` elements are stored, multiplied by ``batch`` columns."""
+    sparsity = 1 - nnz / spec.grid.size if spec.grid.size else 0.0
+    steps = _TABLE.get((_kind(spec), (batch or TYPICAL) == 1))
+    if steps and spec.grid.rows >= _ROWS and sparsity <= _SELL_TO:
+        return next(step.layout for step in reversed(steps) if sparsity >= step.sparsity)
+    if sparsity >= _CSR_FROM:
+        return Csr()
+    return _LANES if spec.grid.rows >= _ROWS else Bitmap()
+
+
+def _kind(spec: TensorSpec) -> str:
+    element = spec.element
+    if element.is_float:
+        return "wide float" if element.width >= 4 else "narrow float"
+    return "byte" if element.width == 1 else "integer"
