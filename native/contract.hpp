@@ -233,38 +233,38 @@ struct ProductKernel {
   bool finite;           // x must hold no infinity and no NaN
   bool (*fits)(const Panel&,
                uint64_t at);  // what else a panel must be, whose first position is `at` in x; null: nothing
-  // A tile of x, (n, tile), of which `columns` are wanted, as the kernel wants it, to room for tiled_rows(n) rows of a tile;
-  // null: as it is. Rows that prepare are for batches of one tile.
-  void (*prepare)(const void* x, uint64_t n, uint64_t tile, uint64_t columns, void* out);
-  // Adds to y, whose first row is the panel's first line (dot) or position (axpy). x and y are in rows of `tile` items, of
+  // A strip of x, (n, strip), of which `columns` are wanted, as the kernel wants it, to room for strip_rows(n) rows of a strip;
+  // null: as it is. Rows that prepare are for batches of one strip.
+  void (*prepare)(const void* x, uint64_t n, uint64_t strip, uint64_t columns, void* out);
+  // Adds to y, whose first row is the panel's first line (dot) or position (axpy). x and y are in rows of `strip` items, of
   // which the first `columns` are wanted: a kernel may read and add up more of them, as many as a vector of 16 bytes or
   // the next power of two needs.
-  void (*run)(const Panel&, const void* x, void* y, uint64_t tile, uint64_t columns);
+  void (*run)(const Panel&, const void* x, void* y, uint64_t strip, uint64_t columns);
 };
 
-// Columns of a batch that are multiplied side by side: x and sums are kept in tiles of them.
-constexpr uint32_t kMostTile = 32;
-inline uint32_t tile_of(uint64_t batch) {
-  return batch <= 1 ? 1 : batch <= 4 ? 4 : batch <= 8 ? 8 : batch <= 16 ? 16 : kMostTile;
+// Columns of a batch that are multiplied side by side: x and sums are kept in strips of them.
+constexpr uint32_t kMostStrip = 32;
+inline uint32_t strip_of(uint64_t batch) {
+  return batch <= 1 ? 1 : batch <= 4 ? 4 : batch <= 8 ? 8 : batch <= 16 ? 16 : kMostStrip;
 }
-// Rows of a tile of x: whole panels in sliced form from any position on.
-inline uint64_t tiled_rows(uint64_t n) { return (n + kTileCols - 1) / kTileCols * kTileCols + kTileCols; }
+// Rows of a strip of x: whole panels in sliced form from any position on.
+inline uint64_t strip_rows(uint64_t n) { return (n + kTileCols - 1) / kTileCols * kTileCols + kTileCols; }
 
 // Item (i, j) of an array of two dimensions stands i * row + j * column items behind the first.
 struct Strides {
   int64_t row, column;
 };
 
-// An array (rows, columns) of items of a type, and the same in tiles: (rows, tile) for each tile's columns in turn, each
-// tile `height` rows behind the one before.
-struct Tiles {
+// An array (rows, columns) of items of a type, and the same in strips: (rows, strip) for each strip's columns in turn, each
+// strip `height` rows behind the one before.
+struct Strips {
   Type type;
   uint64_t rows, columns;
-  uint32_t tile;
+  uint32_t strip;
   uint64_t height;
   void* array;
   Strides at;
-  void* tiles;
+  void* strips;
 };
 
 // ---- the table -------------------------------------------------------------------------------------------------
@@ -302,10 +302,10 @@ struct Kernels {
   uint64_t (*count_keys)(const uint8_t*, uint64_t n, uint32_t width, Kind, uint32_t shift, uint64_t first,
                          uint64_t* counts, uint64_t size);
 
-  // From the array to the tiles, with zeros in columns and rows that the array does not have.
-  void (*to_tiles)(const Tiles&);
-  // From the tiles to the array: each row times its scale, plus its bias, where these are not null.
-  void (*from_tiles)(const Tiles&, const void* scale, const void* bias);
+  // From the array to the strips, with zeros in columns and rows that the array does not have.
+  void (*to_strips)(const Strips&);
+  // From the strips to the array: each row times its scale, plus its bias, where these are not null.
+  void (*from_strips)(const Strips&, const void* scale, const void* bias);
 
   Status (*convert_values)(Type from, const uint8_t* values, uint32_t n, Type to, void* out, uint64_t limit);
 };

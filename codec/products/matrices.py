@@ -13,7 +13,7 @@ from codec.products.direct import direct, remember
 from codec.products.operands import Kind, apart, in_items, kind_of, matrix_of, operand, row_term
 
 # What kernels prepare of x, and what is converted beside it, stays within this for one tile of the batch: a panel is
-# decoded again for each tile. Tiles are multiples of what kernels take at a time.
+# decoded again for each tile. Tiles are multiples of the widest strip of the kernels.
 TILE_BYTES = 8 << 20
 
 

@@ -54,7 +54,7 @@ bool is_ready(const Product& w, const uint8_t* values) {
   return is_float && w.value == w.accumulator && reinterpret_cast<uintptr_t>(values) % item_bytes(w.accumulator) == 0;
 }
 
-// Columns [from, to) of the batch, and the sums of rows from `top` on, `height` of them in each tile. Whole tiles, or a
+// Columns [from, to) of the batch, and the sums of rows from `top` on, `height` of them in each strip. Whole strips, or a
 // part of one that begins at a multiple of its width.
 struct Columns {
   uint64_t from, to;
@@ -87,13 +87,13 @@ Status multiply_panel(const View& v, const Product& w, const Place& at, const Co
     if (converted != Status::ok) return converted;
     p.values = reinterpret_cast<const uint8_t*>(scratch.values);
   }
-  const uint64_t tile = w.x->tile(), row_bytes = tile * item_bytes(w.accumulator);
+  const uint64_t strip = w.x->strip(), row_bytes = strip * item_bytes(w.accumulator);
   const uint8_t* x = static_cast<const uint8_t*>(found->x);
   uint8_t* y = columns.sums + (y_at - columns.top) * row_bytes;
   for (uint64_t from = columns.from, end; from < columns.to; from = end, y += columns.height * row_bytes) {
-    end = (from / tile + 1) * tile < columns.to ? (from / tile + 1) * tile : columns.to;
-    const uint64_t inside = from % tile * item_bytes(w.accumulator);
-    found->row->run(p, x + (from / tile * tiled_rows(w.x->n) + x_at) * row_bytes + inside, y + inside, tile,
+    end = (from / strip + 1) * strip < columns.to ? (from / strip + 1) * strip : columns.to;
+    const uint64_t inside = from % strip * item_bytes(w.accumulator);
+    found->row->run(p, x + (from / strip * strip_rows(w.x->n) + x_at) * row_bytes + inside, y + inside, strip,
                     end - from);
   }
   return Status::ok;
@@ -141,18 +141,18 @@ void Work::run(uint64_t band, uint64_t group) {
     rows = place.rows;
   }
   Workspace& work = workspace();
-  const uint32_t tile = w.x->tile();
+  const uint32_t strip = w.x->strip();
   const uint64_t item = item_bytes(w.accumulator), left = group * width,
-                 columns = w.batch - left < width ? w.batch - left : width, inside = left % tile,
-                 tiles = (inside + columns + tile - 1) / tile;
-  // Behind the sums there is room for the rest of a tile of which only a part is the task's.
-  if (!work.sums.reserve((rows * tiles + 1) * tile * item)) return failure.report(failed(Status::no_memory), from);
+                 columns = w.batch - left < width ? w.batch - left : width, inside = left % strip,
+                 strips = (inside + columns + strip - 1) / strip;
+  // Behind the sums there is room for the rest of a strip of which only a part is the task's.
+  if (!work.sums.reserve((rows * strips + 1) * strip * item)) return failure.report(failed(Status::no_memory), from);
   uint8_t* y = static_cast<uint8_t*>(w.y) + (int64_t(row) * w.at.row + int64_t(left) * w.at.column) * int64_t(item);
-  const Tiles sums = {w.accumulator, rows, columns, tile, rows, y, w.at, work.sums.data + inside * item};
+  const Strips sums = {w.accumulator, rows, columns, strip, rows, y, w.at, work.sums.data + inside * item};
   if (begun)
-    memset(work.sums.data, 0, rows * tiles * tile * item);
+    memset(work.sums.data, 0, rows * strips * strip * item);
   else
-    kernels().to_tiles(sums);
+    kernels().to_strips(sums);
   Choice own = choice;
   const Columns mine = {left, left + columns, row, rows, work.sums.data};
   Result r;
@@ -163,7 +163,7 @@ void Work::run(uint64_t band, uint64_t group) {
   const auto term = [&](const void* of) {
     return of && whole ? static_cast<const uint8_t*>(of) + row * item : nullptr;
   };
-  kernels().from_tiles(sums, term(w.scale), term(w.bias));
+  kernels().from_strips(sums, term(w.scale), term(w.bias));
 }
 
 // Bytes of the weights in segments [first, last).
@@ -191,16 +191,16 @@ Result multiply(const View& v, const Product& w, uint64_t first, uint64_t last, 
   if (first == last || w.batch == 0) return Result();
   const Result shared = open_shared(v, first, last, false);
   if (!shared.ok()) return shared;
-  const uint64_t across = v.grid.across(), tile = w.x->tile(),
+  const uint64_t across = v.grid.across(), strip = w.x->strip(),
                  bands = w.transposed ? 1 : (last - 1) / across - first / across + 1,
                  rows = w.transposed ? v.grid.cols : v.grid.segment_rows,
-                 room = kBandBytes / (rows * tile * item_bytes(w.accumulator));
-  Work work = {v, w, Choice(w), first, last, across, bands, tile * (room ? room : 1), {}};
+                 room = kBandBytes / (rows * strip * item_bytes(w.accumulator));
+  Work work = {v, w, Choice(w), first, last, across, bands, strip * (room ? room : 1), {}};
   if (threads > 1 && weight_bytes(v, first, last) * (w.batch < 8 ? w.batch : 8) < kWorthTwo) threads = 1;
   // A task less than there are threads, or one too many, leaves some of them waiting.
   const auto uneven = [&](uint64_t tasks) { return tasks < threads || (tasks < 4 * threads && tasks % threads); };
   while (threads > 1 && work.width > 4 && uneven(bands * work.groups()))
-    work.width = work.width > tile ? (work.width / tile + 1) / 2 * tile : work.width / 2;
+    work.width = work.width > strip ? (work.width / strip + 1) / 2 * strip : work.width / 2;
   parallel(
       uint32_t(bands * work.groups()), threads,
       [](void* at, uint32_t task, uint32_t) {

@@ -28,7 +28,7 @@ bool all_finite(const T* x, Strides at, uint64_t n, uint64_t batch, Bits infinit
   return !found;
 }
 
-// The memory that the last operand was prepared in serves the next one: asked for anew from tile to tile it costs page
+// The memory that the last operand was prepared in serves the next one: asked for anew from strip to strip it costs page
 // faults, and an allocator keeps several times as much of it.
 constexpr uint64_t kMostKept = 4 << 20;
 Buffer* kept = nullptr;
@@ -58,29 +58,29 @@ void keep(Buffer& from) {
 
 }  // namespace
 
-Operand::~Operand() { keep(tiles_); }
+Operand::~Operand() { keep(strips_); }
 
-const void* Operand::tiles() {
+const void* Operand::strips() {
   if (batch == 1 && at.row == 1) return x;
-  if (tiled_) return tiles_.data;
-  take_kept(tiles_);
-  const uint64_t height = tiled_rows(n), columns = (batch + tile() - 1) / tile() * tile();
-  if (!tiles_.reserve(height * columns * item_bytes(accumulator))) return nullptr;
-  kernels().to_tiles({accumulator, n, batch, tile(), height, const_cast<void*>(x), at, tiles_.data});
-  tiled_ = true;
-  return tiles_.data;
+  if (laid_out_) return strips_.data;
+  take_kept(strips_);
+  const uint64_t height = strip_rows(n), columns = (batch + strip() - 1) / strip() * strip();
+  if (!strips_.reserve(height * columns * item_bytes(accumulator))) return nullptr;
+  kernels().to_strips({accumulator, n, batch, strip(), height, const_cast<void*>(x), at, strips_.data});
+  laid_out_ = true;
+  return strips_.data;
 }
 
 const void* Operand::prepared(Prepare by) {
   while (__atomic_exchange_n(&lock_, 1, __ATOMIC_ACQUIRE)) {
   }
-  const void* found = tiles();
+  const void* found = strips();
   if (by && found) {
     const void* only = found;
     found = nullptr;
     for (auto& entry : ready_) {
-      if (!entry.by && entry.x.reserve(tiled_rows(n) * tile() * item_bytes(accumulator))) {
-        by(only, n, tile(), batch, entry.x.data);
+      if (!entry.by && entry.x.reserve(strip_rows(n) * strip() * item_bytes(accumulator))) {
+        by(only, n, strip(), batch, entry.x.data);
         entry.by = by;
       }
       if (entry.by == by) found = entry.x.data;

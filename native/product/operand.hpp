@@ -15,8 +15,8 @@ struct Operand {
   Type accumulator = Type::f32;
   bool finite = true;  // no infinity or NaN in it
 
-  uint32_t tile() const { return tile_of(batch); }
-  // x in tiles, or as `by` prepares the only tile; once for the operand whoever asks first. Null: no memory.
+  uint32_t strip() const { return strip_of(batch); }
+  // x in strips, or as `by` prepares the only strip; once for the operand whoever asks first. Null: no memory.
   const void* prepared(Prepare by);
 
   ~Operand();
@@ -24,10 +24,10 @@ struct Operand {
   uint8_t used[kMostRows] = {};  // rows of Kernels::products
 
  private:
-  const void* tiles();
+  const void* strips();
 
-  Buffer tiles_;
-  bool tiled_ = false;
+  Buffer strips_;
+  bool laid_out_ = false;
   struct {
     Prepare by = nullptr;
     Buffer x;
