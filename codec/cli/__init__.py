@@ -1,13 +1,15 @@
 """The command line, `codec VERB ...`; `main` is its entry point.
 
 files.py has the verbs between a model and its file, verify.py the one that checks it, convert.py and prune.py those
-that write another model, show.py those that only print, weigh.py those that count and compare (plot.py draws that).
+that write another model, foreign.py what convert does with files of other tools, show.py those that only print,
+weigh.py those that count and compare (plot.py draws that).
 """
 
 import click
 
 from codec.cli.convert import convert
 from codec.cli.files import decode, encode
+from codec.cli.foreign import formats
 from codec.cli.output import Verbs
 from codec.cli.prune import prune
 from codec.cli.show import config, demo, inspect
@@ -27,5 +29,5 @@ def main() -> None:
     """
 
 
-for verb in (prune, encode, decode, inspect, verify, convert, stats, breakeven, config, demo):
+for verb in (prune, encode, decode, inspect, verify, convert, formats, stats, breakeven, config, demo):
     main.add_command(verb)

@@ -72,7 +72,7 @@ class Encode:
         self, model: ModelFile, path: str, names: tuple[str, ...], metadata: dict[str, str], tick: Tick | None
     ) -> None:
         rules = Rules(self.objective, self.zero, self.plan)
-        pairs = masked_pairs(model.keys()) if self.fold else []
+        pairs = masked_pairs(model.keys(), beside=True) if self.fold else []
         masks, halves = {pair.mask for pair in pairs}, {pair.orig: pair for pair in pairs}
         with Spool(path) as spool:
             packer = Packer(rules, spool)

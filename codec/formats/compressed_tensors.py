@@ -1,0 +1,264 @@
+"""compressed-tensors up to 0.14, the format of the pruned checkpoints of Neural Magic and Red Hat: values and bitmasks.
+
+Its own readers are gone since release 0.15. Stems are a tensor's name without ".weight" since release 0.9, and with it
+before: both are read, the newer ones written. Sources: its modules sparse_bitmask.py and sparse_24_bitmask.py.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from codec.dtypes import BY_NAME
+from codec.errors import ArgumentError, FormatError
+from codec.formats.base import Place
+from codec.formats.positions import from_mask, from_positions, to_mask, to_positions
+from codec.formats.safetensors import Companions, Parts
+from codec.model import ModelFile, safe_open
+from codec.packed import PackedTensor
+
+CONFIG = "config.json"
+# Where a config.json says how its weights are stored, by age; the newest first.
+PLACES = ("quantization_config", "compression_config", "sparsity_config")
+WEIGHT = ".weight"
+# A closed list: a name that a file brings never chooses what is done with it.
+SPARSE = ("sparse-bitmask", "sparse-24-bitmask")
+NO_SPARSITY = ("dense",)
+MARLIN = "marlin-24"
+MOST_CONFIG = 1 << 24  # bytes
+
+
+class _CompressedTensors(Companions):
+    """What both formats have in common."""
+
+    marks = ("compressed", "bitmask")
+    element_bits = 1
+
+    def stem(self, name: str) -> str:
+        """Without ".weight", which `check` has seen there."""
+        return name.removesuffix(WEIGHT)
+
+    def whole(self, stem: str) -> str:
+        """With ".weight", whichever style the stem has."""
+        return stem if stem.endswith(WEIGHT) else stem + WEIGHT
+
+    def check(self, name: str, packed: PackedTensor) -> None:
+        """Also that it is a weight by its name, as only those are looked for."""
+        super().check(name, packed)
+        if not name.removesuffix(WEIGHT) or not name.endswith(WEIGHT):
+            raise ArgumentError(f"{self.name} has only tensors whose names end in {WEIGHT!r}: keep it dense")
+        if not packed.ndim or not packed.size:
+            raise ArgumentError(f"{self.name} has no sparse tensor of shape {packed.shape}: keep it dense")
+
+    def claims(self, place: Place) -> bool:
+        """By the names and shapes of its tensors; FormatError if its config.json names a format that none reads."""
+        if not super(Companions, self).claims(place):
+            return False
+        declared = sparsity_format(config_of(place))
+        with safe_open(place.path) as model:
+            return bool(self.groups(model)) and self.name == (declared or _told_by(model))
+
+    def join(self, parts: Parts) -> PackedTensor:
+        """From the mask; ``row_offsets`` says nothing that the mask does not."""
+        shape, mask, values = parts["shape"], parts["bitmask"], parts["compressed"]
+        if shape.dtype.kind not in "iu" or not shape.size or (shape < 0).any():
+            raise FormatError(f"a shape of {shape.tolist()}; expected sizes of a tensor with one dimension or more")
+        sizes = tuple(int(n) for n in shape.reshape(-1))
+        if mask.shape != (*sizes[:-1], -(-sizes[-1] // 8)):
+            raise FormatError(f"a bitmask of shape {mask.shape} for a tensor of shape {sizes}")
+        return from_mask(sizes, mask, sizes[-1], values)
+
+
+class SparseBitmask(_CompressedTensors):
+    """Non-zeros in order, and a bit for each element."""
+
+    name = "sparse-bitmask"
+    summary = "compressed-tensors up to 0.14: the non-zeros, and a bit for each element"
+    reads = writes = tuple(BY_NAME)
+    parts = ("compressed", "bitmask", "shape", "row_offsets")
+
+    def split(self, packed: PackedTensor) -> Parts:
+        """With the offsets that its reader asks for and does not use: running sums along the first dimension."""
+        mask, values = to_mask(packed, packed.shape[-1])
+        lines = np.unpackbits(mask, axis=1).sum(axis=1, dtype=np.int64).reshape(packed.shape[:-1])
+        return {
+            "compressed": values,
+            "bitmask": mask.reshape(*packed.shape[:-1], mask.shape[-1]),
+            "shape": np.array(packed.shape, np.int64),
+            "row_offsets": (lines.cumsum(axis=0) if lines.ndim else lines) - lines,
+        }
+
+    def join(self, parts: Parts) -> PackedTensor:
+        """FormatError also for values that are no list."""
+        if parts["compressed"].ndim != 1:
+            raise FormatError(f"values of shape {parts['compressed'].shape}; expected a list of them")
+        return super().join(parts)
+
+
+class Sparse24Bitmask(_CompressedTensors):
+    """Two values for every four elements, also where some of them are zeros, and a bit for each element."""
+
+    name = "sparse-24-bitmask"
+    summary = "compressed-tensors up to 0.14: 2:4 matrices, two values for every four elements and a bit for each"
+    reads = writes = tuple(BY_NAME)
+    parts = ("compressed", "bitmask", "shape")
+
+    def is_smaller(self, shape: tuple[int, ...], nnz: int, width: int) -> bool:
+        """Every 2:4 matrix is; one with more entries cannot be 2:4."""
+        return len(shape) == 2 and shape[1] % 4 == 0 and 2 * nnz <= shape[0] * shape[1]
+
+    def check(self, name: str, packed: PackedTensor) -> None:
+        """Also that it is a matrix, and that no group of four has three entries, of which the format drops one."""
+        super().check(name, packed)
+        if packed.ndim != 2 or packed.shape[1] % 4:
+            raise ArgumentError(f"{self.name} has matrices of 4 n columns; this has shape {packed.shape}")
+        positions, _ = to_positions(packed)
+        groups, counts = np.unique(positions // 4, return_counts=True)
+        if (counts > 2).any():
+            first = int(groups[np.argmax(counts > 2)]) * 4
+            row, column = divmod(first, packed.shape[1])
+            raise ArgumentError(
+                f"row {row}, columns {column} to {column + 3}: {int(counts.max())} entries in a group of four; "
+                f"{self.name} keeps two: prune to 2:4 before, or keep it dense"
+            )
+
+    def split(self, packed: PackedTensor) -> Parts:
+        """Groups with fewer entries store their first zeros as well."""
+        rows, cols = packed.shape
+        positions, values = to_positions(packed)
+        stored = np.zeros((packed.size // 4, 4), bool)
+        stored.reshape(-1)[positions] = True
+        # Entries first, then zeros by their place: a stable sort takes two of each group.
+        chosen = np.sort(np.argsort(~stored, axis=1, kind="stable")[:, :2], axis=1)
+        kept = np.zeros_like(stored)
+        np.put_along_axis(kept, chosen, True, axis=1)
+        both = np.zeros(packed.size // 2, values.dtype)
+        both[stored[kept].reshape(-1)] = values
+        return {
+            "compressed": both.reshape(rows, cols // 2),
+            "bitmask": np.packbits(kept.reshape(rows, cols), axis=1, bitorder="little"),
+            "shape": np.array([[rows], [cols]], np.int64),
+        }
+
+    def join(self, parts: Parts) -> PackedTensor:
+        """Groups are of the flat tensor, so they may run over the ends of rows; stored zeros are no entries."""
+        values, shape, mask = parts["compressed"], parts["shape"], parts["bitmask"]
+        sizes = tuple(int(n) for n in shape.reshape(-1)) if shape.dtype.kind in "iu" else ()
+        if len(sizes) != 2 or values.shape != (sizes[0], sizes[1] // 2):
+            raise FormatError(f"values of shape {values.shape} for a matrix of {shape.tolist()}; expected two of four")
+        packed = super().join(parts)
+        positions, found = to_positions(packed)
+        groups = np.bincount(positions // 4, minlength=packed.size // 4)
+        if packed.size % 4 or (groups != 2).any():
+            at = int(np.argmax(groups != 2)) * 4
+            raise FormatError(f"elements {at} to {at + 3} have {int(groups[at // 4])} set bits; expected two of four")
+        return _without_zeros(packed, positions, found, mask)
+
+
+def _without_zeros(packed: PackedTensor, positions: np.ndarray, values: np.ndarray, mask: np.ndarray) -> PackedTensor:
+    """The tensor without entries of all zero bits, which only fill groups."""
+    bits = values.view(packed.spans.head.element.unsigned)
+    if bits.all():
+        return packed
+    kept = bits != 0
+    return from_positions(packed.shape, positions[kept], values[kept])
+
+
+def _told_by(model: ModelFile) -> str | None:
+    """Which of the formats the tensors of a file have that no config.json tells of."""
+    for name in model:
+        if name.endswith(".compressed"):
+            return SPARSE[len(model.info(name).shape) == 2]
+        if name.endswith(".row_offsets"):
+            return SPARSE[0]
+    return SPARSE[0] if any(name.endswith(".bitmask") for name in model) else None
+
+
+def config_of(place: Place) -> dict[str, Any]:
+    """The config.json beside a model, or nothing."""
+    path = os.path.join(place.folder, CONFIG)
+    if not os.path.isfile(path):
+        return {}
+    if os.path.getsize(path) > MOST_CONFIG:
+        raise FormatError(f"{path!r} has {os.path.getsize(path)} bytes; expected {MOST_CONFIG} at most")
+    with open(path, "rb") as file:
+        try:
+            found = json.loads(file.read())
+        except (ValueError, RecursionError) as error:
+            raise FormatError(f"{path!r} is not valid JSON: {error}") from None
+    return found if isinstance(found, dict) else {}
+
+
+def sparsity_format(config: Mapping[str, Any]) -> str | None:
+    """The sparse format that a config.json names, or None.
+
+    Raises FormatError for names that are not known, and for marlin-24, which only a GPU kernel that is gone could read.
+
+    >>> sparsity_format({"quantization_config": {"sparsity_config": {"format": "sparse-bitmask"}}})
+    'sparse-bitmask'
+    """
+    for place in PLACES:
+        outer = config.get(place)
+        if not isinstance(outer, dict):
+            continue
+        inner = outer if place == "sparsity_config" else outer.get("sparsity_config")
+        if place != "sparsity_config" and outer.get("format") == MARLIN:
+            inner = outer
+        if not isinstance(inner, dict) or "format" not in inner:
+            continue
+        found = inner["format"]
+        if found == MARLIN:
+            raise FormatError(
+                f"{CONFIG} says {MARLIN!r}: values in the order of one GPU kernel, and its own package has no way "
+                "back; convert the checkpoint that it was made from"
+            )
+        if found in SPARSE:
+            return str(found)
+        if found not in NO_SPARSITY:
+            raise FormatError(
+                f"{CONFIG} names the sparse format {found!r}; known are {', '.join((*SPARSE, *NO_SPARSITY))}"
+            )
+    return None
+
+
+def without_sparsity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config.json for weights that are stored in no sparse format any more.
+
+    What it says of quantisation stays; an entry that said nothing else goes.
+
+    >>> without_sparsity({"a": 1, "quantization_config": {"sparsity_config": {}, "quant_method": "compressed-tensors"}})
+    {'a': 1}
+    """
+    found = {key: value for key, value in config.items() if key != "sparsity_config"}
+    for place in PLACES[:2]:
+        if isinstance(outer := found.get(place), dict) and "sparsity_config" in outer:
+            rest = {key: value for key, value in outer.items() if key != "sparsity_config"}
+            if rest.get("config_groups"):
+                found[place] = rest
+            else:
+                del found[place]
+    return found
+
+
+def with_sparsity(config: Mapping[str, Any], name: str, sparsity: float) -> dict[str, Any]:
+    """A config.json for weights in one of the formats; ``sparsity`` is the share of zeros of all weights.
+
+    Raises ArgumentError if another quantiser than compressed-tensors has its settings there.
+    """
+    found = without_sparsity(config)
+    outer = found.get(PLACES[0])
+    outer = outer if isinstance(outer, dict) else {}
+    if outer.get("quant_method", "compressed-tensors") != "compressed-tensors":
+        raise ArgumentError(f"{CONFIG} has the settings of {outer['quant_method']!r}: {name} cannot stand beside them")
+    settings = {
+        "format": name,
+        "global_sparsity": sparsity,
+        "sparsity_structure": "2:4" if name == SPARSE[1] else "unstructured",
+        "targets": ["Linear"],
+        "ignore": [],
+        "registry_requires_subclass": False,
+    }
+    outer = {"format": "dense", **outer, "quant_method": "compressed-tensors", "sparsity_config": settings}
+    return found | {PLACES[0]: outer}
