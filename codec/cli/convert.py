@@ -100,11 +100,11 @@ def convert(
         return
     if like is not None:
         raise click.UsageError("--like is for --to onnx and --to tflite")
-    if not wanted:
-        raise click.UsageError(
-            "say what to convert to: --objective, --layout, --entropy or --reindex (decode for dense)"
-        )
     with safe_open(src) as model:
+        if not wanted:
+            raise click.UsageError(
+                "say what to convert to: --objective, --layout, --entropy, --to or --reindex (decode for dense)"
+            )
         refuse_unmatched(model.keys(), include)
         before = {name: model.info(name) for name in model}
         frames = {name for name, info in before.items() if info.stored_as == "frame"}

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 
@@ -16,6 +17,7 @@ from codec.errors import ArgumentError
 from codec.formats import FORMATS, Conversion, format_of, open_file, support
 from codec.formats.packed import Packed
 from codec.kernels import threadpool_limits
+from codec.model import safe_open
 from codec.model.output import Output, companions
 
 OURS = "codec"
@@ -78,7 +80,8 @@ def translate(
                 seen.add(name)
 
             made.run(output, tick)
-        behind = companions(output)[1]
+        own = tuple(quote(stem, safe="") + "." for stem in opened.files)
+        behind = [name for name in companions(output)[1] if not name.startswith(own)]
         if behind:
             say(f"Left behind, as weights in another form or links: {', '.join(map(repr, behind[:5]))}", quiet)
     facts = {
@@ -87,13 +90,19 @@ def translate(
         "output": output.index or output.folder or output.paths[-1],
         "to": target.name,
         "tensors": len(made),
-        "sparse": sorted(made.sparse),
+        "sparse": _packed(output) if isinstance(target, Packed) else sorted(made.sparse),
         "dense_nbytes": sum(made.sparse.values()) + sum(made.dense.values()),
         "file_bytes": sum(os.path.getsize(path) for path in made.written(output)),
         "notes": opened.notes,
         "left_behind": behind,
     }
     emit(facts, lambda: _text(facts), as_json)
+
+
+def _packed(output: Output) -> list[str]:
+    """The tensors that were packed: which, is decided when they are written."""
+    with safe_open(output.paths[-1]) as model:
+        return sorted(name for name in model if model.info(name).stored_as == "frame")
 
 
 def _output(made: Conversion, src: Path, force: bool) -> Output:
@@ -114,7 +123,9 @@ def _output(made: Conversion, src: Path, force: bool) -> Output:
 
 def _text(facts: dict[str, Any]) -> str:
     before, after = facts["dense_nbytes"], facts["file_bytes"]
-    what = f"{counted(facts['tensors'], 'tensor')}, {len(facts['sparse']):,} of them sparse in the format {facts['to']}"
+    what = (
+        f"{counted(facts['tensors'], 'tensor')} from {facts['from']} to {facts['to']}, {len(facts['sparse']):,} sparse"
+    )
     sizes = f"{size(before)} dense, {size(after)} on disk ({ratio(before, after)} smaller)"
     return f"{facts['output']}: {what}\n{sizes}"
 

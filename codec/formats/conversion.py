@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
@@ -250,7 +251,7 @@ class Conversion(Mapping[str, Any]):
         files, index = self._files(), None
         folder = self.folder
         if folder is not None:
-            if os.path.realpath(folder) == os.path.realpath(self.source.path):
+            if self.source.path and os.path.realpath(folder) == os.path.realpath(self.source.path):
                 raise ArgumentError(f"{folder!r} is the source's own folder: give another one")
             files = {os.path.join(folder, name): names for name, names in files.items()}
             if len(files) > 1 and not isinstance(self.target, FilePerTensor):
@@ -282,7 +283,7 @@ class Conversion(Mapping[str, Any]):
         return {(_stem(next(iter(shards))) if len(shards) == 1 else _STEM) + self.target.suffix: names}
 
     def run(self, output: Output, tick: Callable[[str], object] = lambda name: None) -> list[str]:
-        """Write the files; returns the names of those that came along.
+        """Write the files, all or none; returns the names of those that came along.
 
         What config.json says of the sparse format of weights is brought up to date.
         """
@@ -291,8 +292,16 @@ class Conversion(Mapping[str, Any]):
         along = companions(output)[0]
         copy_companions(output, along)
         like = self.like or (self.source.path if self.source.format == self.target.name else None)
-        for path, names in output.files.items():
-            self.target.write(path, Some(self, names, tick), output.metadata[path], like)
+        done: list[str] = []
+        try:
+            for path, names in output.files.items():
+                self.target.write(path, Some(self, names, tick), output.metadata[path], like)
+                done += self.target.paths(path)
+        except BaseException:  # some files of a model are no model
+            for path in done:
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
+            raise
         if output.index is not None:
             _write_index(output)
         if output.folder is not None and CONFIG in along:

@@ -70,10 +70,11 @@ class Onnx(Format):
         known = {one.name for one in graph.initializer} | {one.values.name for one in graph.sparse_initializer}
         made: dict[str, Any] = {}
         for name in tensors:
+            value = tensors[name]
             with naming(name):
                 if like is not None and name not in known:
                     raise ArgumentError(f"{like!r} has no initializer of this name")
-                made[name] = self._made(name, tensors[name])
+                made[name] = self._made(name, value)
         kept = [one for one in graph.initializer if one.name not in made]
         for one in kept:
             _with_data(one, folder)

@@ -7,6 +7,7 @@ may claim a tensor of any shape.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ _PIECE = 1 << 20  # bytes of a mask that are unpacked at a time
 def checked_shape(shape: Any, count: int, dtype: Any) -> TensorSpec:
     """What a tensor of that shape is; FormatError if no tensor is, or if so many entries do not justify its size."""
     try:
-        sizes = tuple(int(n) for n in np.asarray(shape).reshape(-1))
+        sizes = tuple(index(n) for n in np.asarray(shape).reshape(-1))
         spec = TensorSpec.of(dtype, sizes)
     except (ArgumentError, TypeError, ValueError, OverflowError) as error:
         raise FormatError(f"a shape of {shape!r} in which no tensor can be: {error}") from None

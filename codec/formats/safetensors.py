@@ -84,8 +84,9 @@ class Safetensors(Format):
         """One tensor is in memory at a time."""
         infos = []
         for name in tensors:
+            value = tensors[name]
             with naming(name):
-                plain = carried(tensors[name])
+                plain = carried(value)
             infos.append((name, plain.dtype, plain.shape))
         write_plain(path, infos, tensors.__getitem__, {"format": "pt", **metadata})
 
@@ -167,8 +168,8 @@ class Companions(Safetensors):
         made: Parts = {}
         dense: dict[str, tuple[str, tuple[int, ...]]] = {}
         for name in tensors:
+            value = tensors[name]
             with naming(name):
-                value = tensors[name]
                 if isinstance(value, PackedTensor):
                     self.check(name, value)
                     made |= {f"{self.stem(name)}.{part}": array for part, array in self.split(value).items()}

@@ -92,14 +92,15 @@ class TFLite(Format):
             fixed = {(c.graph, c.number) for c in _inputs_of(table, "DENSIFY", range(1))}
             model = schema.ModelT.InitFromPackedBuf(data, 0)
         for name in tensors:
+            value = tensors[name]
             with naming(name):
                 if name not in known:
                     raise ArgumentError(f"{like!r} has no constant tensor of this name")
                 place = known[name].graph, known[name].number
                 tensor = model.subgraphs[place[0]].tensors[place[1]]
                 if place not in fixed:
-                    self._put(model, tensor, name, tensors[name], place in weights)
-                elif not _same(_tensor(like, data, table, known[name], False), tensors[name]):
+                    self._put(model, tensor, name, value, place in weights)
+                elif not _same(_tensor(like, data, table, known[name], False), value):
                     raise ArgumentError("it feeds an operation DENSIFY, which takes it as it is: it cannot change")
         used = {tensor.buffer for graph in model.subgraphs for tensor in graph.tensors}
         used |= {entry.buffer for entry in model.metadata or ()}

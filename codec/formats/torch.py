@@ -5,6 +5,7 @@ Only weights_only=True is ever used, under which torch builds tensors and plain 
 
 import io
 import os
+import re
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
@@ -42,9 +43,11 @@ def load(path: str) -> Any:
     except MemoryError as error:
         raise FormatError(f"{path!r} asks for more memory than there is: it is damaged, or made to do so") from error
     except Exception as error:  # what a damaged pickle raises is anything
-        words = str(error).partition("\n")[0][:300]
+        wants = re.search(r"GLOBAL ([\w.]+)", str(error))
+        words = f"it holds a {wants[1]}" if wants else str(error).partition("\n")[0][:200]
         raise FormatError(
-            f"{path!r} cannot be read with weights_only=True, the only way in which pickles are read here: {words}"
+            f"{path!r} cannot be read with weights_only=True, and pickles are not read otherwise: {words}; save the "
+            "model's state_dict() instead"
         ) from None
 
 
@@ -118,8 +121,9 @@ class TorchFile(Format):
         """All tensors of the file are in memory."""
         made: dict[str, Any] = {}
         for name in tensors:
+            value = tensors[name]
             with naming(name):
-                made |= self.entries(name, tensors[name])
+                made |= self.entries(name, value)
         save(path, made)
 
     def entries(self, name: str, value: Any) -> dict[str, Any]:

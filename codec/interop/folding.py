@@ -130,7 +130,7 @@ def unfolded_words(pairs: list[MaskedPair]) -> str | None:
         return None
     shown = ", ".join(repr(pair.name) for pair in pairs[:4]) + (f" and {len(pairs) - 4} more" if len(pairs) > 4 else "")
     return (
-        f"pruned tensors are split in _orig and _mask, and take several times their space: {shown}. "
+        f"pruned tensors are split in weights and mask, and take several times their space: {shown}. "
         "`codec encode --fold` multiplies them; in torch, torch.nn.utils.prune.remove does"
     )
 
