@@ -188,6 +188,19 @@ def test_initializers_of_onnx_in_place(perceptron, tmp_path):
     assert all(one.tobytes() == results[0].tobytes() for one in results)
 
 
+def test_types_that_are_not_packed_stay(perceptron, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    path, _ = perceptron
+    model = onnx.load(path)
+    model.graph.initializer.append(onnx.helper.make_tensor("text", onnx.TensorProto.STRING, [1], [b"a"]))
+    onnx.save(model, path)
+    with open_file(path) as source:
+        assert source.notes == ["left alone, of types that are not packed: 'text'"]
+        assert "text" not in source
+        write_file(source, tmp_path / "out.onnx", "onnx", like=path)
+    assert "text" in [one.name for one in onnx.load(tmp_path / "out.onnx").graph.initializer]
+
+
 def test_initializers_without_a_network(tmp_path):
     onnx = pytest.importorskip("onnx")
     arrays = {name: tensor((16, 40), name, 0.9) for name in FORMATS["onnx"].writes}
@@ -366,9 +379,11 @@ def test_binsparse_in(tmp_path, kind, dtype):
     cls = getattr(binsparse, f"{kind}Matrix")
     names = {f.name for f in __import__("dataclasses").fields(cls)}
     fitted = {key: value for key, value in {**common, **made}.items() if key in names}
-    binsparse.save_binsparse(cls(**fitted), tmp_path / "m.bsp.npz")
-    found = open_file(tmp_path / "m.bsp.npz")["m"]
-    same(found, a)
+    for name in ("m.bsp.npz", "m.npz"):
+        binsparse.save_binsparse(cls(**fitted), tmp_path / name)
+        with open_file(tmp_path / name) as source:
+            assert source.format == "binsparse"
+            same(source["m"], a)
 
 
 @pytest.mark.parametrize("dtype", FORMATS["binsparse"].writes)
@@ -418,6 +433,25 @@ def test_sparse_tensors_of_torch_come_in(tmp_path, layout):
     found = torch.load(tmp_path / "ours.pt", weights_only=True)["w"]
     assert found.layout == torch.sparse_csr
     same(found.to_dense(), a)
+
+
+@pytest.mark.parametrize("shape", [(5,), (4, 3, 2, 5)])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_coo_tensors_of_any_shape(tmp_path, shape):
+    torch = pytest.importorskip("torch")
+    from codec.arraylike import to_torch
+
+    a = finite(tensor(shape, "F32", 0.6))
+    write_file({"w": a}, tmp_path / "ours.pt", "torch", sparse=lambda name: True)
+    found = torch.load(tmp_path / "ours.pt", weights_only=True)["w"]
+    assert found.layout == torch.sparse_coo
+    same(found.to_dense(), a)
+    same(open_file(tmp_path / "ours.pt")["w"], a)
+    twice = torch.sparse_coo_tensor(torch.zeros(len(shape), 2, dtype=torch.int64), torch.tensor([1.0, 2]), shape)
+    torch.save({"twice": twice, "a": to_torch(a).to_sparse()}, tmp_path / "theirs.pt")
+    with open_file(tmp_path / "theirs.pt") as source:
+        assert source["twice"].to_dense().reshape(-1)[0] == 3
+        same(source["a"], a)
 
 
 # MACKO and SpInfer: GPU only, so their papers' and tests' own examples.

@@ -59,13 +59,9 @@ def translate(
             layout = {key: value for key, value in arguments.items() if key != "objective"}
             kept = frozenset(name for name, one in taken.items() if not one)
             target = replace(target, objective=arguments.get("objective", "disk"), layout=layout, kept=kept)
-        made = Conversion(
-            opened,
-            target,
-            dst,
-            lambda name: (True if include else None) if taken[name] else False,
-            None if like is None else str(like),
-        )
+        forms = {name: (True if include else None) if one else False for name, one in taken.items()}
+        network = None if like is None else str(like)
+        made = Conversion(opened, target, dst, forms.__getitem__, network, "--exclude keeps it dense")
         output = _output(made, src, force)
         for note in opened.notes:
             say(note[:1].upper() + note[1:], quiet)

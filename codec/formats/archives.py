@@ -79,10 +79,13 @@ class FilePerTensor(Format):
 
     Attributes
     ----------
+    endings : tuple of str
+        What the names of files end in that are read; the first that fits is no part of the tensor's name.
     beside : tuple of str
         What the names of further files of a tensor end in, where there are several.
     """
 
+    endings: ClassVar[tuple[str, ...]]
     beside: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
@@ -99,20 +102,20 @@ class FilePerTensor(Format):
 
     def claims(self, place: Place) -> bool:
         """By the names of the files, and what is in the first of them."""
-        found = place.ending(self.suffix)
+        found = place.ending(*self.endings)
         return bool(found) and self.claims_file(os.path.join(place.folder, found[0]))
 
     def open(self, place: Place) -> Source:
         """The tensor of a file, or those of all files in a folder."""
         tensors = {}
-        for file in place.ending(self.suffix, DENSE):
-            ending = DENSE if file.endswith(DENSE) else self.suffix
+        for file in place.ending(*self.endings, DENSE):
+            ending = next(one for one in (*self.endings, DENSE) if file.endswith(one))
             name, path = unquote(file.removesuffix(ending)), os.path.join(place.folder, file)
             if not name or name in tensors:
                 raise FormatError(f"{path!r}: another file has a tensor of this name too", tensor=name)
             tensors[name] = Stored(partial(read_array if ending == DENSE else self.read_file, path), name)
         if not tensors:
-            raise ArgumentError(f"{place.path!r} holds no file that ends in {self.suffix}")
+            raise ArgumentError(f"{place.path!r} holds no file that ends in {self.endings[-1]}")
         return Source(self.name, place.path, tensors)
 
     def write(self, path: str, tensors: Mapping[str, Any], metadata: Mapping[str, str], like: str | None) -> None:

@@ -50,6 +50,7 @@ class Binsparse(FilePerTensor):
     summary = "binsparse 0.1 in a .npz file; every format of its specification comes in, CSR and CVEC go out"
     reads = writes = tuple(_TYPES)
     suffix = ".bsp.npz"
+    endings = (".bsp.npz", ".npz")
     entry_bits = 32
 
     def claims_file(self, path: str) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from codec.dtypes import BY_NAME
 from codec.errors import ArgumentError, FormatError
 from codec.formats.base import Place
-from codec.formats.positions import from_mask, from_positions, to_mask, to_positions
+from codec.formats.positions import from_mask, from_positions, mask_of, positions_of_mask, to_mask, to_positions
 from codec.formats.safetensors import Companions, Parts
 from codec.model import ModelFile, safe_open
 from codec.packed import PackedTensor
@@ -60,16 +60,6 @@ class _CompressedTensors(Companions):
         with safe_open(place.path) as model:
             return bool(self.groups(model)) and self.name == (declared or _told_by(model))
 
-    def join(self, parts: Parts) -> PackedTensor:
-        """From the mask; ``row_offsets`` says nothing that the mask does not."""
-        shape, mask, values = parts["shape"], parts["bitmask"], parts["compressed"]
-        if shape.dtype.kind not in "iu" or not shape.size or (shape < 0).any():
-            raise FormatError(f"a shape of {shape.tolist()}; expected sizes of a tensor with one dimension or more")
-        sizes = tuple(int(n) for n in shape.reshape(-1))
-        if mask.shape != (*sizes[:-1], -(-sizes[-1] // 8)):
-            raise FormatError(f"a bitmask of shape {mask.shape} for a tensor of shape {sizes}")
-        return from_mask(sizes, mask, sizes[-1], values)
-
 
 class SparseBitmask(_CompressedTensors):
     """Non-zeros in order, and a bit for each element."""
@@ -91,10 +81,12 @@ class SparseBitmask(_CompressedTensors):
         }
 
     def join(self, parts: Parts) -> PackedTensor:
-        """FormatError also for values that are no list."""
-        if parts["compressed"].ndim != 1:
-            raise FormatError(f"values of shape {parts['compressed'].shape}; expected a list of them")
-        return super().join(parts)
+        """From the mask; ``row_offsets`` says nothing that the mask does not."""
+        values, sizes, mask = parts["compressed"], _sizes(parts["shape"]), parts["bitmask"]
+        if values.ndim != 1:
+            raise FormatError(f"values of shape {values.shape}; expected a list of them")
+        _check_mask(mask, sizes)
+        return from_mask(sizes, mask, sizes[-1], values)
 
 
 class Sparse24Bitmask(_CompressedTensors):
@@ -114,56 +106,75 @@ class Sparse24Bitmask(_CompressedTensors):
         super().check(name, packed)
         if packed.ndim != 2 or packed.shape[1] % 4:
             raise ArgumentError(f"{self.name} has matrices of 4 n columns; this has shape {packed.shape}")
-        positions, _ = to_positions(packed)
-        groups, counts = np.unique(positions // 4, return_counts=True)
-        if (counts > 2).any():
-            first = int(groups[np.argmax(counts > 2)]) * 4
-            row, column = divmod(first, packed.shape[1])
+        groups = to_positions(packed)[0] // 4
+        third = groups[2:] == groups[:-2]
+        if third.any():
+            row, column = divmod(4 * int(groups[np.argmax(third)]), packed.shape[1])
             raise ArgumentError(
-                f"row {row}, columns {column} to {column + 3}: {int(counts.max())} entries in a group of four; "
-                f"{self.name} keeps two: prune to 2:4 before, or keep it dense"
+                f"row {row}, columns {column} to {column + 3}: three entries or more in a group of four; {self.name} "
+                "keeps two: prune to 2:4 before, or keep it dense"
             )
 
     def split(self, packed: PackedTensor) -> Parts:
         """Groups with fewer entries store their first zeros as well."""
         rows, cols = packed.shape
         positions, values = to_positions(packed)
-        stored = np.zeros((packed.size // 4, 4), bool)
-        stored.reshape(-1)[positions] = True
-        # Entries first, then zeros by their place: a stable sort takes two of each group.
-        chosen = np.sort(np.argsort(~stored, axis=1, kind="stable")[:, :2], axis=1)
-        kept = np.zeros_like(stored)
-        np.put_along_axis(kept, chosen, True, axis=1)
+        kept = _FILLED[mask_of(positions, rows, cols)]
+        if cols % 8:
+            kept[:, -1] &= 0b1111
+        row, column = np.divmod(positions, cols)
+        group = kept[row, column // 8] >> (column // 4 % 2 * 4).astype(np.uint8)
+        before = np.bitwise_count(group & ((1 << column % 4) - 1).astype(np.uint8))
         both = np.zeros(packed.size // 2, values.dtype)
-        both[stored[kept].reshape(-1)] = values
+        both[positions // 4 * 2 + before] = values
         return {
             "compressed": both.reshape(rows, cols // 2),
-            "bitmask": np.packbits(kept.reshape(rows, cols), axis=1, bitorder="little"),
+            "bitmask": kept,
             "shape": np.array([[rows], [cols]], np.int64),
         }
 
     def join(self, parts: Parts) -> PackedTensor:
-        """Groups are of the flat tensor, so they may run over the ends of rows; stored zeros are no entries."""
-        values, shape, mask = parts["compressed"], parts["shape"], parts["bitmask"]
-        sizes = tuple(int(n) for n in shape.reshape(-1)) if shape.dtype.kind in "iu" else ()
+        """Groups are of the flat tensor, so they may run over the ends of rows; zeros that fill them are no entries."""
+        values, sizes, mask = parts["compressed"], _sizes(parts["shape"]), parts["bitmask"]
         if len(sizes) != 2 or values.shape != (sizes[0], sizes[1] // 2):
-            raise FormatError(f"values of shape {values.shape} for a matrix of {shape.tolist()}; expected two of four")
-        packed = super().join(parts)
-        positions, found = to_positions(packed)
-        groups = np.bincount(positions // 4, minlength=packed.size // 4)
-        if packed.size % 4 or (groups != 2).any():
-            at = int(np.argmax(groups != 2)) * 4
-            raise FormatError(f"elements {at} to {at + 3} have {int(groups[at // 4])} set bits; expected two of four")
-        return _without_zeros(packed, positions, found, mask)
+            raise FormatError(f"values of shape {values.shape} for a matrix of shape {sizes}; expected two of four")
+        _check_mask(mask, sizes)
+        spec, positions = positions_of_mask(sizes, mask, sizes[1], values.dtype)
+        if len(positions) != values.size:
+            raise FormatError(f"{values.size} values for {len(positions)} set bits")
+        groups = positions // 4
+        counts_two = spec.grid.size % 4 == 0 and np.array_equal(groups[::2], groups[1::2])
+        if not counts_two or not np.array_equal(groups[::2], np.arange(len(groups) // 2)):
+            found = np.bincount(groups, minlength=-(-spec.grid.size // 4))
+            at = int(np.argmax(found != 2))
+            raise FormatError(f"elements {4 * at} to {4 * at + 3} have {int(found[at])} set bits; expected two of four")
+        flat = values.reshape(-1)
+        kept = flat.view(spec.element.unsigned) != 0
+        return from_positions(sizes, positions[kept], flat[kept])
 
 
-def _without_zeros(packed: PackedTensor, positions: np.ndarray, values: np.ndarray, mask: np.ndarray) -> PackedTensor:
-    """The tensor without entries of all zero bits, which only fill groups."""
-    bits = values.view(packed.spans.head.element.unsigned)
-    if bits.all():
-        return packed
-    kept = bits != 0
-    return from_positions(packed.shape, positions[kept], values[kept])
+def _filled() -> np.ndarray:
+    """For each byte of a mask, two groups of four bits, the byte in which each has two at least: their first zeros."""
+    half = np.arange(16, dtype=np.uint8)
+    for bit in range(4):
+        half = np.where(np.bitwise_count(half) < 2, half | np.uint8(1 << bit), half)
+    both = np.arange(256)
+    found: np.ndarray = (half[both & 15] | half[both >> 4] << 4).astype(np.uint8)
+    return found
+
+
+_FILLED = _filled()
+
+
+def _sizes(shape: np.ndarray) -> tuple[int, ...]:
+    if shape.dtype.kind not in "iu" or not shape.size or (shape < 0).any():
+        raise FormatError(f"a shape of {shape.tolist()}; expected sizes of a tensor with one dimension or more")
+    return tuple(int(n) for n in shape.reshape(-1))
+
+
+def _check_mask(mask: np.ndarray, sizes: tuple[int, ...]) -> None:
+    if mask.shape != (*sizes[:-1], -(-sizes[-1] // 8)):
+        raise FormatError(f"a bitmask of shape {mask.shape} for a tensor of shape {sizes}")
 
 
 def _told_by(model: ModelFile) -> str | None:

@@ -202,6 +202,8 @@ class Conversion(Mapping[str, Any]):
         Whether a tensor of that name has to be sparse (True), dense (False), or what is smaller (None).
     like : str or None
         A file whose network is kept; by default the source, where it is of the same format.
+    way_out : str
+        What to do about a tensor that cannot be expressed.
     sparse, dense : dict of str to int
         What became of the tensors, and the bytes of each when it is dense.
     elements, zeros : int
@@ -213,6 +215,7 @@ class Conversion(Mapping[str, Any]):
     dst: str
     wanted: Callable[[str], bool | None] = lambda name: None
     like: str | None = None
+    way_out: str = "sparse= may say that it stays dense"
     sparse: dict[str, int] = field(default_factory=dict)
     dense: dict[str, int] = field(default_factory=dict)
     elements: int = 0
@@ -227,7 +230,10 @@ class Conversion(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         value = self.source[name]
         with naming(name):
-            found = self.target.form(name, value, self.wanted(name))
+            try:
+                found = self.target.form(name, value, self.wanted(name))
+            except ArgumentError as error:
+                raise ArgumentError(f"{error}; {self.way_out}") from None
         if isinstance(found, PackedTensor):
             self.sparse[name] = found.dense_nbytes
             self.elements += found.size

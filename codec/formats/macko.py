@@ -32,6 +32,7 @@ class Macko(TorchFile):
     summary = "MACKO's arrays c_0 to c_4 in a file of torch.save: values, and four bits for the zeros before each"
     reads = writes = ("F16", "I8")
     entry_bits = 4
+    matrices = True
 
     def claims(self, place: Place) -> bool:
         """By the names in its pickle."""

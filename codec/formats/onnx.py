@@ -59,7 +59,12 @@ class Onnx(Format):
             if not name or name in tensors:
                 raise FormatError(f"{path!r}: an initializer named {name!r}; expected a name that no other has")
             tensors[name] = Stored(read, stem)
-        return Source(self.name, path, tensors)
+        # Texts, complex numbers and items of fewer than 8 bits: no other format here has them.
+        left = [one.name for one in graph.initializer if one.data_type not in _kinds()]
+        for name in left:
+            del tensors[name]
+        notes = [f"left alone, of types that are not packed: {', '.join(map(repr, left[:5]))}"] if left else []
+        return Source(self.name, path, tensors, notes=notes)
 
     def write(self, path: str, tensors: Mapping[str, Any], metadata: Mapping[str, str], like: str | None) -> None:
         """In the network of ``like``; without that in a graph that has nothing but initializers."""
@@ -128,6 +133,13 @@ def _load(path: str) -> Any:
     if not model.HasField("graph"):
         raise FormatError(f"{path!r} is an ONNX file without a graph")
     return model
+
+
+def _kinds() -> set[int]:
+    """ONNX's numbers of the dtypes that the format has."""
+    import onnx
+
+    return {onnx.helper.np_dtype_to_tensor_dtype(element.dtype) for element in BY_NAME.values()}
 
 
 def _proto(name: str, array: np.ndarray) -> Any:

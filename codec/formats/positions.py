@@ -59,11 +59,16 @@ def from_positions(shape: Any, positions: np.ndarray, values: np.ndarray) -> Pac
         )
     spec = checked_shape(shape, len(positions), values.dtype)
     check_ascending(positions, spec.grid.size)
-    flat = positions.astype(np.int64, copy=False)
+    return _packed(spec, positions.astype(np.int64), values)
+
+
+def _packed(spec: TensorSpec, positions: np.ndarray, values: np.ndarray) -> PackedTensor:
+    """From proved positions, which are overwritten: they take more memory than all else."""
     rows, cols = spec.grid.rows, spec.grid.cols
-    starts = np.searchsorted(flat, np.arange(rows + 1) * cols) if flat.size else np.zeros(rows + 1, np.int64)
-    indices = flat - np.repeat(np.arange(rows) * cols, np.diff(starts))
-    return PackedTensor.of_csr(Csr((rows, cols), starts, indices, _plain(values, spec)), spec.shape)
+    starts = np.searchsorted(positions, np.arange(rows + 1) * cols)
+    indices = np.remainder(positions, max(1, cols), out=positions)
+    values = np.ascontiguousarray(values, spec.element.dtype)
+    return PackedTensor.of_csr(Csr((rows, cols), starts, indices, values), spec.shape)
 
 
 def check_ascending(positions: np.ndarray, size: int) -> None:
@@ -161,7 +166,15 @@ def from_mask(shape: Any, mask: np.ndarray, width: int, values: np.ndarray) -> P
         For a mask of another size than the shape has elements, bits that are set behind a line, and another number of
         values.
     """
-    spec = checked_shape(shape, 8 * mask.size, values.dtype)
+    spec, positions = positions_of_mask(shape, mask, width, values.dtype)
+    if len(positions) != values.size:
+        raise FormatError(f"{values.size} values for {len(positions)} set bits")
+    return _packed(spec, positions, values.reshape(-1))
+
+
+def positions_of_mask(shape: Any, mask: np.ndarray, width: int, dtype: Any) -> tuple[TensorSpec, np.ndarray]:
+    """The tensor that a mask of `from_mask` is of, and the positions (int64) of its bits."""
+    spec = checked_shape(shape, 8 * mask.size, dtype)
     across = -(-width // 8)
     lines = spec.grid.size // width if width else 0
     if mask.dtype != np.uint8 or mask.size != lines * across or lines * width != spec.grid.size:
@@ -169,16 +182,15 @@ def from_mask(shape: Any, mask: np.ndarray, width: int, values: np.ndarray) -> P
             f"a mask of shape {mask.shape} and dtype {mask.dtype} for a tensor of shape {spec.shape}; expected "
             f"{lines * across} bytes of uint8"
         )
-    positions = set_bits(mask.reshape(lines, across), width)
-    if len(positions) != values.size:
-        raise FormatError(f"{values.size} values for {len(positions)} set bits")
-    return from_positions(spec.shape, positions, values.reshape(-1))
+    return spec, set_bits(mask.reshape(lines, across), width)
 
 
 def to_positions(packed: PackedTensor) -> tuple[np.ndarray, np.ndarray]:
     """Positions (int64, ascending) and values of the stored entries, without a dense copy."""
     csr = to_csr(packed)
-    return np.repeat(np.arange(csr.shape[0]) * csr.shape[1], np.diff(csr.starts)) + csr.indices, csr.values
+    positions = np.repeat(np.arange(csr.shape[0]) * csr.shape[1], np.diff(csr.starts))
+    positions += csr.indices
+    return positions, csr.values
 
 
 def to_csr(packed: PackedTensor) -> Csr:
@@ -201,11 +213,13 @@ def set_bits(mask: np.ndarray, width: int) -> np.ndarray:
     lines, across = mask.shape
     if width % 8 and (mask[:, -1] >> (width % 8)).any():
         raise FormatError(f"a bit behind the {width} of a line is set")
-    found, step = [np.zeros(0, np.int64)], max(1, _PIECE // max(1, across))
+    found = np.empty(int(np.bitwise_count(mask).sum(dtype=np.int64)), np.int64)
+    done, step = 0, max(1, _PIECE // max(1, across))
     for top in range(0, lines, step):
-        bits = np.unpackbits(mask[top : top + step], axis=1, count=width, bitorder="little")
-        found.append(np.flatnonzero(bits) + top * width)
-    return np.concatenate(found)
+        bits = np.flatnonzero(np.unpackbits(mask[top : top + step], axis=1, count=width, bitorder="little"))
+        np.add(bits, top * width, out=found[done : done + len(bits)])
+        done += len(bits)
+    return found
 
 
 def mask_of(positions: np.ndarray, lines: int, width: int) -> np.ndarray:
@@ -220,7 +234,3 @@ def mask_of(positions: np.ndarray, lines: int, width: int) -> np.ndarray:
         bits[positions[first:last] - top * width] = 1
         mask[top:bottom] = np.packbits(bits.reshape(-1, width), axis=1, bitorder="little")
     return mask
-
-
-def _plain(values: np.ndarray, spec: TensorSpec) -> np.ndarray:
-    return np.ascontiguousarray(values, spec.element.dtype)

@@ -31,6 +31,7 @@ class ScipyNpz(FilePerTensor):
     summary = "scipy.sparse.save_npz: one matrix in a .npz file; CSR, CSC, BSR, COO and DIA come in, CSR goes out"
     reads = writes = tuple(name for name, e in BY_NAME.items() if not e.is_float or name in ("F64", "F32"))
     suffix = ".npz"
+    endings = (".npz",)
     entry_bits = 32
     matrices = True
 

@@ -50,6 +50,7 @@ class TcaBme(FilePerTensor):
     summary = "SpInfer's TCA-BME: values and bitmaps of tiles of 8 x 8 in six raw files, and a seventh for the shape"
     reads = writes = ("F16",)
     suffix = VALUES
+    endings = (VALUES,)
     beside = tuple(BESIDE)
     element_bits = 1 + 5 * 32 / _BITS
     matrices = True

@@ -69,12 +69,16 @@ class TFLite(Format):
         stem = os.path.basename(path).removesuffix(self.suffix)
         with _reading(path):
             model = _model(data)
-            dense_only = {(c.graph, c.number) for c in _weights_of_fully_connected(model)}
+            weights = {(c.graph, c.number) for c in _weights_of_fully_connected(model)}
+            found = constants(data, model)
+            left = [name for name, one in found.items() if one.tensor.Type() not in _types()]
             tensors = {
-                name: Stored(partial(_tensor, path, data, model, one, (one.graph, one.number) in dense_only), stem)
-                for name, one in constants(data, model).items()
+                name: Stored(partial(_tensor, path, data, model, one, (one.graph, one.number) in weights), stem)
+                for name, one in found.items()
+                if name not in left
             }
-        return Source(self.name, path, tensors)
+        notes = [f"left alone, of types that are not packed: {', '.join(map(repr, left[:5]))}"] if left else []
+        return Source(self.name, path, tensors, notes=notes)
 
     def write(self, path: str, tensors: Mapping[str, Any], metadata: Mapping[str, str], like: str | None) -> None:
         """In the network of ``like``, which has to be given."""
@@ -94,7 +98,7 @@ class TFLite(Format):
         for name in tensors:
             value = tensors[name]
             with naming(name):
-                if name not in known:
+                if name not in known or known[name].tensor.Type() not in _types():
                     raise ArgumentError(f"{like!r} has no constant tensor of this name")
                 place = known[name].graph, known[name].number
                 tensor = model.subgraphs[place[0]].tensors[place[1]]
@@ -115,7 +119,7 @@ class TFLite(Format):
         """Store a value in the place of a tensor."""
         from ai_edge_litert import schema_py_generated as schema
 
-        shape, dtype = tuple(int(n) for n in tensor.shape), _dtype(tensor.type)
+        shape, dtype = tuple(int(n) for n in tensor.shape), _types()[tensor.type]
         if tuple(value.shape) != shape or _dtype_of(value) != dtype:
             raise ArgumentError(
                 f"{_dtype_of(value)} of shape {tuple(value.shape)}; the tensor that it replaces is {dtype} of {shape}"
@@ -265,16 +269,11 @@ def _weights_of_fully_connected(model: Any) -> list[Constant]:
     return list(_inputs_of(model, "FULLY_CONNECTED", range(1, 2)))
 
 
-def _dtype(kind: int) -> np.dtype:
-    """The dtype of one of the schema's types; FormatError for those that the format has not."""
+def _types() -> dict[int, np.dtype]:
+    """Dtypes by the schema's numbers."""
     from ai_edge_litert import schema_py_generated as schema
 
-    names = {value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
-    name = names.get(kind, str(kind))
-    if name not in _DTYPES:
-        raise FormatError(f"elements of type {name}; expected one of {', '.join(_DTYPES)}")
-    found: np.dtype = np.dtype(_DTYPES[name])
-    return found
+    return {getattr(schema.TensorType, name): np.dtype(dtype) for name, dtype in _DTYPES.items()}
 
 
 def _same(old: Any, new: Any) -> bool:
@@ -330,7 +329,7 @@ def _sparsity(table: Any) -> Sparsity | None:
 def _tensor(path: str, data: bytes, model: Any, one: Constant, is_weight: bool) -> Any:
     """A PackedTensor of a tensor with sparsity parameters, else an array."""
     with _reading(path):
-        table, dtype = one.tensor, _dtype(one.tensor.Type())
+        table, dtype = one.tensor, _types()[one.tensor.Type()]
         shape = tuple(int(n) for n in table.ShapeAsNumpy()) if table.ShapeLength() else ()
         raw = _bytes(data, model.Buffers(table.Buffer()))
         if len(raw) % dtype.itemsize or min(shape, default=0) < 0:

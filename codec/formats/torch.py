@@ -12,14 +12,17 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from codec.arraylike import as_array, is_torch_tensor, to_torch
 from codec.dtypes import BY_NAME
 from codec.errors import ArgumentError, FormatError
 from codec.formats.base import Format, Place, Source, Stored, array_of
-from codec.formats.positions import checked_shape
+from codec.formats.positions import checked_shape, to_positions
 from codec.formats.safetensors import with_folded
 from codec.interop import from_torch
 from codec.interop.checkpoints import is_nested, state_of
+from codec.interop.csr import coordinates
 from codec.model import naming
 from codec.model.atomic import write_atomic
 from codec.model.container import strict_json
@@ -62,19 +65,35 @@ def read_tensor(value: Any) -> Any:
                 raise FormatError(f"a tensor of shape {tuple(value.shape)} that repeats fewer elements than it has")
             return as_array(value)
         checked_shape(tuple(value.shape), value._nnz(), "uint8")
-        return PackedTensor.of_csr(from_torch(value))
+        return _coordinates(value) if value.ndim != 2 else PackedTensor.of_csr(from_torch(value))
     except ArgumentError as error:
         raise FormatError(str(error)) from None
 
 
+def _coordinates(value: Any) -> PackedTensor:
+    """A COO tensor of any number of dimensions; values of one place are added up."""
+    if str(value.layout) != "torch.sparse_coo" or value.dense_dim() or not value.ndim:
+        raise FormatError(
+            f"a tensor of layout {value.layout} and shape {tuple(value.shape)}; expected a matrix, or COO"
+        )
+    indices, values = as_array(value._indices()), as_array(value._values())
+    spec = checked_shape(tuple(value.shape), values.size, values.dtype)
+    if indices.shape != (value.ndim, values.size) or values.ndim != 1:
+        raise FormatError(f"indices of shape {indices.shape} for values of shape {values.shape}")
+    outside = (indices < 0) | (indices >= np.array(spec.shape)[:, None])
+    if outside.any():
+        raise FormatError(f"the index {indices[:, outside.any(axis=0)][:, 0].tolist()} lies outside shape {spec.shape}")
+    rows, cols = np.divmod(np.ravel_multi_index(tuple(indices), spec.shape), spec.grid.cols)
+    return PackedTensor.of_csr(coordinates((spec.grid.rows, spec.grid.cols), rows, cols, values), spec.shape)
+
+
 class TorchFile(Format):
-    """Matrices go out in CSR, everything else dense."""
+    """Matrices go out in CSR, tensors of other numbers of dimensions in COO, and what is not sparse dense."""
 
     name = "torch"
-    summary = "torch.save: sparse CSR, BSR, CSC, BSC and COO tensors come in, CSR goes out; masks beside are folded"
+    summary = "torch.save: sparse CSR, BSR, CSC, BSC and COO come in, CSR (or COO) goes out; masks beside are folded"
     reads = writes = tuple(BY_NAME)
     entry_bits = 64
-    matrices = True
     extra, modules = "torch", ("torch",)
     suffix = ".pt"
 
@@ -131,9 +150,20 @@ class TorchFile(Format):
         if not isinstance(value, PackedTensor):
             return {name: to_torch(array_of(value))}
         self.check(name, value)
+        if not value.ndim:
+            raise ArgumentError(f"{self.name} has no sparse scalar: keep it dense")
         with warnings.catch_warnings():  # torch warns that its CSR is young, once in a process
             warnings.simplefilter("ignore")
-            return {name: value.to_torch("csr")}
+            return {name: value.to_torch("csr") if value.ndim == 2 else _coo(value)}
+
+
+def _coo(packed: PackedTensor) -> Any:
+    """A COO tensor; its entries are in row-major order without duplicates, which is what coalesced means."""
+    import torch
+
+    positions, values = to_positions(packed)
+    indices = torch.from_numpy(np.stack(np.unravel_index(positions, packed.shape)))
+    return torch.sparse_coo_tensor(indices, to_torch(values), packed.shape, is_coalesced=True, check_invariants=False)
 
 
 def save(path: str, made: Mapping[str, Any]) -> None:
