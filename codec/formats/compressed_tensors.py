@@ -15,7 +15,7 @@ from codec.dtypes import BY_NAME
 from codec.errors import ArgumentError, FormatError
 from codec.formats.base import Place
 from codec.formats.positions import from_mask, from_positions, mask_of, positions_of_mask, to_mask, to_positions
-from codec.formats.safetensors import Companions, Parts
+from codec.formats.safetensors import Companions, Parts, TensorFiles
 from codec.model import ModelFile, safe_open
 from codec.packed import PackedTensor
 
@@ -54,7 +54,7 @@ class _CompressedTensors(Companions):
 
     def claims(self, place: Place) -> bool:
         """By the names and shapes of its tensors; FormatError if its config.json names a format that none reads."""
-        if not super(Companions, self).claims(place):
+        if not TensorFiles.claims(self, place):
             return False
         declared = sparsity_format(config_of(place))
         with safe_open(place.path) as model:

@@ -26,7 +26,7 @@ from codec.formats.coreml import CoreML
 from codec.formats.macko import Macko
 from codec.formats.onnx import Onnx
 from codec.formats.packed import Packed
-from codec.formats.safetensors import Safetensors
+from codec.formats.safetensors import Safetensors, TensorFiles
 from codec.formats.scipy import ScipyNpz
 from codec.formats.tca_bme import TcaBme
 from codec.formats.tflite import TFLite
@@ -284,7 +284,7 @@ class Conversion(Mapping[str, Any]):
         if self.folder is None:
             return {self.dst: names}
         shards = {} if isinstance(FORMATS[self.source.format], FilePerTensor) else self.source.files
-        if len(shards) > 1 and isinstance(self.target, Safetensors):
+        if len(shards) > 1 and isinstance(self.target, TensorFiles):
             return {_stem(stem) + SUFFIX: own for stem, own in shards.items()}
         return {(_stem(next(iter(shards))) if len(shards) == 1 else _STEM) + self.target.suffix: names}
 
@@ -293,15 +293,17 @@ class Conversion(Mapping[str, Any]):
 
         What config.json says of the sparse format of weights is brought up to date.
         """
+        along = companions(output)[0]
+        config = config_of(Place.of(self.source.path)) if CONFIG in along else None
+        if config is not None:
+            self._config(config)  # refuses what cannot be said before anything is written
         if output.folder is not None:
             os.makedirs(output.folder, exist_ok=True)
-        along = companions(output)[0]
-        copy_companions(output, along)
         like = self.like or (self.source.path if self.source.format == self.target.name else None)
         done: list[str] = []
         try:
             for path, names in output.files.items():
-                self.target.write(path, Some(self, names, tick), output.metadata[path], like)
+                self.target.write(path, OneFile(self, names, tick), output.metadata[path], like)
                 done += self.target.paths(path)
         except BaseException:  # some files of a model are no model
             for path in done:
@@ -310,8 +312,10 @@ class Conversion(Mapping[str, Any]):
             raise
         if output.index is not None:
             _write_index(output)
-        if output.folder is not None and CONFIG in along:
-            self._write_config(os.path.join(output.folder, CONFIG))
+        copy_companions(output, along)
+        if config is not None and (new := self._config(config)) != config:
+            text = json.dumps(new, indent=2, ensure_ascii=False).encode()
+            write_atomic(os.path.join(str(output.folder), CONFIG), [text + b"\n"])
         return along
 
     def written(self, output: Output) -> list[str]:
@@ -319,18 +323,16 @@ class Conversion(Mapping[str, Any]):
         possible = [one for path in output.files for one in self.target.paths(path)]
         return [path for path in possible if os.path.exists(path)] + ([output.index] if output.index else [])
 
-    def _write_config(self, path: str) -> None:
-        old = config_of(Place.of(self.source.path))
-        new = without_sparsity(old)
+    def _config(self, old: dict[str, Any]) -> dict[str, Any]:
+        """What config.json says of the weights when they are in the new format."""
         if self.target.name in SPARSE:
-            new = with_sparsity(old, self.target.name, self.zeros / max(1, self.elements))
-        if new != old:
-            write_atomic(path, [json.dumps(new, indent=2, ensure_ascii=False).encode() + b"\n"])
+            return with_sparsity(old, self.target.name, self.zeros / max(1, self.elements))
+        return without_sparsity(old)
 
 
 @dataclass(frozen=True)
-class Some(Mapping[str, Any]):
-    """Some of a conversion's tensors; ``tick(name)`` follows each that was asked for."""
+class OneFile(Mapping[str, Any]):
+    """The tensors of one file of a conversion; ``tick(name)`` follows each that was asked for."""
 
     conversion: Conversion
     names: tuple[str, ...]

@@ -7,13 +7,13 @@ from typing import Any
 
 from codec.dtypes import BY_NAME
 from codec.formats.base import Place, Stored, dense
-from codec.formats.safetensors import Safetensors
+from codec.formats.safetensors import TensorFiles
 from codec.model import ModelFile, safe_open, save_file
 from codec.packed import PackedTensor
 
 
 @dataclass(frozen=True)
-class Packed(Safetensors):
+class Packed(TensorFiles):
     """What save_file writes. ``layout`` has arguments of `PackedTensor.to_layout`; those in ``kept`` stay dense."""
 
     objective: str = "disk"

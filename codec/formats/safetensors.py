@@ -42,17 +42,10 @@ def _folded(pair: MaskedPair, orig: Stored, mask: Stored) -> np.ndarray:
     return folded(pair, array_of(orig.read()), array_of(mask.read()))
 
 
-class Safetensors(Format):
-    """Plain tensors, each under its own name."""
+class TensorFiles(Format):
+    """Formats whose files are safetensors files: one, or shards beside an index."""
 
-    name = "safetensors"
-    summary = "dense tensors, as safetensors, SparseGPT, Wanda and llm-compressor write them; masks beside are folded"
-    reads = writes = tuple(BY_NAME)
     suffix = SUFFIX
-
-    def form(self, name: str, value: Any, wanted: bool | None) -> Any:
-        """Always dense."""
-        return dense(value)
 
     def claims(self, place: Place) -> bool:
         """By its name and its first bytes."""
@@ -80,6 +73,18 @@ class Safetensors(Format):
         """The tensors that are in the files."""
         return {name: Stored(partial(model.get_stored, name), file_of[name]) for name in model}
 
+
+class Safetensors(TensorFiles):
+    """Plain tensors, each under its own name."""
+
+    name = "safetensors"
+    summary = "dense tensors, as safetensors, SparseGPT, Wanda and llm-compressor write them; masks beside are folded"
+    reads = writes = tuple(BY_NAME)
+
+    def form(self, name: str, value: Any, wanted: bool | None) -> Any:
+        """Always dense."""
+        return dense(value)
+
     def write(self, path: str, tensors: Mapping[str, Any], metadata: Mapping[str, str], like: str | None) -> None:
         """One tensor is in memory at a time."""
         infos = []
@@ -91,7 +96,7 @@ class Safetensors(Format):
         write_plain(path, infos, tensors.__getitem__, {"format": "pt", **metadata})
 
 
-class Companions(Safetensors):
+class Companions(TensorFiles):
     """A sparse tensor as several plain ones: ``STEM.SUFFIX`` for each suffix.
 
     Attributes
@@ -120,10 +125,6 @@ class Companions(Safetensors):
     def whole(self, stem: str) -> str:
         """The tensor's name for a stem."""
         return stem
-
-    def form(self, name: str, value: Any, wanted: bool | None) -> Any:
-        """As other formats, sparse or dense."""
-        return Format.form(self, name, value, wanted)
 
     def groups(self, names: Any) -> dict[str, dict[str, str]]:
         """Names of plain tensors by stem and suffix, for every tensor that is stored in parts."""
@@ -166,7 +167,7 @@ class Companions(Safetensors):
     def write(self, path: str, tensors: Mapping[str, Any], metadata: Mapping[str, str], like: str | None) -> None:
         """What is sparse is in memory, split; of what is dense one tensor at a time."""
         made: Parts = {}
-        dense: dict[str, tuple[str, tuple[int, ...]]] = {}
+        others: dict[str, tuple[str, tuple[int, ...]]] = {}
         for name in tensors:
             value = tensors[name]
             with naming(name):
@@ -175,9 +176,9 @@ class Companions(Safetensors):
                     made |= {f"{self.stem(name)}.{part}": array for part, array in self.split(value).items()}
                 else:
                     plain = carried(value)
-                    dense[name] = plain.dtype, plain.shape
-        if both := made.keys() & dense.keys():
+                    others[name] = plain.dtype, plain.shape
+        if both := made.keys() & others.keys():
             raise ArgumentError(f"tensor {min(both)!r}: another tensor's part has this name; rename it")
         infos = [(name, element_type(array.dtype).name, array.shape) for name, array in made.items()]
-        infos += [(name, *info) for name, info in dense.items()]
+        infos += [(name, *info) for name, info in others.items()]
         write_plain(path, infos, lambda name: made[name] if name in made else tensors[name], metadata)

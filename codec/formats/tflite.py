@@ -18,7 +18,7 @@ import numpy as np
 
 from codec.dtypes import element_type
 from codec.errors import ArgumentError, CodecError, FormatError
-from codec.formats.base import Format, Place, Source, Stored, array_of
+from codec.formats.base import Format, Place, Source, Stored, array_of, dense
 from codec.formats.positions import checked_shape, from_positions, to_positions
 from codec.formats.sparsity import Level, Sparsity, narrowest, positions_of, rows_of_blocks, sparsity_nbytes
 from codec.model import naming
@@ -56,6 +56,11 @@ class TFLite(Format):
     matrices = True
     extra, modules = "tflite", ("ai_edge_litert",)
     suffix = ".tflite"
+
+    def form(self, name: str, value: Any, wanted: bool | None) -> Any:
+        """Tensors that cannot be weights of FULLY_CONNECTED stay dense, unless they are asked for."""
+        possible = len(value.shape) == 2 and element_type(_dtype_of(value)).name in self.writes
+        return dense(value) if wanted is None and not possible else super().form(name, value, wanted)
 
     def claims(self, place: Place) -> bool:
         """By the identifier of the file."""
@@ -282,7 +287,7 @@ def _same(old: Any, new: Any) -> bool:
 
 
 def _dtype_of(value: Any) -> np.dtype:
-    return np.dtype(value.dtype if isinstance(value, PackedTensor) else array_of(value).dtype)
+    return np.dtype(value.dtype if isinstance(value, PackedTensor | np.ndarray) else array_of(value).dtype)
 
 
 def _sparsity(table: Any) -> Sparsity | None:
