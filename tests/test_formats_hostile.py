@@ -244,6 +244,139 @@ def test_examples_of_the_schema():
     assert np.argwhere(found.reshape(4, 4)).tolist() == [[0, 0], [1, 1], [3, 3]]
 
 
+# ONNX, binsparse, scipy, MACKO, SpInfer.
+
+
+@pytest.mark.parametrize(
+    ("dims", "indices", "words"),
+    [
+        ([3, 4], [5, 3], "index 5 is followed by 3"),
+        ([3, 4], [3, 3], "index 3 occurs twice"),
+        ([3, 4], [-1, 3], "index -1 lies outside"),
+        ([3, 4], [3, 12], "index 12 lies outside"),
+        ([3, 4], [[0, 1], [0, 4]], r"the index \[0, 4\] lies outside"),
+        ([3, 4], [[0, 1], [0, -1]], r"the index \[0, -1\] lies outside"),
+        ([3, 4], [[1, 0], [0, 1]], "is followed by"),
+        ([3, 4], [1], "expected integers of shape"),
+        ([3, 4], [[1, 2, 3], [1, 2, 3]], "expected integers of shape"),
+        ([3, 0], [0, 1], "a sparse tensor of shape"),
+        ([1 << 40, 1 << 40], [0, 1], "shape"),
+    ],
+)
+def test_sparse_initializers(tmp_path, dims, indices, words):
+    pytest.importorskip("onnx")
+    from onnx import SparseTensorProto, helper, numpy_helper, save
+
+    sparse = SparseTensorProto(dims=dims)
+    sparse.values.CopyFrom(numpy_helper.from_array(np.ones(2, np.float32), "w"))
+    sparse.indices.CopyFrom(numpy_helper.from_array(np.array(indices), "i"))
+    save(helper.make_model(helper.make_graph([], "g", [], [], sparse_initializer=[sparse])), tmp_path / "m.onnx")
+    with pytest.raises(FormatError, match=rf"tensor 'w': .*{words}"):
+        open_file(tmp_path / "m.onnx")["w"]
+
+
+ABOUT = {
+    "version": "0.1.0",
+    "format": "CSR",
+    "shape": [3, 4],
+    "number_of_stored_values": 2,
+    "data_types": {"pointers_to_1": "int64", "indices_1": "int64", "values": "float32"},
+}
+CSR = {"pointers_to_1": np.array([0, 1, 1, 2]), "indices_1": np.array([3, 0]), "values": np.ones(2, np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("about", "arrays", "words"),
+    [
+        ({"version": "2.0"}, {}, "version '2.0' of binsparse; expected one of 0.1, 0.1.0"),
+        ({"format": "exec"}, {}, "format 'exec'; expected one of CSR"),
+        ({"shape": 3}, {}, "without shape"),
+        ({"number_of_stored_values": 3}, {}, "2 values; the description says 3"),
+        ({"fill": True}, {}, "'fill_value' is missing"),
+        ({"data_types": {**ABOUT["data_types"], "values": "complex[float32]"}}, {}, "of type 'complex"),
+        ({"data_types": {**ABOUT["data_types"], "values": "iso[float32]"}}, {}, "expected one for all"),
+        ({"data_types": {**ABOUT["data_types"], "values": "float64"}}, {}, "the description says float64"),
+        ({}, {"indices_1": np.array([0, 4])}, "column index 4 lies outside"),
+        ({}, {"pointers_to_1": np.array([0, 2, 1, 2])}, "ascend from 0"),
+        ({"shape": [3, 4, 5]}, {}, "of a CSR"),
+    ],
+)
+def test_descriptions_of_binsparse(tmp_path, about, arrays, words):
+    text = np.array(json.dumps({"binsparse": {**ABOUT, **about}}))
+    np.savez(tmp_path / "m.npz", binsparse=text, **{**CSR, **arrays})
+    with pytest.raises(FormatError, match=rf"tensor 'm': .*{words}"):
+        open_file(tmp_path / "m.npz")["m"]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"format": np.array(b"lil")}, "format 'lil'; expected one of csr"),
+        ({"indptr": None}, "a csr matrix without its arrays indptr"),
+        ({"indices": np.array([0, 9])}, "column index 9 lies outside"),
+        ({"indptr": np.array([0, -1, 1, 2])}, "ascend from 0"),
+        ({"data": np.ones((2, 2))}, "expected one for each entry"),
+        ({"shape": np.array([3])}, "expected the rows and the columns"),
+        ({"format": np.array("dia"), "offsets": np.array([0])}, "for 2 diagonals|for diagonals|offsets of shape"),
+        ({"data": np.ones(2, np.complex64)}, "cannot code dtype complex64"),
+    ],
+)
+def test_matrices_of_scipy(tmp_path, arrays, words):
+    csr = {"format": np.array(b"csr"), "shape": np.array([3, 4]), "indptr": np.array([0, 1, 1, 2])}
+    csr |= {"indices": np.array([3, 0]), "data": np.ones(2, np.float32), **arrays}
+    np.savez(tmp_path / "m.npz", **{name: a for name, a in csr.items() if a is not None})
+    with pytest.raises(FormatError, match=rf"tensor 'm': .*(?:{words})"):
+        open_file(tmp_path / "m.npz")["m"]
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "words"),
+    [
+        (1, None, r"m\.c_1 is missing"),
+        (2, [0, 2, 1, 4], "do not ascend"),
+        (2, [0, 1], "for 3 rows"),
+        (2, [0, 1, 2, 99], "do not ascend from 0 to at most"),
+        (3, -3, "expected a number of rows"),
+        (4, 2, "column index"),
+        (2, [0, 1, 1, 1], "entries behind the last row"),
+    ],
+)
+def test_macko_that_contradicts_itself(tmp_path, part, value, words):
+    torch = pytest.importorskip("torch")
+    a = np.zeros((3, 40), np.float16)
+    a[0, 3] = a[1, 30] = a[2, 0] = 1
+    write_file({"m.weight": a}, tmp_path / "m.pt", "macko")
+    state = torch.load(tmp_path / "m.pt", weights_only=True)
+    if value is None:
+        del state[f"m.c_{part}"]
+    else:
+        state[f"m.c_{part}"] = torch.tensor(value, dtype=torch.int32) if isinstance(value, list) else value
+    torch.save(state, tmp_path / "m.pt")
+    with pytest.raises(FormatError, match=words):
+        dict(open_file(tmp_path / "m.pt", "macko"))
+
+
+@pytest.mark.parametrize(
+    "ending", [".gtile.bin", ".mtile.bin", ".ltile.bin", ".intile.bin", ".OutputSizes.bin", ".Shape.bin"]
+)
+def test_tiles_that_contradict_themselves(tmp_path, ending):
+    a = np.zeros((64, 128), np.float16)
+    a[3, 5] = a[60, 100] = 1
+    write_file({"w": a}, tmp_path, "tca-bme")
+    path = tmp_path / f"w{ending}"
+    data = bytearray(path.read_bytes())
+    data[4 if ending == ".mtile.bin" else 0] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(FormatError, match="tensor 'w'"):
+        open_file(tmp_path, "tca-bme")["w"]
+    path.write_bytes(data[:-1])
+    with pytest.raises(FormatError, match="expected a multiple of"):
+        open_file(tmp_path, "tca-bme")["w"]
+    path.unlink()
+    with pytest.raises(FormatError, match="is missing beside"):
+        open_file(tmp_path, "tca-bme")["w"]
+
+
 # TFLite's int8 outside of 1 x 16.
 
 

@@ -1,6 +1,7 @@
 """Files of other tools' own implementations are read bit for bit, and ours are read by them."""
 
 import importlib.util
+import json
 import os
 
 import numpy as np
@@ -110,6 +111,27 @@ def test_ours_are_read_by_compressed_tensors(compressors, tmp_path, name, dtype)
     assert sorted(found) == sorted(dense)
     for key, a in dense.items():
         same(found[key], a)
+
+
+def test_folders_of_compressed_tensors(compressors, tmp_path):
+    """Its own reader opens the folder that we write, by the config.json, and we the one that it writes."""
+    from commands import run
+    from compressed_tensors.compressors import ModelCompressor
+    from compressed_tensors.config import BitmaskConfig
+
+    theirs, ours, packed = tmp_path / "theirs", tmp_path / "ours", tmp_path / "packed"
+    theirs.mkdir()
+    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
+    (theirs / "config.json").write_text(json.dumps(config))
+    ModelCompressor(sparsity_config=BitmaskConfig(global_sparsity=0.6)).update_config(str(theirs))
+    a = tensor((64, 64), "BF16")
+    write_file({"l.weight": a}, theirs / "model.safetensors", "sparse-bitmask")
+    assert run("convert", theirs, packed).exit_code == 0
+    assert json.loads((packed / "config.json").read_text()) == config
+    assert run("convert", packed, ours, "--to", "sparse-bitmask").exit_code == 0
+    for folder in (theirs, ours):
+        compressor = ModelCompressor.from_pretrained(str(folder))
+        same(dict(compressor.sparsity_compressor.decompress(str(folder)))["l.weight"], a)
 
 
 def test_filters_of_compressed_tensors(compressors, tmp_path):

@@ -246,7 +246,7 @@ def without_sparsity(config: Mapping[str, Any]) -> dict[str, Any]:
     for place in PLACES[:2]:
         if isinstance(outer := found.get(place), dict) and "sparsity_config" in outer:
             rest = {key: value for key, value in outer.items() if key != "sparsity_config"}
-            if rest.get("config_groups"):
+            if rest.get("config_groups") or rest.get("transform_config"):
                 found[place] = rest
             else:
                 del found[place]
@@ -271,5 +271,4 @@ def with_sparsity(config: Mapping[str, Any], name: str, sparsity: float) -> dict
         "ignore": [],
         "registry_requires_subclass": False,
     }
-    outer = {"format": "dense", **outer, "quant_method": "compressed-tensors", "sparsity_config": settings}
-    return found | {PLACES[0]: outer}
+    return found | {PLACES[0]: {**outer, "quant_method": "compressed-tensors", "sparsity_config": settings}}

@@ -8,7 +8,7 @@ from typing import Any
 from codec.dtypes import BY_NAME
 from codec.formats.base import Place, Stored, dense
 from codec.formats.safetensors import TensorFiles
-from codec.model import ModelFile, safe_open, save_file
+from codec.model import ModelFile, safe_open, save_file, worth_packing
 from codec.packed import PackedTensor
 
 
@@ -36,10 +36,13 @@ class Packed(TensorFiles):
         return {name: Stored(partial(model.get_stored, name), file_of[name]) for name in model}
 
     def form(self, name: str, value: Any, wanted: bool | None) -> Any:
-        """What is sparse in the layout that was asked for; arrays are packed when they are written."""
+        """What is sparse in the layout that was asked for, if that pays; arrays are packed when they are written."""
         if wanted is False or not isinstance(value, PackedTensor):
             return dense(value)
-        return value.to_layout(objective=self.objective, **self.layout)
+        found = value.to_layout(objective=self.objective, **self.layout)
+        if wanted or self.layout or worth_packing(found.shape, found.dense_nbytes, found.nbytes):
+            return found
+        return dense(value)
 
     def write(self, path: str, tensors: Mapping[str, Any], metadata: Mapping[str, str], like: str | None) -> None:
         """One tensor is in memory at a time."""
