@@ -87,6 +87,15 @@ def test_zarr_arrays(zarr, tmp_path, dtype):
     assert size < a.nbytes or a.itemsize == 1
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_arrays_of_zarr_2(zarr, numcodecs, tmp_path, order):
+    a = np.arange(60, dtype="f4").reshape(6, 10)
+    how = {"shape": a.shape, "chunks": (4, 5), "dtype": "f4", "zarr_format": 2, "order": order}
+    compressor = numcodecs.get_codec({"id": "codec"})
+    zarr.create_array(tmp_path / "a.zarr", compressors=compressor, **how)[:] = a
+    assert np.array_equal(zarr.open_array(tmp_path / "a.zarr", mode="r")[:], a)
+
+
 def test_zarr_refuses(zarr, tmp_path):
     from codec.formats.zarr import ZarrCodec
 

@@ -83,6 +83,14 @@ def test_a_pickle(tmp_path):
     tool.remove(model[0], "weight")
     expected = {name: value.detach().numpy() for name, value in model.state_dict().items()}
     assert_same(tmp_path / "model.safetensors", expected)
+    hub = tmp_path / "hub"
+    hub.mkdir()
+    torch.save(model.state_dict(), hub / "pytorch_model.bin")
+    torch.save(1, hub / "training_args.bin")
+    assert facts("convert", hub, tmp_path / "from-hub")["left_behind"] == ["training_args.bin"]
+    assert_same(tmp_path / "from-hub", expected)
+    (hub / "pytorch_model.bin").rename(hub / "other.bin")
+    refused(run("convert", hub, tmp_path / "x", "--from", "torch"), 2, "holds no model of torch.save, or several")
     torch.save(model, tmp_path / "whole.pt")
     refused(run("convert", tmp_path / "whole.pt", tmp_path / "x.safetensors"), 1, "weights_only=True", "state_dict()")
     shards = tmp_path / "shards"

@@ -29,8 +29,8 @@ MOST_RATIO = 1040  # deflate makes at most 1032 bytes of one (zlib's documentati
 MOST_NAME = 255  # bytes of a file's name on the file systems of Linux
 
 
-def read_archive(path: str, wanted: tuple[str, ...] | None = None) -> dict[str, np.ndarray]:
-    """The arrays of a .npz file by their names; with ``wanted`` only those of these names.
+def read_archive(path: str) -> dict[str, np.ndarray]:
+    """The arrays of a .npz file by their names.
 
     Raises FormatError for what is no such file, is damaged, holds Python objects, or claims more than its bytes hold.
     """
@@ -39,8 +39,10 @@ def read_archive(path: str, wanted: tuple[str, ...] | None = None) -> dict[str, 
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
                 name = member.filename.removesuffix(DENSE)
-                if name == member.filename or (wanted is not None and name not in wanted):
+                if name == member.filename:
                     continue
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise FormatError(f"{name!r} is compressed by method {member.compress_type}; NumPy writes 0 and 8")
                 if member.file_size > MOST_RATIO * (member.compress_size + 64):
                     raise FormatError(f"{name!r} would have {member.file_size} bytes, of {member.compress_size} packed")
                 with archive.open(member) as file:

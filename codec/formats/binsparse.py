@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from codec.dtypes import BY_NAME
-from codec.errors import FormatError
+from codec.errors import ArgumentError, FormatError
 from codec.formats.archives import FilePerTensor, archive_bytes, read_archive
-from codec.formats.positions import checked_shape, from_csr, from_positions, to_csr
+from codec.formats.positions import check_ascending, checked_shape, from_coordinates, from_csr, from_positions, to_csr
 from codec.model.atomic import write_atomic
 from codec.packed import PackedTensor
 from codec.tensor import encode
@@ -26,7 +26,7 @@ _TYPES = {
     if not element.is_float or name in ("F64", "F32")
 }
 _DTYPES = {word: np.dtype(np.uint8 if word == "bint8" else word) for word in _TYPES.values()}
-# The arrays of each format beside its values; the spec's other names are customs that nobody writes for weights.
+# The arrays of each format beside its values. Formats made of custom levels are not read.
 _ARRAYS = {
     "CSR": ("pointers_to_1", "indices_1"),
     "CSC": ("pointers_to_1", "indices_1"),
@@ -44,10 +44,10 @@ _ARRAYS = {
 
 
 class Binsparse(FilePerTensor):
-    """CSR goes out, a vector as CVEC; every format of the specification comes in."""
+    """CSR goes out, a vector as CVEC; every named format comes in."""
 
     name = "binsparse"
-    summary = "binsparse 0.1 in a .npz file; every format of its specification comes in, CSR and CVEC go out"
+    summary = "binsparse 0.1 in a .npz file; all its named formats come in, CSR and CVEC go out"
     reads = writes = tuple(_TYPES)
     suffix = ".bsp.npz"
     endings = (".bsp.npz", ".npz")
@@ -65,7 +65,7 @@ class Binsparse(FilePerTensor):
         """Also that it is a matrix or a vector."""
         super().check(name, packed)
         if packed.ndim not in (1, 2):
-            raise FormatError(f"{self.name} has matrices and vectors; this tensor has shape {packed.shape}")
+            raise ArgumentError(f"{self.name} has matrices and vectors; this tensor has shape {packed.shape}")
 
     def write_sparse(self, path: str, packed: PackedTensor) -> None:
         """Indices of 32 bits where they suffice."""
@@ -132,14 +132,9 @@ def _typed(name: str, arrays: dict[str, np.ndarray], types: dict[str, Any], coun
         raise FormatError(f"array {name!r} is {array.dtype} of shape {array.shape}; the description says {said}")
     if inner is said:
         return array
-    if len(array) != 1 or name != "values" or not 0 <= count <= max(map(len, arrays_of(arrays))):
+    if len(array) != 1 or name != "values" or not 0 <= count <= max(len(one) for one in arrays.values() if one.ndim):
         raise FormatError(f"array {name!r} has {len(array)} values; expected one for all")
     return np.repeat(array, count)
-
-
-def arrays_of(arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
-    """The arrays that are lists."""
-    return [array for array in arrays.values() if array.ndim == 1]
 
 
 def _check_fill(arrays: dict[str, np.ndarray], types: dict[str, Any]) -> None:
@@ -182,13 +177,7 @@ def _tensor(kind: str, shape: list[Any], read: dict[str, np.ndarray], values: np
         raise FormatError(f"an index lies outside a matrix of {rows} x {cols}")
     # In the order of the format positions ascend, whichever way it walks.
     order = major.astype(np.int64) * second + minor.astype(np.int64)
-    starts = np.searchsorted(order, np.arange(first + 1) * second)
-    if kind in ("DCSC", "COOC"):
-        _ascending(order)
-        return from_csr(shape, starts, minor, values, by_columns=True)
-    return from_positions(spec.shape, order, values)
-
-
-def _ascending(order: np.ndarray) -> None:
-    if (order[1:] <= order[:-1]).any():
-        raise FormatError("indices do not ascend column by column, or occur twice")
+    if kind not in ("DCSC", "COOC"):
+        return from_positions(spec.shape, order, values)
+    check_ascending(order, spec.grid.size)
+    return from_coordinates(spec.shape, minor, major, values)

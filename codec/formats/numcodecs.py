@@ -30,11 +30,15 @@ class NumcodecsCodec(Codec):
         self.packing = Packing(objective, layout, zero)
 
     def encode(self, buf: Any) -> bytes:
-        """The frame of an array; ArgumentError for a dtype that the format does not have."""
-        return self.packing.pack(ensure_ndarray(buf))
+        """The frame of an array, in the order of its memory; ArgumentError for a dtype that the format does not have.
+
+        Of an array that lies column by column the transpose is packed: numcodecs' callers go by the memory.
+        """
+        array = np.asarray(ensure_ndarray(buf))
+        return self.packing.pack(array.T if array.flags.f_contiguous else array)
 
     def decode(self, buf: Any, out: Any = None) -> np.ndarray:
-        """The array of a frame."""
+        """The array of a frame, in the order of the memory that it had."""
         found = unpack(np.asarray(ensure_ndarray(buf)).reshape(-1).view(np.uint8)).to_dense()
         return found if out is None else ndarray_copy(found, out)  # type: ignore[no-any-return, unused-ignore]
 

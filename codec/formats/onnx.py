@@ -29,9 +29,7 @@ class Onnx(Format):
     """The initializers of the main graph."""
 
     name = "onnx"
-    summary = (
-        "ONNX: initializers, dense or sparse, in place; ONNX Runtime runs float32 and float16, and makes them dense"
-    )
+    summary = "ONNX: initializers, dense or sparse, in place; ONNX Runtime makes sparse ones dense when it loads them"
     reads = writes = tuple(BY_NAME)
     entry_bits = 64
     extra, modules = "onnx", ("onnx",)
@@ -51,10 +49,11 @@ class Onnx(Format):
         graph = _load(path).graph
         stem = os.path.basename(path).removesuffix(self.suffix)
         tensors: dict[str, Stored] = {}
+        folder = os.path.dirname(path) or "."
         readers: list[tuple[str, Callable[[], Any]]] = [
-            (one.name, partial(_dense, one, os.path.dirname(path) or ".")) for one in graph.initializer
+            (one.name, partial(_array, one, folder, "the values")) for one in graph.initializer
         ]
-        readers += [(one.values.name, partial(_sparse, one)) for one in graph.sparse_initializer]
+        readers += [(one.values.name, partial(_sparse, one, folder)) for one in graph.sparse_initializer]
         for name, read in readers:
             if not name or name in tensors:
                 raise FormatError(f"{path!r}: an initializer named {name!r}; expected a name that no other has")
@@ -165,10 +164,11 @@ def _with_data(proto: Any, folder: str) -> None:
             raise FormatError(f"the file that holds its data cannot be used: {error}", tensor=proto.name) from None
 
 
-def _array(proto: Any, what: str) -> np.ndarray:
+def _array(proto: Any, folder: str, what: str) -> np.ndarray:
     """The array of a TensorProto; FormatError where its data do not fit its shape, or for an unknown type."""
     import onnx
 
+    _with_data(proto, folder)
     try:
         dims = tuple(proto.dims)
         kind = onnx.helper.tensor_dtype_to_np_dtype(proto.data_type)
@@ -182,19 +182,14 @@ def _array(proto: Any, what: str) -> np.ndarray:
         raise FormatError(f"{what} cannot be read: {error}") from None
 
 
-def _dense(proto: Any, folder: str) -> np.ndarray:
-    _with_data(proto, folder)
-    return _array(proto, "the values")
-
-
-def _sparse(proto: Any) -> PackedTensor:
+def _sparse(proto: Any, folder: str) -> PackedTensor:
     """FormatError for indices out of range, out of order or double, and for other numbers of them than of values."""
-    dims, values = tuple(proto.dims), _array(proto.values, "the values")
+    dims, values = tuple(proto.dims), _array(proto.values, folder, "the values")
     if not dims or min(dims) <= 0 or values.ndim != 1:
         raise FormatError(f"a sparse tensor of shape {dims} with values of shape {values.shape}")
     if not len(values) and not proto.HasField("indices"):
         return from_positions(dims, np.zeros(0, np.int64), values)
-    indices = _array(proto.indices, "the indices")
+    indices = _array(proto.indices, folder, "the indices")
     if indices.dtype.kind not in "iu" or indices.shape not in ((len(values),), (len(values), len(dims))):
         raise FormatError(
             f"indices are {indices.dtype} of shape {indices.shape}; expected integers of shape ({len(values)},) or "

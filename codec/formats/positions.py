@@ -103,8 +103,8 @@ def from_csr(
     FormatError
         For arrays that do not describe a matrix of that shape.
     """
-    count, values = len(np.atleast_1d(indices)), np.asarray(values)
-    spec = _matrix(shape, count * max(1, values[:1].size), values.dtype)
+    count, values = np.size(indices), np.atleast_1d(values)
+    spec = _matrix(shape, values.size, values.dtype)
     with _format_errors():
         found = compressed(spec.shape, starts, indices, values, by_columns=by_columns)
     if ordered:

@@ -30,6 +30,7 @@ from codec.packed import PackedTensor
 
 SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".tar")
 INDEX_SUFFIX = ".bin.index.json"
+HUB_NAME = "pytorch_model.bin"
 
 
 def load(path: str) -> Any:
@@ -100,7 +101,7 @@ class TorchFile(Format):
     def claims(self, place: Place) -> bool:
         """A zip archive with a pickle, or a pickle, or a folder with pytorch_model.bin."""
         if place.is_folder:
-            return bool(place.ending(INDEX_SUFFIX)) or len(place.ending(*SUFFIXES)) == 1
+            return bool(place.ending(INDEX_SUFFIX) or _only_file(place))
         if place.path.endswith(INDEX_SUFFIX) or (
             place.first[:1] == b"\x80" and place.first[1:2] in b"\x02\x03\x04\x05"
         ):
@@ -187,13 +188,22 @@ def pickle_of(path: str) -> bytes:
     return b""
 
 
+def _only_file(place: Place) -> list[str]:
+    """The file of a folder's model: the one that transformers looks for, or the only one there is."""
+    found = [name for name in place.names if name == HUB_NAME] or place.ending(*SUFFIXES)
+    return found if len(found) == 1 else []
+
+
 def paths_of(place: Place) -> list[str]:
     """The files of a model, each a regular file in its folder."""
     index = [place.path] if place.path.endswith(INDEX_SUFFIX) else []
     if place.is_folder:
         index = [os.path.join(place.path, name) for name in place.ending(INDEX_SUFFIX)]
+        files = index or [os.path.join(place.path, name) for name in _only_file(place)]
+        if len(files) != 1:
+            raise ArgumentError(f"{place.path!r} holds no model of torch.save, or several: name its file or index")
         if not index:
-            return [os.path.join(place.path, name) for name in place.ending(*SUFFIXES)[:1]]
+            return files
     if not index:
         return [place.path]
     with open(index[0], "rb") as file:
