@@ -203,6 +203,18 @@ def test_layouts_of_what_comes_in(plain, tmp_path):
         assert model.info("w.weight").layout == "csr"
 
 
+@pytest.mark.parametrize("target", ["codec", "sparse-bitmask", "torch"])
+def test_negative_zeros_are_counted(tmp_path, target):
+    if FORMATS[target].modules:
+        pytest.importorskip("torch")
+    w = prune(np.random.default_rng(0), (64, 64))
+    w[3, :] = -0.0
+    save_file({"l.weight": w}, tmp_path / "m.safetensors")
+    arguments = ("convert", tmp_path / "m.safetensors", tmp_path / f"out{FORMATS[target].suffix}", "--to", target)
+    assert facts(*arguments)["negative_zeros"] == 64
+    assert "64 negative zeros became +0.0" in run(*arguments, "--force").stdout
+
+
 def test_formats_lists_them():
     rows = facts("formats")
     assert [row["format"] for row in rows] == list(FORMATS)

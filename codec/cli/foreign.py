@@ -80,13 +80,17 @@ def translate(
         behind = [name for name in companions(output)[1] if not name.startswith(own)]
         if behind:
             say(f"Left behind, as weights in another form or links: {', '.join(map(repr, behind[:5]))}", quiet)
+    sparse, signs = sorted(made.sparse), made.negative_zeros
+    if isinstance(target, Packed):
+        sparse, signs = _packed(made, output)
     facts = {
         "source": str(src),
         "from": opened.format,
         "output": output.index or output.folder or output.paths[-1],
         "to": target.name,
         "tensors": len(made),
-        "sparse": _packed(output) if isinstance(target, Packed) else sorted(made.sparse),
+        "sparse": sparse,
+        "negative_zeros": signs,
         "dense_nbytes": sum(made.sparse.values()) + sum(made.dense.values()),
         "file_bytes": sum(os.path.getsize(path) for path in made.written(output)),
         "notes": opened.notes,
@@ -95,10 +99,11 @@ def translate(
     emit(facts, lambda: _text(facts), as_json)
 
 
-def _packed(output: Output) -> list[str]:
-    """The tensors that were packed: which, is decided when they are written."""
-    with safe_open(output.paths[-1]) as model:
-        return sorted(name for name in model if model.info(name).stored_as == "frame")
+def _packed(made: Conversion, output: Output) -> tuple[list[str], int]:
+    """The tensors that were packed, which is decided when they are written, and how many -0.0 became +0.0 in them."""
+    with safe_open(output.paths[-1], mmap=True) as model:
+        frames = sorted(name for name in model if model.info(name).stored_as == "frame")
+        return frames, sum(model.get_packed(name).negative_zeros for name in frames if name not in made.sparse)
 
 
 def _output(made: Conversion, src: Path, force: bool) -> Output:
@@ -123,7 +128,8 @@ def _text(facts: dict[str, Any]) -> str:
         f"{counted(facts['tensors'], 'tensor')} from {facts['from']} to {facts['to']}, {len(facts['sparse']):,} sparse"
     )
     sizes = f"{size(before)} dense, {size(after)} on disk ({ratio(before, after)} smaller)"
-    return f"{facts['output']}: {what}\n{sizes}"
+    lines = [f"{counted(facts['negative_zeros'], 'negative zero')} became +0.0"] if facts["negative_zeros"] else []
+    return "\n".join([f"{facts['output']}: {what}", *lines, sizes])
 
 
 @click.command()

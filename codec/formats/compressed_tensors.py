@@ -48,9 +48,9 @@ class _CompressedTensors(Companions):
         """Also that it is a weight by its name, as only those are looked for."""
         super().check(name, packed)
         if not name.removesuffix(WEIGHT) or not name.endswith(WEIGHT):
-            raise ArgumentError(f"{self.name} has only tensors whose names end in {WEIGHT!r}: keep it dense")
+            raise ArgumentError(f"{self.name} has only tensors whose names end in {WEIGHT!r}")
         if not packed.ndim or not packed.size:
-            raise ArgumentError(f"{self.name} has no sparse tensor of shape {packed.shape}: keep it dense")
+            raise ArgumentError(f"{self.name} has no sparse tensor of shape {packed.shape}")
 
     def claims(self, place: Place) -> bool:
         """By the names and shapes of its tensors; FormatError if its config.json names a format that none reads."""
@@ -112,7 +112,7 @@ class Sparse24Bitmask(_CompressedTensors):
             row, column = divmod(4 * int(groups[np.argmax(third)]), packed.shape[1])
             raise ArgumentError(
                 f"row {row}, columns {column} to {column + 3}: three entries or more in a group of four; {self.name} "
-                "keeps two: prune to 2:4 before, or keep it dense"
+                "keeps two: prune to 2:4 before"
             )
 
     def split(self, packed: PackedTensor) -> Parts:

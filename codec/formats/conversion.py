@@ -206,8 +206,8 @@ class Conversion(Mapping[str, Any]):
         What to do about a tensor that cannot be expressed.
     sparse, dense : dict of str to int
         What became of the tensors, and the bytes of each when it is dense.
-    elements, zeros : int
-        Of the tensors that are sparse.
+    elements, zeros, negative_zeros : int
+        Of the tensors that are sparse; the last are those -0.0 that became +0.0 here.
     """
 
     source: Source
@@ -216,10 +216,11 @@ class Conversion(Mapping[str, Any]):
     wanted: Callable[[str], bool | None] = lambda name: None
     like: str | None = None
     way_out: str = "sparse= may say that it stays dense"
-    sparse: dict[str, int] = field(default_factory=dict)
-    dense: dict[str, int] = field(default_factory=dict)
-    elements: int = 0
-    zeros: int = 0
+    sparse: dict[str, int] = field(init=False, default_factory=dict)
+    dense: dict[str, int] = field(init=False, default_factory=dict)
+    elements: int = field(init=False, default=0)
+    zeros: int = field(init=False, default=0)
+    negative_zeros: int = field(init=False, default=0)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.source)
@@ -238,6 +239,7 @@ class Conversion(Mapping[str, Any]):
             self.sparse[name] = found.dense_nbytes
             self.elements += found.size
             self.zeros += found.size - found.nnz
+            self.negative_zeros += 0 if isinstance(value, PackedTensor) else found.negative_zeros
         else:
             self.dense[name] = int(found.nbytes)
         return found

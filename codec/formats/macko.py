@@ -44,7 +44,7 @@ class Macko(TorchFile):
         """Also that the tensor has a name of which its parts' are made."""
         super().check(name, packed)
         if not name.endswith(WORD) or name.count(WORD) != 1:
-            raise ArgumentError(f"{self.name} has only tensors whose names end in {WORD!r}: keep it dense")
+            raise ArgumentError(f"{self.name} has only tensors whose names end in {WORD!r}")
 
     def entries(self, name: str, value: Any) -> dict[str, Any]:
         """Five arrays and numbers of a sparse tensor."""

@@ -103,7 +103,7 @@ class Onnx(Format):
         """Also that it has elements: the checker knows no sparse tensor without."""
         super().check(name, packed)
         if not packed.ndim or not packed.size:
-            raise ArgumentError(f"{self.name} has no sparse tensor of shape {packed.shape}: keep it dense")
+            raise ArgumentError(f"{self.name} has no sparse tensor of shape {packed.shape}")
 
     def _made(self, name: str, value: Any) -> Any:
         import onnx

@@ -153,7 +153,7 @@ def _best(packed: PackedTensor) -> tuple[Sparsity, np.ndarray]:
     rows, cols = packed.shape
     fitting = [width for width in _BLOCKS[packed.spans.head.element.name] if cols % width == 0]
     if not fitting:
-        raise ArgumentError(f"{cols} columns of {packed.dtype}; LiteRT runs rows in blocks of 16 only: keep it dense")
+        raise ArgumentError(f"{cols} columns of {packed.dtype}; LiteRT runs rows in blocks of 16 only")
     found = [rows_of_blocks((rows, cols), positions, values, width) for width in fitting]
     return min(found, key=lambda one: sparsity_nbytes(*one))
 

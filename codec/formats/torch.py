@@ -152,7 +152,7 @@ class TorchFile(Format):
             return {name: to_torch(array_of(value))}
         self.check(name, value)
         if not value.ndim:
-            raise ArgumentError(f"{self.name} has no sparse scalar: keep it dense")
+            raise ArgumentError(f"{self.name} has no sparse scalar")
         with warnings.catch_warnings():  # torch warns that its CSR is young, once in a process
             warnings.simplefilter("ignore")
             return {name: value.to_torch("csr") if value.ndim == 2 else _coo(value)}
