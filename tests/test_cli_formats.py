@@ -161,11 +161,17 @@ def test_a_file_for_each_tensor(plain, tmp_path, tensors):
     refused(run(*arguments, "--exclude", "half"), 2, "tensor 'half': NumPy's files have no dense bfloat16")
     del tensors["half"]
     tensors["a/b c"] = tensors.pop("bias")
+    tensors[".."] = tensors["a/b c"] + 1
     write_plain(plain, tensors)
-    refused(run("convert", plain, tmp_path / "one.npz", "--to", "scipy"), 2, "there are 3: name a folder")
+    refused(run("convert", plain, tmp_path / "one.npz", "--to", "scipy"), 2, "there are 4: name a folder")
     arguments = ("convert", plain, tmp_path / "fresh", "--to", "scipy")
     assert facts(*arguments)["sparse"] == ["w"]
-    assert sorted(path.name for path in (tmp_path / "fresh").iterdir()) == ["a%2Fb%20c.npy", "steps.npy", "w.npz"]
+    assert sorted(path.name for path in (tmp_path / "fresh").iterdir()) == [
+        "%2E..npy",
+        "a%2Fb%20c.npy",
+        "steps.npy",
+        "w.npz",
+    ]
     refused(run(*arguments), 2, "exists already", "--force")
     assert run("convert", tmp_path / "fresh", tmp_path / "back.safetensors").exit_code == 0
     assert_same(tmp_path / "back.safetensors", tensors)

@@ -143,6 +143,8 @@ class FilePerTensor(Format):
     def file_name(self, name: str) -> str:
         """The file's name for a tensor of that name; ArgumentError if it is too long for one."""
         found = quote(name, safe="") + self.suffix
+        if found[0] == ".":  # the name of a hidden file, which nobody would read again
+            found = "%2E" + found[1:]
         if len(found) > MOST_NAME:
             raise ArgumentError(f"tensor {name[:40]!r}...: it makes no name of a file, which has {MOST_NAME} bytes")
         return found
