@@ -1,4 +1,4 @@
-"""Small networks in the formats of other tools, in which tensors can be put, and tensors that fit each format."""
+"""What tests of formats of other tools share: small networks, tensors that fit each format, and comparing."""
 
 import numpy as np
 from strategies import seeded, under_rule
@@ -6,6 +6,7 @@ from strategies import seeded, under_rule
 import codec
 from codec.dtypes import BY_NAME, ElementType
 from codec.formats import FORMATS, Format
+from codec.formats.base import array_of
 
 SHAPE = (64, 128)
 
@@ -80,3 +81,14 @@ def fully_connected(weights: np.ndarray, name: str = "fc.weight", scales=None) -
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
+
+
+def tensor(shape, name, sparsity=0.6, seed=0):
+    """Random bits of any kind, with +0.0 for every zero."""
+    return under_rule(seeded(shape, BY_NAME[name], sparsity, seed), "value", BY_NAME[name])
+
+
+def same(found, a):
+    """A source's tensor has the elements of an array, bit for bit."""
+    back = array_of(found)
+    assert (back.dtype, back.shape, back.tobytes()) == (a.dtype, a.shape, a.tobytes())
