@@ -8,7 +8,7 @@ The path, and the modules in its order:
 `codec.tensor` shows the whole path in a screen; codec/README.md has the map.
 """
 
-from codec import prune
+from codec import formats, prune
 from codec.costs.breakeven import BreakEven, break_even
 from codec.encoding.sizes import encoded_nbytes
 from codec.encoding.stats import tensor_stats
@@ -38,6 +38,7 @@ __all__ = [
     "encode",
     "encode_checkpoint",
     "encoded_nbytes",
+    "formats",
     "linear",
     "load",
     "load_file",

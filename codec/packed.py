@@ -314,7 +314,7 @@ class PackedTensor:
     @classmethod
     def from_scipy(cls, a: Any, **options: Any) -> Self:
         """Pack a scipy.sparse matrix or array; ``options`` as for `encode`. Its stored zeros stay stored entries."""
-        return cls._from_csr(*interop.from_scipy(a), **options)
+        return cls._in_layout(interop.from_scipy(a), **options)
 
     @classmethod
     def from_torch(cls, a: Any, **options: Any) -> Self:
@@ -323,19 +323,34 @@ class PackedTensor:
             raise ArgumentError(f"{type(a).__name__}; expected a torch tensor")
         if str(a.layout) == "torch.strided":
             return cls(*pack_array(a, **options))
-        return cls._from_csr(*interop.from_torch(a), **options)
+        return cls._in_layout(interop.from_torch(a), **options)
 
     @classmethod
-    def _from_csr(
-        cls, shape: tuple[int, int], starts: np.ndarray, indices: np.ndarray, items: np.ndarray, *,
-        zero: str = "value", values: str = "raw", threads: int | None = None, **options: Any,
-    ) -> Self:  # fmt: skip
-        """From proved CSR arrays, by way of layout csr."""
+    def of_csr(cls, arrays: interop.Csr, shape: Any = None, *, zero: str = "value", threads: int | None = None) -> Self:
+        """From CSR arrays that `codec.interop` has proved, in layout csr; every value stays a stored entry.
+
+        ``shape`` is that of the tensor whose matrix view the arrays are; by default the matrix is the tensor.
+        """
+        spec = TensorSpec.of(arrays.values.dtype, arrays.shape if shape is None else shape, zero=zero)
+        if (spec.grid.rows, spec.grid.cols) != arrays.shape:
+            raise ArgumentError(f"a matrix of {arrays.shape} is not the matrix view of a tensor of shape {spec.shape}")
+        source = CsrSource(spec, arrays.starts, arrays.indices, arrays.values)
+        return cls(*pack(source, EncodeRequest(Csr(), "memory"), kernels.thread_count(threads)))
+
+    @classmethod
+    def _in_layout(
+        cls,
+        arrays: interop.Csr,
+        *,
+        zero: str = "value",
+        values: str = "raw",
+        threads: int | None = None,
+        **options: Any,
+    ) -> Self:
+        """From proved CSR arrays, in the layout that was asked for."""
         if values != "raw":
             raise ArgumentError('values="codebook" needs encode(a.toarray(), values="codebook", ...)')
-        count = kernels.thread_count(threads)
-        spec = TensorSpec.of(items.dtype, shape, zero=zero)
-        plain = cls(*pack(CsrSource(spec, starts, indices, items), EncodeRequest(Csr(), "memory"), count))
+        plain = cls.of_csr(arrays, zero=zero, threads=threads)
         return plain.to_layout(threads=threads, **options)  # type: ignore[return-value]
 
 

@@ -213,7 +213,7 @@ def test_prune_folds_halves(tmp_path):
     path, target = tmp_path / "m.safetensors", tmp_path / "x.safetensors"
     write_plain(path, {"fc.weight_orig": orig, "o.weight": other, "fc.weight_mask": mask})
     result = run("prune", path, target, "--sparsity", "0.7")
-    assert "1 tensor in two halves, _orig and _mask, left as they are; --fold multiplies them first" in result.stderr
+    assert "1 tensor in two halves, weights and mask, left as they are; --fold multiplies them first" in result.stderr
     assert "Left alone (--include prunes them too): halves of pairs 'fc.weight_orig', 'fc.weight_mask'" in result.stdout
     assert_same(target, {"fc.weight_orig": orig, "o.weight": magnitude(other, 0.7), "fc.weight_mask": mask}, "bits")
     whole = np.where(mask != 0, orig, np.float32(0))

@@ -79,3 +79,67 @@ def test_what_cannot_be_folded_names_the_tensor() -> None:
     ):
         with pytest.raises(codec.ArgumentError, match=says):
             fold_masks(tensors)  # type: ignore[arg-type]
+
+
+# Other tools.
+
+
+def test_names_of_other_tools() -> None:
+    names = ["a.weight", "a.weight_mask", "b.weight", "b.mask", "c.parametrizations.weight.original", "c.bias"]
+    names += ["c.parametrizations.weight.0.mask", "attention.mask", "d.weight"]
+    assert [pair.name for pair in masked_pairs(names)] == ["c.weight"]
+    assert [(pair.name, pair.mask) for pair in masked_pairs(names, beside=True)] == [
+        ("a.weight", "a.weight_mask"),
+        ("b.weight", "b.mask"),
+        ("c.weight", "c.parametrizations.weight.0.mask"),
+    ]
+    assert single_halves(["p.parametrizations.weight.original", "p.bias"]) == ["p.parametrizations.weight.original"]
+    # Other parametrizations have tensors of their own.
+    assert not single_halves(["p.parametrizations.weight.original", "p.parametrizations.weight.0._u"])
+    assert not single_halves(["p.parametrizations.weight.original0", "p.parametrizations.weight.original1"])
+
+
+def test_masks_beside_weights_are_multiplied() -> None:
+    w, mask = np.array([[1.0, -2], [3, 4]]), np.array([[True, False], [False, True]])
+    for tensors in ({"m.weight": w, "m.mask": mask}, {"m.weight": w, "m.weight_mask": mask.astype(np.float32)}):
+        found = fold_masks(tensors)
+        assert list(found) == ["m.weight"]
+        assert found["m.weight"].tobytes() == np.where(mask, w, 0).tobytes()
+
+
+def test_distiller() -> None:
+    w, mask = np.ones((2, 2)), np.eye(2)
+    checkpoint = {
+        "epoch": 3,
+        "state_dict": {"module.fc.weight": w, "module.fc.bias": w[0]},
+        "compression_sched": {"masks_dict": {"fc.weight": mask, "fc.bias": None}},
+        "extras": {},
+    }
+    found = fold_masks(checkpoint)
+    assert list(found) == ["module.fc.weight", "module.fc.bias"]
+    assert np.array_equal(found["module.fc.weight"], mask)
+    checkpoint["compression_sched"] = {"masks_dict": {"other.weight": mask}}
+    with pytest.raises(codec.ArgumentError, match=r"a mask for tensor 'other\.weight', which the model does not have"):
+        fold_masks(checkpoint)
+    with pytest.raises(codec.ArgumentError, match="expected one model among it"):
+        fold_masks({"state_dict": {}, "model": {}})
+
+
+def test_torch_ao_pruning() -> None:
+    torch = pytest.importorskip("torch")
+    from torch.ao.pruning import WeightNormSparsifier
+
+    model = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.Linear(32, 16))
+    sparsifier = WeightNormSparsifier(sparsity_level=0.5, sparse_block_shape=(1, 4))
+    sparsifier.prepare(model, [{"tensor_fqn": "0.weight"}])
+    sparsifier.step()
+    with pytest.raises(codec.ArgumentError, match=r"sparsifier\.state_dict\(\); save that with the model's"):
+        fold_masks(model.state_dict())
+    optimizer = {"state": {0: {"step": 1}}, "groups": []}
+    found = fold_masks({"model": model.state_dict(), "s": sparsifier.state_dict(), "optimizer": optimizer})
+    sparsifier.squash_mask()
+    expected = model.state_dict()
+    assert sorted(found) == sorted(expected)
+    assert 0.4 < float((found["0.weight"] == 0).float().mean()) < 0.6
+    for name, tensor in found.items():
+        assert torch.equal(tensor, expected[name])

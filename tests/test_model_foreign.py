@@ -47,7 +47,7 @@ FOREIGN = {
     "npy": (npy(), "a NumPy array"),
     "gguf": (b"GGUF\x03\0\0\0" + bytes(64), "a GGUF file"),
     "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(64), "h5py"),
-    "onnx": (b"\x08\x07\x12\x07pytorch\x1a\x052.1.0" + bytes(32), "onnx.numpy_helper.to_array"),
+    "onnx": (b"\x08\x07\x12\x07pytorch\x1a\x052.1.0" + bytes(32), "`codec convert` makes a model file of it"),
     "tflite": (b"\x1c\0\0\0TFL3" + bytes(64), "TFLite"),
     "html": (b"<!DOCTYPE html><html>404</html>", "web page"),
     "gzip": (b"\x1f\x8b\x08\0" + bytes(20), "gzip"),

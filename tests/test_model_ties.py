@@ -204,7 +204,7 @@ def test_halves_are_noticed(halves, tmp_path):
     path, tensors = halves
     result = run("encode", path, tmp_path / "x.safetensors")
     assert result.exit_code == 0
-    assert "split in _orig and _mask" in result.stderr
+    assert "split in weights and mask" in result.stderr
     assert "'fc.weight'" in result.stderr
     assert "--fold" in result.stderr
     assert run("encode", path, tmp_path / "x.safetensors", "--force", "-q").stderr == ""

@@ -3,6 +3,7 @@
 import ast
 import doctest
 import importlib
+import importlib.util
 import inspect
 import os
 import pkgutil
@@ -24,9 +25,15 @@ from codec import _native
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(codec.__file__).parent
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py"))
-MODULES = sorted(name for _, name, _ in pkgutil.walk_packages(codec.__path__, "codec.") if name != "codec._native")
+# Modules that need an extra to be imported: their classes are derived from another library's.
+OF_EXTRAS = {f"codec.formats.{name}" for name in ("numcodecs", "zarr") if importlib.util.find_spec(name) is None}
+MODULES = sorted(
+    name
+    for _, name, _ in pkgutil.walk_packages(codec.__path__, "codec.")
+    if name != "codec._native" and name not in OF_EXTRAS
+)
 # Heavy, or an extra: only those who use them import them.
-LATE = {"click", "matplotlib", "scipy", "torch"}
+LATE = {"ai_edge_litert", "click", "flatbuffers", "matplotlib", "numcodecs", "onnx", "scipy", "torch", "zarr"}
 
 
 def the_path() -> list[str]:

@@ -1,8 +1,8 @@
 """The command line, `codec VERB ...`; `main` is its entry point.
 
 files.py has the verbs between a model and its file, verify.py the one that checks it, convert.py and prune.py those
-that write another model, show.py those that only print, weigh.py those that count and compare (plot.py draws that),
-bench.py the one that measures products.
+that write another model, foreign.py what convert does with files of other tools, show.py those that only print,
+weigh.py those that count and compare (plot.py draws that), bench.py the one that measures products.
 """
 
 import click
@@ -10,6 +10,7 @@ import click
 from codec.cli.bench import bench
 from codec.cli.convert import convert
 from codec.cli.files import decode, encode
+from codec.cli.foreign import formats
 from codec.cli.output import Verbs
 from codec.cli.prune import prune
 from codec.cli.show import config, demo, inspect
@@ -29,5 +30,5 @@ def main() -> None:
     """
 
 
-for verb in (prune, encode, decode, inspect, verify, convert, stats, breakeven, bench, config, demo):
+for verb in (prune, encode, decode, inspect, verify, convert, formats, stats, breakeven, bench, config, demo):
     main.add_command(verb)

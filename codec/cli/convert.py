@@ -7,7 +7,16 @@ from typing import Any
 
 import click
 
-from codec.cli.output import emit, force_option, json_option, quiet_option, refuse_overwrite, threads_option
+from codec.cli.foreign import is_foreign, translate
+from codec.cli.output import (
+    emit,
+    force_option,
+    json_option,
+    quiet_option,
+    refuse_overwrite,
+    source_file,
+    threads_option,
+)
 from codec.cli.table import counted, ratio, size, table
 from codec.cli.write import (
     check_folder,
@@ -22,6 +31,7 @@ from codec.cli.write import (
 from codec.encoding.request import OBJECTIVES
 from codec.entropy import CHOICES
 from codec.errors import ArgumentError
+from codec.formats import FORMATS
 from codec.layouts import LAYOUTS
 from codec.model import ModelFile, TensorInfo, naming, reindex, safe_open, save_file
 from codec.model.output import Output
@@ -36,6 +46,9 @@ from codec.model.reindexing import reindex_output
 @click.option("--entropy", type=click.Choice(CHOICES), help="How streams are coded.  [default: auto]")
 @click.option("--include", multiple=True, metavar="PATTERN", help="Convert only tensors of such names.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave tensors of such names as they are.")
+@click.option("--from", "read_as", type=click.Choice(list(FORMATS)), help="What SRC is.  [default: what it looks like]")
+@click.option("--to", "write_as", type=click.Choice(list(FORMATS)), help="What DST becomes.  [default: codec]")
+@click.option("--like", type=source_file, help="A file of that format whose network is kept, for onnx and tflite.")
 @click.option("--reindex", "again", is_flag=True, help="Make the index again, where another tool dropped it.")
 @threads_option
 @force_option
@@ -50,18 +63,24 @@ def convert(
     entropy: str | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
+    read_as: str | None,
+    write_as: str | None,
+    like: Path | None,
     again: bool,
     threads: int | None,
     force: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Write the packed tensors of SRC in other layouts.
+    """Write the packed tensors of SRC in other layouts, or a model in the format of another tool.
 
-    --objective or --layout say which; --reindex only makes the index of a file again.
+    --objective or --layout say which layouts. Each tensor goes from layout to layout segment by segment, with the zero
+    rule and the values that it has; the others and the metadata are taken as they are. SRC, DST and patterns are as for
+    encode, but DST has to be given.
 
-    Each goes from layout to layout segment by segment, with the zero rule and the values that it has; the others and
-    the metadata are taken as they are. SRC, DST and patterns are as for encode, but DST has to be given.
+    SRC may also be a file or folder of another tool, and --to makes one of DST; codec formats lists them. A tensor goes
+    sparse there if it has two dimensions or more and is smaller so, or if --include names it; --exclude keeps it dense.
+    Weights that lie beside their pruning masks are multiplied. Pickles are read with weights_only=True.
 
     With --reindex frames, which are complete without the index, are decoded to prove them. What makes plain safetensors
     is codec decode, and what packs a plain file codec encode.
@@ -70,16 +89,22 @@ def convert(
         raise click.UsageError("Missing argument 'DST'.")
     params = layout_params(layout or "auto", given, entropy)
     wanted = {k: v for k, v in {"objective": objective, "layout": layout, "entropy": entropy}.items() if v is not None}
-    if again and (wanted or include or exclude):
+    if again and (wanted or include or exclude or read_as or write_as or like):
         raise click.UsageError("--reindex stands alone: it leaves the layouts as they are")
     if again:
         _reindex(src, dst, force, as_json)
         return
-    if not wanted:
-        raise click.UsageError(
-            "say what to convert to: --objective, --layout, --entropy or --reindex (decode for dense)"
-        )
+    if is_foreign(src, read_as, write_as):
+        arguments = {**wanted, **params}
+        translate(src, dst, read_as, write_as, like, arguments, include, exclude, threads, force, quiet, as_json)
+        return
+    if like is not None:
+        raise click.UsageError("--like is for --to onnx and --to tflite")
     with safe_open(src) as model:
+        if not wanted:
+            raise click.UsageError(
+                "say what to convert to: --objective, --layout, --entropy, --to or --reindex (decode for dense)"
+            )
         refuse_unmatched(model.keys(), include)
         before = {name: model.info(name) for name in model}
         frames = {name for name, info in before.items() if info.stored_as == "frame"}

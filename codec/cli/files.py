@@ -45,7 +45,7 @@ from codec.model.packing import Rules
 )
 @click.option("--include", multiple=True, metavar="PATTERN", help="Pack only tensors of such names; may be repeated.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Keep tensors of such names as they are.")
-@click.option("--fold", is_flag=True, help="Multiply weights that torch.nn.utils.prune has split in _orig and _mask.")
+@click.option("--fold", is_flag=True, help="Multiply weights by the pruning masks beside them.")
 @threads_option
 @force_option
 @quiet_option
@@ -79,7 +79,7 @@ def encode(
     params = layout_params(layout, given, entropy)
     wanted = {k: v for k, v in {"layout": layout, "entropy": entropy, **params}.items() if v != "auto"}
     with safe_open(src) as model:
-        pairs = masked_pairs(model.keys())
+        pairs = masked_pairs(model.keys(), beside=fold)
         names = [*model.keys(), *([pair.name for pair in pairs] if fold else [])]
         refuse_unmatched(names, include)
         plan, notes = _plan(model, names, wanted, include, exclude)

@@ -35,7 +35,7 @@ from codec.prune.checkpoint import Pruning, Selection, Tensors, left_alone, sele
     help=f"With --global: the share that one tensor may lose.  [default: {CAP}, or half-way from --sparsity to 1]",
 )
 @click.option("--allow-empty", is_flag=True, help="A tensor may lose all its structures; otherwise each keeps one.")
-@click.option("--fold", is_flag=True, help="First multiply weights that torch.nn.utils.prune has split in two.")
+@click.option("--fold", is_flag=True, help="First multiply weights by the pruning masks beside them.")
 @click.option("--include", multiple=True, metavar="PATTERN", help="Prune tensors of such names, whatever they are.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Do not prune tensors of such names.")
 @click.option("--dense", is_flag=True, help="Write plain safetensors; otherwise pruned tensors are packed.")
@@ -84,7 +84,7 @@ def prune(
         output = target_of(model, src, dst or default_target(src, "pruned"), force)
         if tensors.pairs and not fold:
             found = counted(len(tensors.pairs), "tensor")
-            say(f"{found} in two halves, _orig and _mask, left as they are; --fold multiplies them first", quiet)
+            say(f"{found} in two halves, weights and mask, left as they are; --fold multiplies them first", quiet)
         if together:
             work.find_threshold(cap)
         report = run_work(model, output, work, "Pruning", threads, quiet)
@@ -159,7 +159,7 @@ def _text(facts: dict[str, Any]) -> str:
     total = [counted(len(rows), "tensor"), "", "", *cells(*sums)]
     lines = [table(["name", "dtype", "shape", "weights", "removed", "zeros"], rows, left=3, total=total)]
     if facts["folded"]:
-        lines.append(f"{counted(facts['folded'], 'pair')} of _orig and _mask became one tensor each")
+        lines.append(f"{counted(facts['folded'], 'pair')} of weights and mask became one tensor each")
     if facts["negative_zeros"]:
         lines.append(f"{counted(facts['negative_zeros'], 'negative zero')} of the pruned tensors became +0.0")
     if facts["left_alone"]:

@@ -61,7 +61,7 @@ class CheckpointReport:
 
 @dataclass(frozen=True)
 class Encode:
-    """Pack tensors; ``fold`` multiplies those that are split in ``_orig`` and ``_mask``."""
+    """Pack tensors; ``fold`` multiplies those that lie beside their pruning masks."""
 
     objective: str = "disk"
     plan: Mapping[str, Any] | None = None
@@ -72,7 +72,7 @@ class Encode:
         self, model: ModelFile, path: str, names: tuple[str, ...], metadata: dict[str, str], tick: Tick | None
     ) -> None:
         rules = Rules(self.objective, self.zero, self.plan)
-        pairs = masked_pairs(model.keys()) if self.fold else []
+        pairs = masked_pairs(model.keys(), beside=True) if self.fold else []
         masks, halves = {pair.mask for pair in pairs}, {pair.orig: pair for pair in pairs}
         with Spool(path) as spool:
             packer = Packer(rules, spool)
@@ -142,7 +142,7 @@ def encode_checkpoint(
         As for save_file. By default tensors that are packed already keep the rule of their frame, and others are packed
         under "value".
     fold : bool
-        Multiply tensors that torch.nn.utils.prune has split in ``*_orig`` and ``*_mask``, and store the product.
+        Multiply tensors by the pruning masks beside them, as `codec.interop.fold_masks` does, and store the product.
     executor : concurrent.futures.Executor or the like, optional
         Has ``submit(function, *arguments)``, whose result has ``result()``: the shards are packed by it side by side.
     resume : bool

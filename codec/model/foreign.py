@@ -2,10 +2,7 @@
 
 LOOK = 512  # bytes from the start of a file that tell
 
-_TORCH = (
-    "with PyTorch, safetensors.torch.save_file(torch.load(path, weights_only=True), 'model.safetensors') turns it into "
-    "a safetensors file"
-)
+_CONVERT = "`codec convert` makes a model file of it"
 _KNOWN: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself: `git lfs pull` fetches that"),
     (b"\x89CDCF\r\n\x1a", "one packed tensor without a model file around it: codec.loads reads it"),
@@ -39,20 +36,20 @@ def what_it_is(first: bytes, path: str = "") -> str | None:
     if first.startswith(b"PK\x03\x04"):
         member = first[30 : 30 + int.from_bytes(first[26:28], "little")]
         if member.endswith(b".npy"):
-            return "NumPy arrays (.npz): codec.save_file(dict(numpy.load(path)), 'model.safetensors') stores them"
+            return (
+                "NumPy arrays (.npz): `codec convert` reads a sparse matrix of scipy, and "
+                "codec.save_file(dict(numpy.load(path)), 'model.safetensors') stores others"
+            )
         if member.endswith((b"/data.pkl", b"/version", b"/byteorder", b"/.format_version")):
-            return f"a PyTorch checkpoint (a zip of pickles, which are never loaded here): {_TORCH}"
+            return f"a PyTorch checkpoint, a zip of pickles: {_CONVERT}, with weights_only=True"
         return "a zip archive: unpack it first"
     if first[:1] == b"\x80" and first[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return f"a pickle, as old PyTorch checkpoints are (pickles run code and are never loaded here): {_TORCH}"
+        return f"a pickle, as old PyTorch checkpoints are: {_CONVERT}, with weights_only=True"
     if first[4:8] == b"TFL3":
-        return "a TFLite model: read its tensors with TensorFlow or tflite, and codec.save_file writes the arrays"
+        return f"a TFLite model: {_CONVERT}"
     # A protobuf: field 1 of ONNX is ir_version (a small integer), and the name of the producer follows.
     if path.endswith(".onnx") or (first[:1] == b"\x08" and b"\0" < first[1:2] < b"\x20" and first[2:3] == b"\x12"):
-        return (
-            "an ONNX model: onnx.numpy_helper.to_array turns each initializer of its graph into an array, and "
-            "codec.save_file writes those"
-        )
+        return f"an ONNX model: {_CONVERT}"
     if first[:1] == b"{":
         return "JSON: give the *.index.json of a sharded model, or a .safetensors file"
     if not first.strip(b"\0"):

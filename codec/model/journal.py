@@ -94,7 +94,9 @@ def _plain(value: Any) -> Any:
 def _sources(model: ModelFile, output: Output) -> dict[str, str]:
     """For each file of an output, what tells the content that it is made of from other content."""
     where = {name: number for number, file in enumerate(model.files) for name in file.names}
-    masks = {pair.orig: pair.mask for pair in masked_pairs(where)}  # may lie in another file, and are folded in
+    masks = {
+        pair.orig: pair.mask for pair in masked_pairs(where, beside=True)
+    }  # may lie in another file, and are folded in
     prints = [file.fingerprint() for file in model.files]
     found = {}
     for path, names in output.files.items():

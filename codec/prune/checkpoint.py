@@ -39,15 +39,15 @@ class Selection:
 class Tensors:
     """The tensors of an open model by the names that they have when they are written.
 
-    With ``fold`` the two halves of a pair are one tensor, ``x`` for ``x_orig`` and ``x_mask``; without it they are what
-    they are in the file.
+    With ``fold`` weights and the mask beside them are one tensor, such as ``x`` for ``x_orig`` and ``x_mask``; without
+    it they are what they are in the file.
 
     Raises ArgumentError if one half of a pair is missing.
     """
 
     def __init__(self, model: ModelFile, fold: bool) -> None:
         self.model = model
-        self.pairs = masked_pairs(model.keys())
+        self.pairs = masked_pairs(model.keys(), beside=fold)
         if fold:
             check_halves(model.keys())
         self._pairs = {pair.orig: pair for pair in self.pairs} if fold else {}
@@ -104,7 +104,7 @@ def select(tensors: Tensors, structure: str, taken: Callable[[str], bool], *, na
     halves = {half for pair in tensors.pairs for half in (pair.orig, pair.mask)}
     for name in tensors.sources:
         info = tensors.info(name)
-        found = "half" if name in halves else role(name, info.shape)
+        found = "half" if name in halves and tensors.pair(name) is None else role(name, info.shape)
         whole = info.alias_of or name
         roles[whole] = found if roles.get(whole, "weight") == "weight" else roles[whole]
     names, left = [], {}
