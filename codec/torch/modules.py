@@ -15,8 +15,8 @@ from codec.errors import ArgumentError, CodecError
 from codec.interop.folding import MaskedPair, folded
 from codec.packed import PackedTensor
 from codec.tensor import encode
-from codec.torch import operators
 from codec.torch.frames import buffer_of, packed_of
+from codec.torch.operators import conv2d, linear, linear_without_gradient
 
 
 class SparseLayer(nn.Module):
@@ -191,7 +191,7 @@ class SparseLinear(SparseLayer):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``x @ weight.T + bias``, for x (..., in_features) of floats."""
-        product = operators.linear if torch.is_grad_enabled() else operators.linear_without_gradient
+        product = linear if torch.is_grad_enabled() else linear_without_gradient
         return product(x, self.weight, self.bias, self.out_features)
 
     def _empty(self) -> nn.Module:
@@ -260,7 +260,7 @@ class SparseConv2d(SparseLayer):
         if self._padded_before is not None:
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
             x = nn.functional.pad(x, self._padded_before, mode=mode)
-        return operators.conv2d(
+        return conv2d(
             x, self.weight, self.bias, self.out_channels, self.kernel_size, self.stride, self._own_padding,
             self.dilation, self.groups,
         )  # fmt: skip
