@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from codec.errors import ArgumentError
+from codec.interop.folding import masked_pairs, unfolded_words
 from codec.model import ModelFile, safe_open, save_file
 from codec.torch.frames import buffer_of, release_memory
 from codec.torch.models import pays, replaced, swap
@@ -118,7 +119,10 @@ def load_model(
         state = model.state_dict(keep_vars=True)
         missing, unexpected = _differences(state, file)
         if strict and (missing or unexpected):
-            raise ArgumentError(_words(missing, unexpected, filename))
+            unfolded = unfolded_words(masked_pairs(unexpected))
+            raise ArgumentError(
+                _words(missing, unexpected, filename) + (f". In the file, {unfolded}" if unfolded else "")
+            )
         known = [name for name in state if name in file]
         _check_shapes(model, state, known, file)
         loading = _Loading(model, file, _first_names(state), objective, dense)

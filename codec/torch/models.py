@@ -18,9 +18,13 @@ from codec.torch.frames import buffer_of
 from codec.torch.modules import SparseLayer, effective
 from codec.torch.weights import Weight, weights_of
 
-# From so many zeros on, the packed product of one float32 or bfloat16 vector is not slower than torch's dense one (Zen
-# 5, matrices of 384 x 1536 to 2048 x 2048, one thread: 1.1 to 2 times as fast at 50 %, 0.8 to 1.6 at 30 %).
+# From so many zeros on, the packed product of one vector of float32 or bfloat16 is as fast as torch's dense one (AMD
+# EPYC with AVX-512, one thread, 1536 x 384 and 2048 x 2048: 1.1 to 2 times as fast at 50 %, 0.9 to 1.6 at 30 %).
+# For batches of bfloat16 torch has instructions of the processor, and is faster up to some 80 % zeros.
 FASTER_FROM = 0.5
+# A convolution unrolls the pixels for all of its filters together. With fewer than these that takes longer than what
+# the zeros save (at 80 %, of 3 x 3: 64 filters 0.2 to 0.4 times as fast as torch's, 256 1 to 1.7 times, 512 2 times).
+LEAST_FILTERS = 256
 
 _log = logging.getLogger("codec.torch")
 
@@ -57,11 +61,13 @@ def compress_model(
     Notes
     -----
     Without a planned layout a weight is packed if `save_file` would do so, and for "speed" only from FASTER_FROM zeros
-    on: below, the packed product is slower than torch's. Weights that are tied are packed once, or stay dense if one of
-    them has to. Embeddings look rows up; nn.MultiheadAttention, LSTM and GRU hand their weights to functions of torch;
-    grouped convolutions, classes derived from Linear and layers with hooks are left alone: `save_model` stores all of
-    them packed, and `load_model` unpacks them. What became of each weight, and why, is in the log "codec.torch", at
-    level INFO.
+    and, of convolutions, from LEAST_FILTERS on: below, the packed product is slower than torch's. Weights that are tied
+    are packed once, or stay dense if one of them has to.
+
+    Some layers stay dense in memory: embeddings, which look rows up; nn.MultiheadAttention, LSTM and GRU, which hand
+    their weights to functions of torch; grouped convolutions; classes derived from Linear and Conv2d; and layers with
+    hooks. `save_model` stores their weights packed, and `load_model` unpacks them. What became of each weight, and why,
+    is in the log "codec.torch", at level INFO.
 
     Examples
     --------
@@ -94,6 +100,8 @@ def pays(shape: tuple[int, ...], sparsity: float, dense_nbytes: int, nbytes: int
         return f"with {sparsity:.1%} zeros it takes {nbytes} bytes packed and {dense_nbytes} dense"
     if objective == "speed" and sparsity < FASTER_FROM:
         return f"with {sparsity:.1%} zeros the packed product is slower: it pays from {FASTER_FROM:.0%} on"
+    if objective == "speed" and len(shape) == 4 and shape[0] < LEAST_FILTERS:
+        return f"with {shape[0]} filters the packed convolution is slower: it pays from {LEAST_FILTERS} on"
     return None
 
 

@@ -61,7 +61,7 @@ def _named(model: nn.Module) -> Iterator[tuple[str, nn.Module, torch.Tensor]]:
             continue  # of the layer, which has it as its weight
         for name, tensor in module._parameters.items():
             whole = name.removesuffix("_orig") if f"{name.removesuffix('_orig')}_mask" in module._buffers else name
-            if tensor is not None and tensor.dim() >= 2:
+            if tensor is not None and not nn.parameter.is_lazy(tensor) and tensor.dim() >= 2:
                 yield prefix + whole, module, tensor
         for name, chain in module.parametrizations.items() if parametrize.is_parametrized(module) else ():
             yield prefix + name, module, chain.original if hasattr(chain, "original") else chain.original0
