@@ -9,6 +9,7 @@ The path, and the modules in its order:
 """
 
 from codec import formats, prune
+from codec.convolution import conv2d
 from codec.costs.breakeven import BreakEven, break_even
 from codec.encoding.sizes import encoded_nbytes
 from codec.encoding.stats import tensor_stats
@@ -32,6 +33,7 @@ __all__ = [
     "TensorStats",
     "VersionError",
     "break_even",
+    "conv2d",
     "decode",
     "decode_checkpoint",
     "dumps",

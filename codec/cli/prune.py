@@ -81,7 +81,7 @@ def prune(
         refuse_unmatched(tensors.sources, include)
         selected = _selected(tensors, structure, include, exclude)
         work = Pruning(tensors, selected.names, sparsity, how, allow_empty, dense, objective)
-        output = target_of(model, src, dst or default_target(src, "pruned"), force)
+        output = target_of(model, src, dst or default_target(src, "pruned"), force, work)
         if tensors.pairs and not fold:
             found = counted(len(tensors.pairs), "tensor")
             say(f"{found} in two halves, weights and mask, left as they are; --fold multiplies them first", quiet)

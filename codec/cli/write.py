@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import click
 import numpy as np
@@ -125,7 +125,7 @@ def target_of(model: ModelFile, src: Path, dst: str, force: bool, work: Work | N
     What an earlier run of the same work has left is not refused: the work goes on there.
     """
     try:
-        output = output_of(model, str(src), dst)
+        output = output_of(model, str(src), dst, work.packs if work is not None else None)
         output.check()
     except ArgumentError as error:
         raise click.UsageError(str(error)) from None
@@ -169,6 +169,7 @@ class _Verb:
 
     read: Read
     write: Callable[[Path, Tensors, dict[str, str]], None]
+    packs: ClassVar[bool | None] = None
 
     def __call__(
         self, model: ModelFile, path: str, names: tuple[str, ...], metadata: dict[str, str], tick: Tick | None

@@ -14,6 +14,7 @@ In the order of imports:
     opening     safe_open, load_file, load
     packing     which tensors are packed, how, and which are stored once
     writer      save_file, save
+    huggingface what config.json says of a folder's weights
     output      which files a model is written to, and which others come along
     reindexing  the index made again
     journal     which of them are finished

@@ -10,12 +10,13 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from codec.interop.folding import folded, masked_pairs, unfolded_words
 from codec.model.atomic import Spool
 from codec.model.carried import Carried, carry
 from codec.model.disk import open_path
+from codec.model.huggingface import stores_names_once
 from codec.model.journal import Journal, digest
 from codec.model.opening import open_model
 from codec.model.output import Output, companions, copy_companions, index_aside, output_of
@@ -26,7 +27,14 @@ from codec.model.writer import Path, Progress, checked_metadata, write_model, wr
 
 
 class Work(Protocol):
-    """What is done for each file of the output; it can be sent to another process."""
+    """What is done for each file of the output; it can be sent to another process.
+
+    ``packs``: whether it packs weights, or unpacks them; None where they stay what they were.
+    """
+
+    @property
+    def packs(self) -> bool | None:
+        """See above."""
 
     def __call__(
         self, model: ModelFile, path: str, names: tuple[str, ...], metadata: dict[str, str], tick: "Tick | None"
@@ -67,6 +75,7 @@ class Encode:
     plan: Mapping[str, Any] | None = None
     zero: str | None = None
     fold: bool = False
+    packs: ClassVar[bool] = True
 
     def __call__(
         self, model: ModelFile, path: str, names: tuple[str, ...], metadata: dict[str, str], tick: Tick | None
@@ -75,7 +84,7 @@ class Encode:
         pairs = masked_pairs(model.keys(), beside=True) if self.fold else []
         masks, halves = {pair.mask for pair in pairs}, {pair.orig: pair for pair in pairs}
         with Spool(path) as spool:
-            packer = Packer(rules, spool)
+            packer = Packer(rules, spool, stores_names_once(path))
             for name in names:
                 pair = halves.get(name)
                 if pair is not None:
@@ -94,6 +103,8 @@ class Encode:
 @dataclass(frozen=True)
 class Decode:
     """Write plain safetensors files, without packed tensors and without an index."""
+
+    packs: ClassVar[bool] = False
 
     def __call__(
         self, model: ModelFile, path: str, names: tuple[str, ...], metadata: dict[str, str], tick: Tick | None
@@ -132,8 +143,11 @@ def encode_checkpoint(
         Whatever safe_open opens. One tensor is in memory at a time.
     dst : path
         For a folder a folder, which is made if it is not there: it gets the model's files under their own names, and
-        the other files (config.json, tokenizers, subfolders) come along. Weights in other forms (.bin, .pt, .onnx, ...)
-        and hidden files stay behind. Or a name that ends in .safetensors.index.json, for a sharded model with shards
+        the other files (config.json, tokenizers, subfolders) come along. In a folder of transformers, whose config.json
+        has a model_type, packed weights are named model.codec*.safetensors, and config.json says how they are packed:
+        codec.hf runs from them, and transformers alone finds no weights. What config.json still says of formats that
+        compressed-tensors removed is left out. Weights in other forms (.bin, .pt, .onnx, ...) and hidden files stay
+        behind. Or a name that ends in .safetensors.index.json, for a sharded model with shards
         beside it; or the name of one file, which gets the metadata that all shards agree on. Files that are there are
         replaced. Shards of the same name and another number are removed once the new index is in place.
     objective, plan
@@ -176,7 +190,7 @@ def encode_checkpoint(
         words = None if fold else unfolded_words(masked_pairs(model.keys()))
         if words:
             warnings.warn(words, stacklevel=2)
-        return run(model, output_of(model, source, target), work, executor, resume, progress)
+        return run(model, output_of(model, source, target, work.packs), work, executor, resume, progress)
 
 
 def decode_checkpoint(
@@ -204,7 +218,7 @@ def decode_checkpoint(
     """
     source, target = os.fsdecode(src), os.fsdecode(dst)
     with open_model(source) as model:
-        return run(model, output_of(model, source, target), Decode(), executor, resume, progress)
+        return run(model, output_of(model, source, target, Decode.packs), Decode(), executor, resume, progress)
 
 
 def run(

@@ -1,14 +1,26 @@
 """Where a model is written: one file, shards beside an index, or a folder into which the other files come along."""
 
+import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
 
 from codec.errors import ArgumentError
 from codec.model.atomic import resolve_target, write_atomic
 from codec.model.disk import is_hub_link, open_path
 from codec.model.foreign import WEIGHT_SUFFIXES
+from codec.model.huggingface import (
+    CONFIG,
+    check_not_compressed,
+    packed_config,
+    packed_name,
+    plain_config,
+    plain_name,
+    read_config,
+)
 from codec.model.reader import ModelFile
 from codec.model.shards import INDEX_SUFFIX, SUFFIX, is_index_name, shard_name, stale_shards
 
@@ -20,7 +32,8 @@ class Output:
     """The files to write: each with the names of its tensors and the metadata of its source, and the index if sharded.
 
     ``folder`` is made if it is not there; None if the files go where there must be one. With ``along`` the other files
-    of ``source_folder`` come along into it.
+    of ``source_folder`` come along into it, but for ``sources``, which hold the model there; ``rewritten`` has the
+    content of those that change.
     """
 
     files: dict[str, tuple[str, ...]]
@@ -29,6 +42,8 @@ class Output:
     folder: str | None
     along: bool
     source_folder: str
+    sources: tuple[str, ...] = ()
+    rewritten: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def paths(self) -> list[str]:
@@ -48,8 +63,11 @@ class Output:
         return stale_shards(self.index, {os.path.basename(path) for path in self.files})
 
 
-def output_of(model: ModelFile, src: str, dst: str) -> Output:
+def output_of(model: ModelFile, src: str, dst: str, packs: bool | None = None) -> Output:
     """What ``dst`` means for a model that was opened as ``src``.
+
+    ``packs`` says whether weights are packed there, or unpacked; None: they are what they were. From it follow, in a
+    folder of transformers, the names of weights and what config.json says of them (see codec.model.huggingface).
 
     A name that ends in .safetensors.index.json is a sharded model with as many shards as the source. A folder, one that
     is there or for a source that is a folder any name that does not end in .safetensors, takes the source's files under
@@ -60,6 +78,7 @@ def output_of(model: ModelFile, src: str, dst: str) -> Output:
     """
     sharded, own = model.origin.index is not None, model.origin.path
     source_folder, index, made = os.path.dirname(own) or ".", None, None
+    rewritten: dict[str, bytes] = {}
     if dst.endswith(".json"):
         if not sharded or not dst.endswith(INDEX_SUFFIX):
             raise ArgumentError(f"{dst!r}: an index is for a sharded source only, and ends in {INDEX_SUFFIX}")
@@ -69,8 +88,12 @@ def output_of(model: ModelFile, src: str, dst: str) -> Output:
         folder = made = dst
         if os.path.realpath(folder) == os.path.realpath(source_folder):
             raise ArgumentError(f"{dst!r} is the source's own folder: give another one")
-        index = os.path.join(folder, os.path.basename(own)) if sharded else None
-        names = [os.path.basename(file.raw.path) for file in model.files]
+        config = _config(source_folder) if os.path.isdir(src) and packs is not None else None
+        named = (packed_name if packs else plain_name) if config is not None else str
+        index = os.path.join(folder, named(os.path.basename(own))) if sharded else None
+        names = [named(os.path.basename(file.raw.path)) for file in model.files]
+        if config is not None:
+            rewritten = _rewritten(config, model, os.path.basename(index or names[0]), bool(packs))
     else:
         return Output({dst: tuple(model.keys())}, {dst: model.metadata()}, None, None, False, source_folder)
     paths = [os.path.join(folder, name) for name in names]
@@ -81,9 +104,36 @@ def output_of(model: ModelFile, src: str, dst: str) -> Output:
         folder=made,
         along=made is not None and os.path.isdir(src),
         source_folder=source_folder,
+        sources=(os.path.basename(own), *(os.path.basename(file.raw.path) for file in model.files)),
+        rewritten=rewritten,
     )
     _check_alone(output)
     return output
+
+
+def _config(folder: str) -> dict[str, Any] | None:
+    """The configuration of a model of transformers in a folder, if there is one."""
+    path = os.path.join(folder, CONFIG)
+    if not os.path.isfile(path):
+        return None
+    raw = open_path(path)
+    try:
+        return read_config(bytes(raw.read(0, raw.size))) if raw.size <= _PIECE else None
+    finally:
+        raw.close()
+
+
+def _rewritten(config: dict[str, Any], model: ModelFile, weights: str, packs: bool) -> dict[str, bytes]:
+    """config.json as it is for packed weights, or for plain ones."""
+    if packs:
+        check_not_compressed(config, model.keys())
+        infos = map(model.info, model.keys())
+        new = packed_config(config, weights, sum(prod(info.shape) for info in infos if info.alias_of is None))
+    else:
+        new = plain_config(config)
+    if new == config:
+        return {}
+    return {CONFIG: json.dumps(new, indent=2, ensure_ascii=False).encode() + b"\n"}
 
 
 def _check_alone(output: Output) -> None:
@@ -137,7 +187,7 @@ def companions(output: Output) -> tuple[list[str], list[str]]:
     if output.folder is None or not output.along:
         return [], []
     root, target = output.source_folder, os.path.realpath(output.folder)
-    mine = {os.path.basename(path) for path in output.paths}
+    mine = {os.path.basename(path) for path in output.paths} | set(output.sources)
     along: list[str] = []
     behind: list[str] = []
     for path, is_file in _walk(root, target):
@@ -162,9 +212,12 @@ def _walk(root: str, skipped: str) -> Iterator[tuple[str, bool]]:
 
 
 def copy_companions(output: Output, names: list[str]) -> None:
-    """Copy files of the source's folder, each whole or not at all."""
+    """Copy files of the source's folder, each whole or not at all; those that are rewritten as they become."""
     for name in names:
         target = os.path.join(output.folder or "", name)
+        if name in output.rewritten:
+            write_atomic(target, [output.rewritten[name]])
+            continue
         os.makedirs(os.path.dirname(target), exist_ok=True)
         raw = open_path(os.path.join(output.source_folder, name))
         try:

@@ -91,11 +91,11 @@ class Packer:
     """Turns tensors into what is stored of them, one after the other.
 
     Tensors are stored once if they are the same memory or place in a file with the same entry of the plan, or packed to
-    the same bytes. With a spool nothing is held in memory.
+    the same bytes; without ``once`` each is stored under its own name. With a spool nothing is held in memory.
     """
 
-    def __init__(self, rules: Rules, spool: Spool | None = None) -> None:
-        self.rules, self._spool = rules, spool
+    def __init__(self, rules: Rules, spool: Spool | None = None, once: bool = True) -> None:
+        self.rules, self._spool, self._once = rules, spool, once
         self._stored: list[Stored] = []
         self._aliases: dict[str, str] = {}
         # A place in memory says that two tensors are the same only while the first of them lives.
@@ -107,6 +107,7 @@ class Packer:
         with naming(name, value.file if isinstance(value, Carried) else None):
             found = value if isinstance(value, PackedTensor | Carried) else carry(value)
             place, owner = (found.place, found.owner) if isinstance(found, Carried) else (id(found), found)
+            place = place if self._once else None
             entry = self.rules.entry(name)
             first = self._places.get(place) if place is not None else None
             if first is not None and first[0]() is not None and _same_entry(first[1], entry):
@@ -174,7 +175,7 @@ class Packer:
 
     def _twin(self, item: Stored) -> str | None:
         """The name under which the same frame is stored already."""
-        if item.record.layout is None:
+        if item.record.layout is None or not self._once:
             return None
         same = self._frames.setdefault((item.record.nbytes, item.record.crcs[0]), [])
         for other in same:

@@ -20,6 +20,7 @@ from codec.model.atomic import Spool, resolve_target, write_atomic
 from codec.model.carried import Carried, carry
 from codec.model.container import BITS, header_bytes, metadata_fault, name_fault
 from codec.model.file import naming
+from codec.model.huggingface import stores_names_once
 from codec.model.index import KEY, Index, encode_index, is_index
 from codec.model.packing import Packer, Rules, Stored
 from codec.packed import PackedTensor
@@ -99,7 +100,7 @@ def save_file(
     rules, entries = _checked(tensors, metadata, objective, plan, zero)
     resolve_target(path)
     with nullcontext() if isinstance(tensors, dict) else Spool(path) as spool:
-        packer = Packer(rules, spool)
+        packer = Packer(rules, spool, stores_names_once(path))
         _add_all(packer, tensors, progress)
         write_model(path, packer, entries)
 

@@ -18,6 +18,7 @@ from codec.kernels import octets
 from codec.model import ModelFile, naming
 from codec.model.atomic import Spool
 from codec.model.carried import Carried
+from codec.model.huggingface import stores_names_once
 from codec.model.packing import Packer, Rules
 from codec.model.writer import checked_metadata, write_model, write_plain
 from codec.prune.masking import remove
@@ -166,6 +167,11 @@ class Pruning:
     done: dict[str, dict[str, Any]] = field(default_factory=dict)
     _counts: Mapping[str, int | None] | None = None
 
+    @property
+    def packs(self) -> bool | None:
+        """See `Work`."""
+        return None if self.dense else True
+
     def find_threshold(self, cap: float | None) -> None:
         """Look for one threshold over all tensors, in several passes over them; otherwise each has its own."""
         self._counts = removals(
@@ -198,7 +204,7 @@ class Pruning:
         plan: dict[str, Any] = {name: {"zero": "value"} for name in self.names}
         rules = Rules(self.objective, "bits", {**plan, "*": "dense"})
         with Spool(path) as spool:
-            packer = Packer(rules, spool)
+            packer = Packer(rules, spool, stores_names_once(path))
             for name in sources:
                 packer.add(name, self._carried(name) if name in chosen else self.tensors.stored(name))
                 done(name)

@@ -1,0 +1,290 @@
+"""Two-dimensional convolutions with packed filters: conv2d, and its gradient for the images.
+
+A convolution is a product of the filters, a matrix (filters, channels * height * width), with a matrix that has a
+column for every place of the output: the pixels under the filter there (im2col; Chellapilla, Puri and Simard 2006,
+"unrolling"). That matrix repeats each pixel once for every position of the filter, so it is made and used in blocks.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Self
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from codec.arraylike import as_array
+from codec.errors import ArgumentError
+from codec.frame import check_out
+from codec.interop.csr import entries
+from codec.matrix import dimensions, is_int
+from codec.packed import PackedTensor
+from codec.products import multiply
+from codec.products.operands import apart, column_of, kind_of
+
+# Bytes of a block of unrolled columns and of the padded images that it is taken from; an image and the columns of one
+# row of the output may take more.
+BLOCK_BYTES = 4 << 20
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Window:
+    """How filters of ``kernel`` pixels move over images; ``padding`` is (top, bottom, left, right)."""
+
+    kernel: Pair
+    stride: Pair
+    padding: tuple[int, int, int, int]
+    dilation: Pair
+
+    @classmethod
+    def of(cls, kernel: Pair, stride: Any, padding: Any, dilation: Any) -> Self:
+        """From the arguments of conv2d; ArgumentError for those that make no sense."""
+        steps, gaps = _pair("stride", stride, 1), _pair("dilation", dilation, 1)
+        if not isinstance(padding, str):
+            high, wide = _pair("padding", padding, 0)
+            return cls(kernel, steps, (high, high, wide, wide), gaps)
+        if padding not in ("valid", "same"):
+            raise ArgumentError(f"padding={padding!r}; expected an int, two of them, 'valid' or 'same'")
+        if padding == "valid":
+            return cls(kernel, steps, (0, 0, 0, 0), gaps)
+        if steps != (1, 1):
+            raise ArgumentError(f"padding='same' with stride={stride!r}; expected stride=1: give padding as numbers")
+        high, wide = (gap * (size - 1) for gap, size in zip(gaps, kernel, strict=True))
+        return cls(kernel, steps, (high // 2, high - high // 2, wide // 2, wide - wide // 2), gaps)
+
+    def padded(self, height: int, width: int) -> Pair:
+        """Height and width of an image with its padding."""
+        top, bottom, left, right = self.padding
+        return height + top + bottom, width + left + right
+
+    def output(self, height: int, width: int) -> Pair:
+        """Height and width of what an image of that size becomes; ArgumentError where the filter is larger."""
+        sizes = []
+        for size, kernel, step, gap in zip(
+            self.padded(height, width), self.kernel, self.stride, self.dilation, strict=True
+        ):
+            reach = gap * (kernel - 1) + 1
+            if not kernel or size < reach:
+                raise ArgumentError(
+                    f"an image of {height} x {width} with padding {self.padding} is smaller than a filter of "
+                    f"{self.kernel} with dilation {self.dilation}: {size} pixels, expected {max(1, reach)} at least"
+                )
+            sizes.append((size - reach) // step + 1)
+        return sizes[0], sizes[1]
+
+    def under(self, padded: np.ndarray, output: Pair, rows: slice) -> np.ndarray:
+        """The pixels under the filter at some rows of the output, as a view of padded images.
+
+        (channels, kernel height, kernel width, images, rows, output width)
+        """
+        images, channels, down, right = padded.strides
+        first = padded[:, :, rows.start * self.stride[0] :]
+        return as_strided(
+            first,
+            (padded.shape[1], *self.kernel, len(padded), rows.stop - rows.start, output[1]),
+            (channels, down * self.dilation[0], right * self.dilation[1], images, down * self.stride[0],
+             right * self.stride[1]),
+        )  # fmt: skip
+
+    def inside(self, height: int, width: int) -> tuple[slice, slice]:
+        """Where the image lies in its padding."""
+        top, _, left, _ = self.padding
+        return slice(top, top + height), slice(left, left + width)
+
+
+def conv2d(
+    x: Any,
+    w: PackedTensor,
+    bias: Any = None,
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] | str = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    out: np.ndarray | None = None,
+    threads: int | None = None,
+) -> np.ndarray:
+    """A two-dimensional convolution with packed filters, as torch.nn.functional.conv2d.
+
+    Parameters
+    ----------
+    x : array-like, (images, channels, height, width) or (channels, height, width)
+        An array or a dense torch tensor, of a dtype as for `matvec`.
+    w : PackedTensor, (filters, channels / groups, kernel height, kernel width)
+        In the default matrix view, which has a row for each filter.
+    bias : array-like, (filters,), optional
+    stride, dilation : int or (int, int)
+        Steps of the filter, and between the pixels under it, along height and width.
+    padding : int, (int, int), "valid" or "same"
+        Zeros around an image: so many on both sides of height and width; none; or as many as keep its size.
+    groups : int
+        Channels and filters are divided into so many groups; a filter sees the channels of its group alone.
+    out : ndarray, optional
+        Where to put the result; of the result's shape and dtype, any strides. It may overlap x and bias.
+    threads : int, optional
+        At most this many threads; the result does not depend on it.
+
+    Returns
+    -------
+    ndarray, (images, filters, output height, output width), without images where x has none
+        In the dtype that `matvec` gives. A zero weight contributes nothing, also against an infinity or NaN.
+
+    Raises
+    ------
+    ArgumentError
+        For shapes, dtypes and numbers that do not go together.
+    FormatError, ChecksumError
+        If w's bytes are damaged.
+
+    Notes
+    -----
+    Beyond x and the result it takes BLOCK_BYTES, or an image with its padding and the columns of one row of the output
+    where these are more, the block's result, and what a product takes. With ``groups`` above 1 each call packs w anew,
+    in layout csr.
+
+    Examples
+    --------
+    >>> w = codec.encode(np.ones((2, 1, 3, 3), np.float32))
+    >>> conv2d(np.ones((1, 5, 5), np.float32), w, padding=1)[0, 0]
+    array([4., 6., 6., 6., 4.], dtype=float32)
+    """
+    matrix = _for_all_channels(w, groups)
+    filters, channels, kernel = w.shape[0], w.shape[1] * groups, w.shape[2:]
+    cols = channels * prod(kernel)
+    images = as_array(x)
+    if images.ndim not in (3, 4):
+        raise ArgumentError(f"x has {dimensions(images.ndim)}; expected 4, (images, channels, height, width), or 3")
+    if images.shape[-3] != channels:
+        raise ArgumentError(f"x is {images.shape}; expected {channels} channels, as w has for groups={groups}")
+    window = Window.of((kernel[0], kernel[1]), stride, padding, dilation)
+    output = window.output(images.shape[-2], images.shape[-1])
+    kind = kind_of(w.spans.head.element, images, cols)
+    shape = (*images.shape[:-3], filters, *output)
+    result = np.empty(shape, kind.result) if out is None else check_out(out, shape, kind.result)
+    term = column_of("bias", bias, filters)
+    if out is not None:
+        images, term = apart(images, out), None if term is None else apart(term, out)
+    many, target = (images[None], result[None]) if images.ndim == 3 else (images, result)
+    pixels = prod(window.padded(*many.shape[-2:])) * channels * images.itemsize
+    top, bottom, left, right = window.padding
+    for some, rows in _blocks(len(many), pixels, cols * images.itemsize, output):
+        block = np.pad(many[some], ((0, 0), (0, 0), (top, bottom), (left, right)))
+        under = window.under(block, output, rows).reshape(cols, -1)
+        sums = multiply(matrix, under, bias=term, threads=threads, kind=kind)
+        where = (filters, some.stop - some.start, rows.stop - rows.start, output[1])
+        target[some, :, rows] = sums.reshape(where).swapaxes(0, 1)
+    return result
+
+
+def conv2d_input(
+    shape: tuple[int, ...],
+    w: PackedTensor,
+    gradient: np.ndarray,
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] | str = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    threads: int | None = None,
+) -> np.ndarray:
+    """The gradient for the images of `conv2d`, as torch.nn.grad.conv2d_input.
+
+    Parameters
+    ----------
+    shape : (images, channels, height, width)
+        Of the images.
+    w, stride, padding, dilation, groups, threads
+        As for `conv2d`.
+    gradient : ndarray, (images, filters, output height, output width)
+        Of the result; floats.
+
+    Returns
+    -------
+    ndarray, of that shape
+        In the gradient's dtype, summed in float32 (float64 if either is that).
+
+    Raises
+    ------
+    ArgumentError, FormatError, ChecksumError
+        As `conv2d`.
+
+    Examples
+    --------
+    >>> w = codec.encode(np.ones((1, 1, 2, 2), np.float32))
+    >>> conv2d_input((1, 1, 3, 3), w, np.ones((1, 1, 2, 2), np.float32))[0, 0]
+    array([[1., 2., 1.],
+           [2., 4., 2.],
+           [1., 2., 1.]], dtype=float32)
+    """
+    matrix = _for_all_channels(w, groups)
+    filters, channels, kernel = w.shape[0], w.shape[1] * groups, w.shape[2:]
+    cols = channels * prod(kernel)
+    window = Window.of((kernel[0], kernel[1]), stride, padding, dilation)
+    output = window.output(shape[-2], shape[-1])
+    kind = kind_of(w.spans.head.element, gradient, filters)
+    result = np.empty(shape, kind.result)
+    size = window.padded(shape[-2], shape[-1])
+    pixels = prod(size) * channels * kind.acc.width
+    padded = np.empty(0)
+    for some, rows in _blocks(shape[0], pixels, cols * kind.acc.width, output):
+        if rows.start == 0:
+            padded = np.zeros((some.stop - some.start, channels, *size), kind.acc.dtype)
+        part = gradient[some, :, rows].swapaxes(0, 1).reshape(filters, -1)
+        sums = multiply(matrix, part, transposed=True, threads=threads, kind=kind)
+        under = window.under(padded, output, rows)
+        # One position of the filter at a time: at these places the views do not overlap.
+        for (row, col), each in zip(
+            np.ndindex(*kernel), sums.reshape(channels, prod(kernel), -1).swapaxes(0, 1), strict=True
+        ):
+            under[:, row, col] += each.reshape(under[:, row, col].shape)
+        if rows.stop == output[0]:
+            result[some] = padded[:, :, *window.inside(shape[-2], shape[-1])]
+    return result
+
+
+def _for_all_channels(w: Any, groups: int) -> PackedTensor:
+    """The filters as a matrix with a column for every channel; those of other groups' channels are zeros.
+
+    ArgumentError for what is no packed tensor of four dimensions in the default matrix view, and for groups that do not
+    divide the filters.
+    """
+    if not isinstance(w, PackedTensor):
+        raise ArgumentError(f"w is a {type(w).__name__}; expected a PackedTensor (codec.encode makes one)")
+    if w.ndim != 4 or w.row_dims != 1:
+        raise ArgumentError(
+            f"w has shape {w.shape} and row_dims={w.row_dims}; expected (filters, channels, height, width) and "
+            "row_dims=1: encode it as such"
+        )
+    if not is_int(groups) or groups < 1 or w.shape[0] % groups:
+        raise ArgumentError(f"groups={groups!r}; expected an int that divides the {w.shape[0]} filters of w")
+    if groups == 1:
+        return w
+    (rows, cols), starts, indices, values = entries(w.reshape(w.shape[0], -1).spans)
+    group = np.repeat(np.arange(rows) // (rows // groups), np.diff(starts))
+    return PackedTensor._from_csr((rows, cols * groups), starts, indices + group * cols, values, layout="csr")
+
+
+def _blocks(images: int, pixels: int, column: int, output: Pair) -> Iterator[tuple[slice, slice]]:
+    """(images, rows of the output) of blocks that together are everything, in order, each of about BLOCK_BYTES.
+
+    ``pixels`` are the bytes of a padded image, ``column`` those of an unrolled column. A block is some whole images, or
+    some rows of one.
+    """
+    height, width = output
+    each = pixels + column * height * width
+    if each <= BLOCK_BYTES:
+        step = BLOCK_BYTES // max(1, each)
+        yield from ((slice(n, min(n + step, images)), slice(0, height)) for n in range(0, images, step))
+        return
+    step = max(1, BLOCK_BYTES // max(1, column * width))
+    for n in range(images):
+        yield from ((slice(n, n + 1), slice(row, min(row + step, height))) for row in range(0, height, step))
+
+
+def _pair(name: str, value: Any, least: int) -> Pair:
+    both = value if isinstance(value, tuple | list) else (value, value)
+    if len(both) != 2 or not all(is_int(one) and one >= least for one in both):
+        raise ArgumentError(f"{name}={value!r}; expected an int from {least} on, or two of them")
+    return int(both[0]), int(both[1])

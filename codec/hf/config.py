@@ -1,0 +1,84 @@
+"""What config.json says of packed weights, as transformers reads it."""
+
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from transformers.quantizers import auto, register_quantization_config
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from codec.encoding.request import check_objective
+from codec.errors import ArgumentError
+from codec.model.huggingface import FORMATS, METHOD
+
+
+@register_quantization_config(METHOD)
+class CodecConfig(QuantizationConfigMixin):
+    """The field "quantization_config" of a packed model.
+
+    Parameters
+    ----------
+    objective : {"speed", "memory", "disk", None}
+        What the layouts of packed layers are chosen for when they are loaded; None: they stay as they are stored.
+    ignore : sequence of str
+        Modules that are not packed, or unpacked when they are loaded, such as "lm_head": names, their last parts, or
+        shell patterns.
+    dequantize : bool
+        Unpack all weights when they are loaded: for training, or for another device. It is not written to files.
+    plan : mapping, optional
+        As for `codec.torch.compress_model`, where a dense model is packed while it is loaded. Not written to files.
+    format, weights, num_parameters
+        What save_pretrained and ``codec encode`` write: how weights lie in the file, its name, and the elements of all
+        tensors before packing.
+
+    Raises
+    ------
+    ArgumentError
+        For values that are none of these, and for fields that are not known here.
+
+    Examples
+    --------
+    >>> CodecConfig(ignore=["lm_head"]).leaves("model.lm_head")
+    True
+    """
+
+    def __init__(
+        self, *, objective: str | None = "speed", ignore: Iterable[str] = (), dequantize: bool = False,
+        plan: Mapping[str, Any] | None = None, format: str = FORMATS[0], weights: str | None = None,
+        num_parameters: int | None = None, quant_method: str = METHOD, **unknown: Any,
+    ) -> None:  # fmt: skip
+        if unknown:
+            raise ArgumentError(
+                f"quantization_config has a field {next(iter(unknown))!r}, which this version does not know: a newer "
+                "codec may have written it, and reads it"
+            )
+        if format not in FORMATS or quant_method != METHOD:
+            raise ArgumentError(
+                f"quantization_config has format {format!r} of method {quant_method!r}; expected "
+                f"{' or '.join(map(repr, FORMATS))} of {METHOD!r}"
+            )
+        if objective is not None:
+            check_objective(objective)
+        if isinstance(ignore, str) or not all(isinstance(name, str) for name in ignore):
+            raise ArgumentError(f"ignore={ignore!r}; expected a list of names of modules")
+        if weights is not None and not isinstance(weights, str):
+            raise ArgumentError(f"quantization_config names the file {weights!r}; expected a text")
+        self.quant_method, self.format, self.weights, self.num_parameters = METHOD, format, weights, num_parameters
+        self.objective, self.ignore, self.dequantize, self.plan = objective, list(ignore), bool(dequantize), plan
+
+    def leaves(self, module: str) -> bool:
+        """Whether a module is one of those to ignore."""
+        return any(name == module or module.endswith(f".{name}") or fnmatchcase(module, name) for name in self.ignore)
+
+    def get_loading_attributes(self) -> dict[str, Any]:
+        """What from_pretrained's own argument decides, and not config.json."""
+        return {"dequantize": self.dequantize, "objective": self.objective, "ignore": self.ignore}
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is written to config.json."""
+        written = {key: value for key, value in super().to_dict().items() if key not in ("dequantize", "plan")}
+        return {key: value for key, value in written.items() if value is not None or key == "objective"}
+
+
+# transformers takes the arguments of one call beside what config.json says for the classes listed there only.
+auto.LOADING_ATTRIBUTES_CONFIG_TYPES = (*auto.LOADING_ATTRIBUTES_CONFIG_TYPES, CodecConfig)

@@ -1,0 +1,133 @@
+"""What config.json says of a folder's weights, for transformers (field: "quantization_config").
+
+transformers loads model*.safetensors, and only warns of a quantization method that it does not know: a packed folder of
+these names would then run on random weights. So packed weights have names that it does not look for, and config.json
+says them to codec.hf, without which there is no file to load.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from codec.errors import ArgumentError
+
+CONFIG = "config.json"
+FIELD = "quantization_config"
+METHOD = "codec"
+# How weights lie in the file; a closed list, which never chooses code by name.
+FORMATS = ("frames",)
+# Weights are named model.safetensors, model-00001-of-00002.safetensors or model.safetensors.index.json.
+_PLAIN, _PACKED = "model", "model.codec"
+
+# Formats that compressed-tensors had until 0.15; weights that were decompressed since then kept the words.
+_REMOVED = ("sparsity_config", "compression_config")
+# Suffixes of tensors that are still in such a format.
+_COMPRESSED = (".compressed", ".bitmask")
+
+
+def packed_name(name: str) -> str:
+    """The name of a file of packed weights in the place of one that transformers looks for.
+
+    >>> packed_name("model-00001-of-00002.safetensors"), packed_name("other.safetensors")
+    ('model.codec-00001-of-00002.safetensors', 'other.safetensors')
+    """
+    if name.startswith((_PLAIN + ".", _PLAIN + "-")) and not name.startswith((_PACKED + ".", _PACKED + "-")):
+        return _PACKED + name.removeprefix(_PLAIN)
+    return name
+
+
+def plain_name(name: str) -> str:
+    """The name that `packed_name` made another of.
+
+    >>> plain_name("model.codec.safetensors.index.json")
+    'model.safetensors.index.json'
+    """
+    return _PLAIN + name.removeprefix(_PACKED) if name.startswith((_PACKED + ".", _PACKED + "-")) else name
+
+
+def stores_names_once(path: str) -> bool:
+    """Whether a file may hold one tensor for several names.
+
+    Not one that transformers reads through codec.hf: it takes the names that stand in the file, knows nothing of others
+    in the index, and would give such a tensor random weights.
+    """
+    name = os.path.basename(path)
+    return plain_name(name) == name
+
+
+def read_config(text: bytes) -> dict[str, Any] | None:
+    """The configuration of a model of transformers; None for what is none (no JSON object with a model_type)."""
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return config if isinstance(config, dict) and isinstance(config.get("model_type"), str) else None
+
+
+def method_of(config: Mapping[str, Any]) -> str | None:
+    """The quantization method that a configuration names, if one."""
+    found = config.get(FIELD)
+    return found.get("quant_method") if isinstance(found, dict) else None
+
+
+def packed_config(config: Mapping[str, Any], weights: str, parameters: int, **options: Any) -> dict[str, Any]:
+    """A configuration for packed weights.
+
+    Parameters
+    ----------
+    config
+        That of the source. One with a quantization method of its own keeps it: such weights are packed for storage, and
+        have to be unpacked before they are used.
+    weights : str
+        The file of the weights, or the index of the shards.
+    parameters : int
+        Elements of all tensors, before packing.
+    **options
+        Further fields, as codec.hf.CodecConfig has them.
+
+    Returns
+    -------
+    dict
+        A new one.
+    """
+    kept = without_removed(config)
+    if method_of(kept) not in (None, METHOD):
+        return kept
+    earlier = kept.get(FIELD) or {}
+    own = {"quant_method": METHOD, "format": FORMATS[0], "weights": weights, "num_parameters": parameters}
+    return {**kept, FIELD: {**earlier, **options, **own}}
+
+
+def plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration for weights that are not packed any more."""
+    kept = without_removed(config)
+    return {key: value for key, value in kept.items() if key != FIELD} if method_of(kept) == METHOD else kept
+
+
+def without_removed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without what is left of the formats that compressed-tensors removed.
+
+    Such words make today's readers refuse weights that are dense. A real quantization beside them stays.
+    """
+    kept = {key: value for key, value in config.items() if key not in _REMOVED}
+    found = kept.get(FIELD)
+    if isinstance(found, dict) and any(key in found for key in _REMOVED):
+        inner = {key: value for key, value in found.items() if key not in _REMOVED}
+        if inner.get("config_groups"):
+            kept[FIELD] = inner
+        else:
+            del kept[FIELD]
+    return kept
+
+
+def check_not_compressed(config: Mapping[str, Any], names: list[str]) -> None:
+    """ArgumentError if tensors are still in a removed format, of which the configuration is all that tells."""
+    found = next((name for name in names if name.endswith(_COMPRESSED)), None)
+    inner = config.get(FIELD)
+    told = any(key in config for key in _REMOVED) or (isinstance(inner, dict) and any(key in inner for key in _REMOVED))
+    if found is not None and told:
+        raise ArgumentError(
+            f"tensor {found!r} is in a sparse format of compressed-tensors, which config.json describes: decompress "
+            "the model first (codec.interop reads such tensors)"
+        )

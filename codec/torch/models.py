@@ -1,0 +1,213 @@
+"""Models of torch with packed layers in the place of dense ones, and back."""
+
+import logging
+from collections.abc import Mapping
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from math import prod
+from typing import Any
+
+import torch
+from torch import nn
+
+from codec.errors import ArgumentError
+from codec.model.packing import Rules, worth_packing
+from codec.packed import PackedTensor
+from codec.tensor import encode
+from codec.torch.frames import buffer_of
+from codec.torch.modules import SparseLayer, effective
+from codec.torch.weights import Weight, weights_of
+
+# From so many zeros on, the packed product of one vector of float32 or bfloat16 is as fast as torch's dense one (AMD
+# EPYC with AVX-512, one thread, 1536 x 384 and 2048 x 2048: 1.1 to 2 times as fast at 50 %, 0.9 to 1.6 at 30 %).
+# For batches of bfloat16 torch has instructions of the processor, and is faster up to some 80 % zeros.
+FASTER_FROM = 0.5
+# A convolution unrolls the pixels for all of its filters together. With fewer than these that takes longer than what
+# the zeros save (at 80 %, of 3 x 3: 64 filters 0.2 to 0.4 times as fast as torch's, 256 1 to 1.7 times, 512 2 times).
+LEAST_FILTERS = 256
+
+_log = logging.getLogger("codec.torch")
+
+
+def compress_model(
+    model: nn.Module, plan: Mapping[str, Any] | None = None, *, objective: str = "speed", zero: str = "value"
+) -> nn.Module:
+    """Put packed layers in the place of a model's nn.Linear and nn.Conv2d layers, where that pays.
+
+    Parameters
+    ----------
+    model : nn.Module
+        On the CPU; it is changed in place, layer by layer, so that at most one weight is there twice. Pruned layers
+        (torch.nn.utils.prune) and parametrised ones are packed as they are used.
+    plan : mapping, optional
+        Layouts by name or shell pattern of weights ("encoder.0.weight", "head.*"), as for `save_file`: a layout's name,
+        a dict of arguments for `encode`, or "dense". A weight with a planned layout is packed whatever that brings.
+    objective : {"speed", "memory", "disk"}
+        What layouts are chosen for.
+    zero : {"value", "bits"}
+        As for `encode`.
+
+    Returns
+    -------
+    nn.Module
+        The model; a new layer where the model itself is one that is packed.
+
+    Raises
+    ------
+    ArgumentError
+        For a model that is not on the CPU, a plan with a name that no weight has, or that names one which stays dense,
+        and as `encode`.
+
+    Notes
+    -----
+    Without a planned layout a weight is packed if `save_file` would do so, and for "speed" only from FASTER_FROM zeros
+    and, of convolutions, from LEAST_FILTERS on: below, the packed product is slower than torch's. Weights that are tied
+    are packed once, or stay dense if one of them has to.
+
+    Some layers stay dense in memory: embeddings, which look rows up; nn.MultiheadAttention, LSTM and GRU, which hand
+    their weights to functions of torch; grouped convolutions; classes derived from Linear and Conv2d; and layers with
+    hooks. `save_model` stores their weights packed, and `load_model` unpacks them. What became of each weight, and why,
+    is in the log "codec.torch", at level INFO.
+
+    Examples
+    --------
+    >>> from torch.nn.utils import prune
+    >>> layer = prune.l1_unstructured(nn.Linear(256, 256), "weight", 0.8)
+    >>> compress_model(nn.Sequential(layer))[0].packed.layout
+    'sell'
+    """
+    rules = Rules(objective, zero, plan)
+    weights = weights_of(model)
+    _check_plan(rules, weights)
+    _check_on_cpu(model)
+    done: set[str] = set()
+    for name, weight in weights.items():
+        if name in done:
+            continue
+        done.update(weight.tied)
+        packed = _packed(weight, rules)
+        if isinstance(packed, str):
+            _log.info("%s stays dense: %s", name, packed)
+        else:
+            _log.info("%s: %r", name, packed)
+            model = swap(model, weight, weights, buffer_of(packed))
+    return model
+
+
+def pays(shape: tuple[int, ...], sparsity: float, dense_nbytes: int, nbytes: int, objective: str | None) -> str | None:
+    """Why a weight is better kept dense where nothing was planned; None where packing pays (see `compress_model`)."""
+    if not worth_packing(shape, dense_nbytes, nbytes):
+        return f"with {sparsity:.1%} zeros it takes {nbytes} bytes packed and {dense_nbytes} dense"
+    if objective == "speed" and sparsity < FASTER_FROM:
+        return f"with {sparsity:.1%} zeros the packed product is slower: it pays from {FASTER_FROM:.0%} on"
+    if objective == "speed" and len(shape) == 4 and shape[0] < LEAST_FILTERS:
+        return f"with {shape[0]} filters the packed convolution is slower: it pays from {LEAST_FILTERS} on"
+    return None
+
+
+def _packed(weight: Weight, rules: Rules) -> PackedTensor | str:
+    """A weight's packed tensor, or why it stays dense."""
+    planned = rules.arguments(weight.name)
+    if weight.why is not None:
+        return weight.why
+    if planned == {"layout": "dense"}:
+        return "the plan says so"
+    dense = effective(weight.module, "weight")
+    assert dense is not None
+    packed = encode(dense, **{"objective": rules.objective, "zero": rules.zero, **planned})
+    why = pays(packed.shape, packed.sparsity, packed.dense_nbytes, packed.nbytes, rules.objective)
+    return packed if why is None or planned.get("layout", "auto") != "auto" else why
+
+
+def _check_plan(rules: Rules, weights: Mapping[str, Weight]) -> None:
+    """Refuse a plan that would not be followed: names that no weight has, or of weights that cannot be packed."""
+    for key, entry in (rules.plan or {}).items():
+        fitting = [name for name in weights if name == key or fnmatchcase(name, key)]
+        if not fitting:
+            near = get_close_matches(key, list(weights), n=3)
+            raise ArgumentError(
+                f"plan names {key!r}, and no weight has such a name" + (f"; close: {', '.join(near)}" if near else "")
+            )
+        why = weights[key].why if key in weights else None
+        if why is not None and entry != "dense":
+            raise ArgumentError(f"plan gives {key!r} the layout {entry!r}, but it stays dense: {why}")
+
+
+def _check_on_cpu(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if parameter.device.type != "cpu":
+            raise ArgumentError(
+                f"parameter {name!r} is on device {parameter.device}; packed weights are multiplied on the CPU: "
+                + ("load the weights first" if parameter.device.type == "meta" else "model.to('cpu') first")
+            )
+
+
+def swap(model: nn.Module, weight: Weight, weights: Mapping[str, Weight], buffer: torch.Tensor) -> nn.Module:
+    """Put packed layers that share one buffer in the place of all layers that a weight belongs to; the new model."""
+    for module in {id(weights[name].module): weights[name].module for name in weight.tied}.values():
+        assert weight.sparse is not None
+        new = weight.sparse.like(module, bias=False)
+        new.hold(buffer)
+        new.bias = effective(module, "bias")
+        model = replaced(model, module, new.train(module.training))
+    return model
+
+
+def replaced(model: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
+    """The model with one module in the place of another, under every name that this has."""
+    if model is old:
+        return new
+    for parent in model.modules():
+        for name, child in list(parent._modules.items()):
+            if child is old:
+                setattr(parent, name, new)
+                if isinstance(parent, nn.TransformerEncoderLayer):
+                    # In evaluation torch may hand the layer's dense weights to one function; this flag keeps it from
+                    # that, and has no other use.
+                    parent.activation_relu_or_gelu = 0
+    return model
+
+
+def to_dense(model: nn.Module) -> nn.Module:
+    """Put dense layers in the place of a model's packed ones, in place: for training, or for another device.
+
+    Parameters
+    ----------
+    model : nn.Module
+
+    Returns
+    -------
+    nn.Module
+        The model; a new layer where the model itself is a packed one. Weights have the dtype that they were packed
+        with, and layers that shared a packed weight share the dense one.
+
+    Raises
+    ------
+    FormatError, ChecksumError
+        If the bytes of a weight are damaged.
+
+    Examples
+    --------
+    >>> to_dense(compress_model(nn.Sequential(nn.Linear(8, 8)), {"0.weight": "bitmap"}))
+    Sequential(
+      (0): Linear(in_features=8, out_features=8, bias=True)
+    )
+    """
+    weights: dict[int, nn.Parameter] = {}
+    for layer in [module for module in model.modules() if isinstance(module, SparseLayer)]:
+        place = layer.weight.data_ptr()
+        dense = layer.to_dense(weights.get(place))
+        weights[place] = dense.weight
+        model = replaced(model, layer, dense)
+    return model
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Parameters of a model, packed weights counted by their dense shape, and each shared tensor once.
+
+    >>> parameter_count(compress_model(nn.Sequential(nn.Linear(8, 8)), {"0.weight": "bitmap"}))
+    72
+    """
+    shapes = {id(m.weight): m.shape for m in model.modules() if isinstance(m, SparseLayer)}
+    dense = {id(parameter): tuple(parameter.shape) for parameter in model.parameters()}
+    return sum(map(prod, [*shapes.values(), *dense.values()]))

@@ -1,0 +1,249 @@
+"""torch.ops.codec: products with packed weights as operators of torch.
+
+Each has an implementation for the CPU, a fake one that tells torch.compile and torch.export the shape of the result,
+and a gradient for its input: ``linear`` and ``linear_input`` are each other's, as are ``conv2d`` and ``conv2d_input``.
+A packed weight is a buffer of bytes, which has no gradient. ``linear_without_gradient`` is ``linear`` for where none is
+wanted: torch's way to a gradient takes some 5 microseconds of each call, as much as a small product.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from codec import convolution, kernels
+from codec.arraylike import from_torch, torch_element
+from codec.dtypes import BY_NAME
+from codec.errors import ArgumentError
+from codec.products import multiply
+from codec.products.operands import kind_of
+from codec.torch.frames import frame_in
+
+_library = torch.library.Library("codec", "DEF")
+_FLOATS = [element for element in BY_NAME.values() if element.is_float]
+# torch's floating dtypes, with the dtype of the same bits that NumPy can view (None: its own), and NumPy's name of it.
+_VIEWS: dict[torch.dtype, tuple[torch.dtype | None, np.dtype]] = {
+    getattr(torch, element.dtype.name): (
+        None if element.dtype.isbuiltin == 1 else getattr(torch, f"int{8 * element.width}"),
+        element.dtype,
+    )
+    for element in _FLOATS
+    if hasattr(torch, element.dtype.name)
+}
+
+
+def _define(schema: str, run: Callable[..., torch.Tensor], fake: Callable[..., torch.Tensor]) -> None:
+    _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+    name = schema.partition("(")[0]
+    _library.impl(name, run, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"codec::{name}", fake, lib=_library)
+
+
+def _elements(x: torch.Tensor) -> np.ndarray:
+    """The elements of a tensor of floats, sharing its memory; ArgumentError for other dtypes and other devices."""
+    found = _VIEWS.get(x.dtype)
+    if found is None or not x.is_cpu:
+        torch_element(x.dtype)
+        what = f"dtype {x.dtype}; expected floats" if found is None else f"device {x.device}; expected the CPU"
+        raise ArgumentError(f"the input of a packed layer has {what}, as packed weights are multiplied there by floats")
+    bits, dtype = found
+    try:
+        plain = x.detach() if x.requires_grad else x
+        array: np.ndarray = plain.numpy() if bits is None else plain.view(bits).numpy().view(dtype)
+        return array
+    except (RuntimeError, TypeError):  # a negative view, or a class of tensors of its own
+        return from_torch(x)
+
+
+def _threads() -> int:
+    """torch.set_num_threads bounds the threads, and so does codec.threadpool_limits."""
+    return min(kernels.thread_count(None), int(torch.get_num_threads()))
+
+
+def _linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, rows: int) -> torch.Tensor:
+    w = frame_in(weight)
+    _check_matrix(w.shape, x, 1, rows)
+    flat = _elements(x).reshape(-1, w.shape[1])
+    kind = kind_of(w.spans.head.element, flat, w.shape[1])
+    term = None if bias is None else _elements(bias)[:, None]
+    if len(flat) == 1 and kind.result == kind.acc.dtype:  # one vector, whose sums are the result: nothing is copied
+        sums = multiply(w, flat.T, threads=_threads(), kind=kind)
+        if term is not None:
+            sums += term
+        return torch.from_numpy(sums.reshape(*x.shape[:-1], rows))
+    result = x.new_empty((*x.shape[:-1], rows))
+    multiply(w, flat.T, out=_elements(result).reshape(-1, rows).T, bias=term, threads=_threads(), kind=kind)
+    return result
+
+
+def _linear_input(gradient: torch.Tensor, weight: torch.Tensor, cols: int) -> torch.Tensor:
+    w = frame_in(weight)
+    _check_matrix(w.shape, gradient, 0, cols)
+    flat = _elements(gradient).reshape(-1, w.shape[0])
+    result = gradient.new_empty((*gradient.shape[:-1], cols))
+    multiply(w, flat.T, transposed=True, out=_elements(result).reshape(-1, cols).T, threads=_threads())
+    return result
+
+
+def _check_matrix(shape: tuple[int, ...], x: torch.Tensor, inner: int, outer: int) -> None:
+    """ArgumentError where x (..., shape[inner]) and a result (..., outer) do not go with a packed matrix."""
+    if len(shape) != 2 or shape[1 - inner] != outer or not x.dim() or x.shape[-1] != shape[inner]:
+        raise ArgumentError(
+            f"shapes do not match: the input is {tuple(x.shape)}, the packed weight {shape}; expected a matrix with "
+            f"{outer} outputs, and as many items along the last dimension of the input as it has inputs"
+        )
+
+
+def _result_shape(x: torch.Tensor, last: int) -> torch.Tensor:
+    return x.new_empty((*x.shape[:-1], last))
+
+
+for _name in ("linear", "linear_without_gradient"):
+    _define(
+        f"{_name}(Tensor x, Tensor weight, Tensor? bias, SymInt rows) -> Tensor",
+        _linear,
+        lambda x, weight, bias, rows: _result_shape(x, rows),
+    )
+_define(
+    "linear_input(Tensor gradient, Tensor weight, SymInt cols) -> Tensor",
+    _linear_input,
+    lambda gradient, weight, cols: _result_shape(gradient, cols),
+)
+
+
+def _conv2d(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    filters: int,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> torch.Tensor:
+    w = frame_in(weight)
+    _check_filters(w.shape, filters, kernel)
+    result = x.new_empty(_output_shape(x, filters, kernel, stride, padding, dilation))
+    convolution.conv2d(
+        _elements(x), w, None if bias is None else _elements(bias), out=_elements(result), threads=_threads(),
+        stride=stride, padding=padding, dilation=dilation, groups=groups,
+    )  # fmt: skip
+    return result
+
+
+def _conv2d_input(
+    gradient: torch.Tensor,
+    weight: torch.Tensor,
+    size: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> torch.Tensor:
+    w = frame_in(weight)
+    _check_filters(w.shape, gradient.shape[-3], kernel)
+    shape = (1, *size) if len(size) == 3 else tuple(size)
+    found = convolution.conv2d_input(
+        shape, w, _elements(gradient).reshape(-1, *gradient.shape[-3:]), threads=_threads(),
+        stride=stride, padding=padding, dilation=dilation, groups=groups,
+    )  # fmt: skip
+    result = gradient.new_empty(tuple(size))
+    _elements(result)[...] = found.reshape(tuple(size))
+    return result
+
+
+def _check_filters(shape: tuple[int, ...], filters: int, kernel: Sequence[int]) -> None:
+    if len(shape) != 4 or shape[0] != filters or shape[2:] != tuple(kernel):
+        raise ArgumentError(
+            f"the packed weight is {shape}; expected {filters} filters of {tuple(kernel)} pixels: load the weights "
+            "that were saved from this layer"
+        )
+
+
+def _output_shape(
+    x: torch.Tensor,
+    filters: int,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> list[int]:
+    sizes = [
+        (size + 2 * pad - gap * (width - 1) - 1) // step + 1
+        for size, pad, gap, width, step in zip(x.shape[-2:], padding, dilation, kernel, stride, strict=True)
+    ]
+    return [*x.shape[:-3], filters, *sizes]
+
+
+_define(
+    "conv2d(Tensor x, Tensor weight, Tensor? bias, SymInt filters, SymInt[] kernel, SymInt[] stride, SymInt[] padding, "
+    "SymInt[] dilation, SymInt groups) -> Tensor",
+    _conv2d,
+    lambda x, weight, bias, filters, kernel, stride, padding, dilation, groups: x.new_empty(
+        _output_shape(x, filters, kernel, stride, padding, dilation)
+    ),
+)
+_define(
+    "conv2d_input(Tensor gradient, Tensor weight, SymInt[] size, SymInt[] kernel, SymInt[] stride, SymInt[] padding, "
+    "SymInt[] dilation, SymInt groups) -> Tensor",
+    _conv2d_input,
+    lambda gradient, weight, size, *_: gradient.new_empty(size),
+)
+
+linear = torch.ops.codec.linear.default
+linear_without_gradient = torch.ops.codec.linear_without_gradient.default
+linear_input = torch.ops.codec.linear_input.default
+conv2d = torch.ops.codec.conv2d.default
+conv2d_input = torch.ops.codec.conv2d_input.default
+
+
+# Gradients. Each context keeps the buffer of the weight and the numbers of the call.
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    x, weight, *rest = inputs
+    ctx.save_for_backward(weight)
+    ctx.shape, ctx.rest = x.shape, rest
+
+
+def _bias_gradient(ctx: Any, gradient: torch.Tensor, channel: int) -> torch.Tensor | None:
+    """The sum over everything but the channels; the bias stands behind x and weight."""
+    if not ctx.needs_input_grad[2]:
+        return None
+    return gradient.movedim(channel, -1).reshape(-1, gradient.shape[channel]).sum(0)
+
+
+def _linear_backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
+    (weight,) = ctx.saved_tensors
+    own = linear_input(gradient, weight, ctx.shape[-1]) if ctx.needs_input_grad[0] else None
+    return own, None, _bias_gradient(ctx, gradient, -1), None
+
+
+def _linear_input_backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
+    (weight,) = ctx.saved_tensors
+    return linear(gradient, weight, None, ctx.shape[-1]), None, None
+
+
+def _conv2d_backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
+    (weight,) = ctx.saved_tensors
+    _, _, *numbers = ctx.rest
+    own = conv2d_input(gradient, weight, ctx.shape, *numbers) if ctx.needs_input_grad[0] else None
+    return own, None, _bias_gradient(ctx, gradient, -3), *[None] * 6
+
+
+def _conv2d_input_backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
+    (weight,) = ctx.saved_tensors
+    _, *numbers = ctx.rest
+    return conv2d(gradient, weight, None, ctx.shape[-3], *numbers), *[None] * 7
+
+
+for _name, _backward in (
+    ("linear", _linear_backward),
+    ("linear_input", _linear_input_backward),
+    ("conv2d", _conv2d_backward),
+    ("conv2d_input", _conv2d_input_backward),
+):
+    torch.library.register_autograd(f"codec::{_name}", _backward, setup_context=_keep, lib=_library)

@@ -1,0 +1,254 @@
+"""SparseLinear and SparseConv2d: products, gradients, compiling, exporting, state, and what does not fit."""
+
+import copy
+import gc
+import io
+import pickle
+
+import numpy as np
+import pytest
+from products import STEP, TINY, weights
+from strategies import LAYOUT_PARAMS, layout_id
+
+import codec
+from codec.dtypes import BY_NAME, element_type
+
+torch = pytest.importorskip("torch")
+from torch import nn  # noqa: E402
+from torch.library import opcheck  # noqa: E402
+from torch.nn.utils import prune  # noqa: E402
+
+import codec.torch as ct  # noqa: E402
+from codec.torch import frames, operators  # noqa: E402
+
+FLOATS = ["F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"]
+
+
+def pruned(layer, amount=0.8):
+    prune.l1_unstructured(layer, "weight", amount)
+    return layer
+
+
+def linear(rows=96, cols=80, bias=True):
+    torch.manual_seed(rows)
+    return pruned(nn.Linear(cols, rows, bias))
+
+
+def close(found, expected, step=1e-5):
+    assert found.shape == expected.shape
+    assert found.dtype == expected.dtype
+    torch.testing.assert_close(found, expected, rtol=step, atol=step)
+
+
+@pytest.mark.parametrize("case", LAYOUT_PARAMS, ids=layout_id)
+def test_every_layout_multiplies_and_has_a_gradient(case) -> None:
+    layout, params = case
+    dense = linear()
+    layer = ct.SparseLinear.from_dense(dense, layout=layout, **params)
+    assert set(layer.state_dict()) == {"weight", "bias"}
+    assert layer.weight.dtype == torch.uint8
+    assert layer.packed.layout == layout
+    for shape in ((80,), (1, 80), (3, 80), (2, 5, 80), (0, 80)):
+        x, y = (torch.randn(shape, generator=torch.manual_seed(1)).requires_grad_() for _ in range(2))
+        found, expected = layer(x), dense(y)
+        close(found, expected)
+        gradient = torch.randn(found.shape)
+        layer.bias.grad = dense.bias.grad = None
+        found.backward(gradient)
+        own = layer.bias.grad.clone()
+        dense.bias.grad = None
+        expected.backward(gradient)
+        close(x.grad, y.grad)
+        close(own, dense.bias.grad)
+        with torch.no_grad():
+            assert torch.equal(layer(x), found)
+        with torch.inference_mode():
+            assert torch.equal(layer(x), found)
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_every_float_comes_and_goes_without_a_copy(name) -> None:
+    dtype = getattr(torch, BY_NAME[name].dtype.name)
+    x = torch.arange(-6, 6).to(dtype).reshape(3, 4)
+    array = ct.to_numpy(x.T)
+    assert array.dtype == BY_NAME[name].dtype
+    assert array.ctypes.data == x.data_ptr()
+    back = ct.from_numpy(array)
+    assert back.dtype == dtype
+    assert back.data_ptr() == x.data_ptr()
+    array[0, 0] = 5
+    assert float(x[0, 0]) == 5 == float(back[0, 0])
+    w = weights((64, 48), BY_NAME[name], 0.7)
+    layer = ct.SparseLinear(48, 64, False)
+    layer.hold(frames.buffer_of(codec.encode(w, objective="memory")))
+    for given in (name, "F32", "BF16"):
+        x = torch.randn(5, 48, generator=torch.manual_seed(0)).to(getattr(torch, BY_NAME[given].dtype.name))
+        found, expected = layer(x), x.double() @ torch.from_numpy(w.astype(np.float64)).T
+        assert found.dtype == x.dtype
+        size = x.double().abs() @ torch.from_numpy(abs(w.astype(np.float64))).T
+        assert (
+            (found.double() - expected).abs() <= size * 2e-6 + expected.abs() * 1.01 * STEP[given] + TINY.get(given, 0)
+        ).all()
+
+
+def conv2d(**options):
+    torch.manual_seed(3)
+    return pruned(nn.Conv2d(4, 6, **options))
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 3, "padding": 1},
+        {"kernel_size": (1, 3), "stride": (2, 1), "bias": False},
+        {"kernel_size": 3, "groups": 2, "dilation": 2},
+        {"kernel_size": (2, 3), "padding": "same"},
+        {"kernel_size": 3, "padding": (1, 2), "padding_mode": "circular"},
+        {"kernel_size": 3, "padding": 2, "padding_mode": "reflect"},
+    ],
+    ids=str,
+)
+def test_convolutions(options) -> None:
+    dense = conv2d(**options)
+    layer = ct.SparseConv2d.from_dense(dense, layout="bitmap")
+    for shape in ((2, 4, 9, 8), (4, 9, 8)):
+        x, y = (torch.randn(shape, generator=torch.manual_seed(1)).requires_grad_() for _ in range(2))
+        found, expected = layer(x), dense(y)
+        close(found, expected)
+        found.square().sum().backward()
+        expected.square().sum().backward()
+        close(x.grad, y.grad, 1e-4)
+    again = layer.to_dense()
+    assert repr(again) == repr(nn.Conv2d(4, 6, **options))
+    assert torch.equal(again(x), expected)
+    with torch.no_grad():
+        close(torch.compile(layer, fullgraph=True, backend="aot_eager")(x), expected)
+
+
+def test_operators_keep_the_rules_of_torch() -> None:
+    layer, image = ct.SparseLinear.from_dense(linear()), torch.randn(2, 4, 9, 9, requires_grad=True)
+    conv = ct.SparseConv2d.from_dense(conv2d(kernel_size=3))
+    geometry = ([3, 3], [2, 1], [1, 1], [1, 1], 1)
+    opcheck(operators.linear, (torch.randn(3, 80, requires_grad=True), layer.weight, layer.bias, 96))
+    opcheck(operators.linear, (torch.randn(80).bfloat16(), layer.weight, None, 96))
+    opcheck(operators.linear_input, (torch.randn(3, 96, requires_grad=True), layer.weight, 80))
+    opcheck(operators.conv2d, (image, conv.weight, conv.bias, 6, *geometry))
+    gradient = torch.randn(2, 6, 5, 9, requires_grad=True)
+    opcheck(operators.conv2d_input, (gradient, conv.weight, [2, 4, 9, 9], *geometry))
+
+
+def test_compile_and_export() -> None:
+    layer, dense = ct.SparseLinear.from_dense(linear()), linear()
+    model = nn.Sequential(layer, nn.GELU(), ct.SparseLinear.from_dense(linear(32, 96)))
+    x = torch.randn(3, 80)
+    expected = model(x)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    own = x.clone().requires_grad_()
+    close(compiled(own), expected)
+    compiled(own).sum().backward()
+    assert own.grad is not None
+    exported = torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    assert "codec.linear" in str(exported.graph)
+    file = io.BytesIO()
+    torch.export.save(exported, file)
+    file.seek(0)
+    loaded = torch.export.load(file).module()
+    for batch in (1, 3, 17):
+        close(loaded(torch.ones(batch, 80)), model(torch.ones(batch, 80)))
+    assert torch.equal(copy.deepcopy(model)(x), expected)
+    assert torch.equal(pickle.loads(pickle.dumps(model))(x), expected)
+    assert dense.weight.dtype == torch.float32
+
+
+def test_state_dict() -> None:
+    layer = ct.SparseLinear.from_dense(linear())
+    file = io.BytesIO()
+    torch.save(layer.state_dict(), file)
+    file.seek(0)
+    state = torch.load(file, weights_only=True)
+    for device, assign in (("cpu", False), ("cpu", True), ("meta", True)):
+        other = ct.SparseLinear(80, 96, device=device)
+        assert "not loaded" in repr(other)
+        other.load_state_dict(state, assign=assign)
+        assert torch.equal(other(torch.ones(2, 80)), layer(torch.ones(2, 80)))
+        assert (other.weight.data_ptr() == state["weight"].data_ptr()) == assign
+    assert "layout=csr, dtype=float32, nnz=1536 (80.0% zeros)" in repr(
+        ct.SparseLinear.from_dense(linear(), layout="csr")
+    )
+    broken = {**state, "weight": state["weight"].clone()}
+    broken["weight"][9] ^= 1
+    for found, words in (
+        ({**state, "weight": torch.ones(96, 80)}, "expected uint8"),
+        ({**state, "weight": torch.ones(4096, dtype=torch.uint8)}, "weight: .*magic|weight: .*frame"),
+        (broken, "weight: "),
+        (ct.SparseLinear.from_dense(linear(80, 96)).state_dict(), r"has shape \(80, 96\); expected \(96, 80\)"),
+        ({"weight": state["weight"]}, "Missing key"),
+    ):
+        with pytest.raises(RuntimeError, match=words):
+            ct.SparseLinear(80, 96).load_state_dict(found)
+
+
+def test_memory_that_changes_is_noticed() -> None:
+    a, b = ct.SparseLinear.from_dense(linear()), ct.SparseLinear.from_dense(linear())
+    x = torch.ones(2, 80)
+    frame = codec.dumps(codec.encode(-2 * linear().weight.detach(), objective="speed"))
+    assert len(frame) == a.weight.numel()
+    before = a(x)
+    a.weight.copy_(torch.frombuffer(bytearray(frame), dtype=torch.uint8))
+    close(a(x) - a.bias, -2 * (before - a.bias))
+    for seed in range(50):  # buffers that come and go in the same place
+        torch.manual_seed(seed)
+        w = torch.randn(96, 80) * (torch.rand(96, 80) < 0.1)
+        layer = ct.SparseLinear.from_dense(nn.Linear(80, 96))
+        layer.hold(frames.buffer_of(codec.encode(w, objective="memory")))
+        close(layer(x) - layer.bias, x @ w.T)
+    del layer
+    b(x)
+    gc.collect()
+    assert all(known.packed.nbytes > 0 for known in frames._known.values())
+
+
+def test_threads_follow_torch_and_do_not_change_the_result(monkeypatch) -> None:
+    layer, x = ct.SparseLinear.from_dense(linear()), torch.randn(40, 80)
+    seen = []
+    real = operators.multiply
+    monkeypatch.setattr(operators, "multiply", lambda *a, **k: seen.append(k["threads"]) or real(*a, **k))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = layer(x)
+        torch.set_num_threads(2)
+        with codec.threadpool_limits(2):
+            assert torch.equal(layer(x), one)
+        with codec.threadpool_limits(1):
+            layer(x)
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1, 2, 1]
+
+
+def test_refused() -> None:
+    layer = ct.SparseLinear.from_dense(linear())
+    for x, words in (
+        (torch.ones(2, 81), "shapes do not match"),
+        (torch.ones(()), "shapes do not match"),
+        (torch.ones(2, 80, dtype=torch.int64), "expected floats"),
+        (torch.ones(2, 80, dtype=torch.complex64), "cannot code dtype complex64"),
+    ):
+        with pytest.raises(codec.ArgumentError, match=words):
+            layer(x)
+    with pytest.raises(codec.ArgumentError, match="expected a matrix with 5 outputs"):
+        operators.linear(torch.ones(2, 80), layer.weight, None, 5)
+    with pytest.raises(codec.ArgumentError, match="expected uint8"):
+        operators.linear(torch.ones(2, 80), torch.ones(96, 80), None, 96)
+    with pytest.raises(codec.ArgumentError, match="meta device"):
+        _ = layer.to("meta").packed
+    with pytest.raises(codec.FormatError):
+        operators.linear(torch.ones(2, 80), torch.zeros(0, dtype=torch.uint8), None, 96)
+    conv = ct.SparseConv2d.from_dense(conv2d(kernel_size=3))
+    with pytest.raises(
+        codec.ArgumentError, match=r"the packed weight is \(6, 4, 3, 3\); expected 6 filters of \(3, 1\)"
+    ):
+        operators.conv2d(torch.ones(1, 4, 9, 9), conv.weight, None, 6, [3, 1], [1, 1], [0, 0], [1, 1], 1)
+    assert element_type(conv.packed.dtype).name == "F32"

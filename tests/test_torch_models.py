@@ -1,0 +1,267 @@
+"""compress_model, to_dense, save_model, load_model: what is packed, ties, names, and nothing dense while loading."""
+
+import json
+import logging
+import subprocess
+import sys
+
+import pytest
+
+import codec
+
+torch = pytest.importorskip("torch")
+from torch import nn  # noqa: E402
+from torch.nn.utils import parametrize, prune  # noqa: E402
+
+import codec.torch as ct  # noqa: E402
+from codec.model import safe_open  # noqa: E402
+
+
+def sparse(tensor, share=0.8):
+    with torch.no_grad():
+        tensor *= torch.rand(tensor.shape, generator=torch.manual_seed(5)) >= share
+    return tensor
+
+
+class Net(nn.Module):
+    """One of everything: what is packed, what cannot be, ties, pruned and parametrised layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(64, 96)
+        self.conv = nn.Conv2d(8, 16, 3, padding=1)
+        self.grouped = nn.Conv2d(16, 32, 3, groups=4)
+        self.first, self.second = nn.Linear(96, 128), nn.Linear(96, 128)
+        self.second.weight = self.first.weight
+        self.few = nn.Linear(128, 96)
+        self.attention = nn.MultiheadAttention(96, 4)
+        self.rnn = nn.GRU(96, 96)
+        self.head = nn.Linear(96, 64, bias=False)
+        self.head.weight = self.embed.weight
+        self.register_buffer("steps", torch.arange(3))
+
+    def forward(self, tokens, image):
+        x = self.embed(tokens)
+        x = self.few(torch.relu(self.first(x) + self.second(x)))
+        x = self.rnn(self.attention(x, x, x)[0])[0]
+        return self.head(x), self.grouped(self.conv(image))
+
+
+def net():
+    torch.manual_seed(0)
+    model = Net().eval()
+    for name, parameter in model.named_parameters():
+        if parameter.dim() > 1:
+            sparse(parameter, 0.3 if name.startswith("few") else 0.8)
+    return model
+
+
+TOKENS = torch.arange(12).reshape(6, 2)
+IMAGE = torch.linspace(-1, 1, 648).reshape(1, 8, 9, 9)
+PACKED = {"first", "second"}
+
+
+def same(model, expected, bound=1e-5):
+    for found, other in zip(model(TOKENS, IMAGE), expected, strict=True):
+        torch.testing.assert_close(found, other, rtol=bound, atol=bound)
+
+
+def packed_in(model):
+    kinds = (ct.SparseLinear, ct.SparseConv2d)
+    return {name for name, module in model.named_modules() if isinstance(module, kinds)}
+
+
+def test_what_pays_is_packed_and_the_log_says_why(caplog) -> None:
+    model = net()
+    expected, count = model(TOKENS, IMAGE), sum(p.numel() for p in model.parameters())
+    with caplog.at_level(logging.INFO, "codec.torch"):
+        assert ct.compress_model(model) is model
+    assert packed_in(model) == PACKED
+    assert model.first.weight.data_ptr() == model.second.weight.data_ptr()
+    assert model.head.weight is model.embed.weight
+    assert ct.parameter_count(model) == count
+    same(model, expected)
+    for words in (
+        "first.weight: <PackedTensor 128x96 float32, layout sell",
+        "embed.weight stays dense: Embedding looks rows up",
+        "grouped.weight stays dense: a convolution in 4 groups",
+        "few.weight stays dense: with 30.",
+        "conv.weight stays dense: with 16 filters the packed convolution is slower",
+        "attention.in_proj_weight stays dense: MultiheadAttention hands its weights to a function of torch",
+        "rnn.weight_ih_l0 stays dense: GRU hands its weights",
+    ):
+        assert words in caplog.text
+    ct.to_dense(model)
+    assert not packed_in(model)
+    assert model.first.weight is model.second.weight
+    assert model.first.weight.requires_grad
+    same(model, expected)
+
+
+def test_plans() -> None:
+    model = net()
+    expected = model(TOKENS, IMAGE)
+    ct.compress_model(
+        model, {"few.weight": "csr", "head*": "dense", "conv*": "sell", "first.weight": {"layout": "bitmap"}}
+    )
+    assert packed_in(model) == {"few", "conv", "first", "second"}
+    assert model.few.packed.layout == "csr"
+    assert model.second.packed.layout == "bitmap"
+    same(model, expected)
+    for plan, words in (
+        ({"frist.weight": "csr"}, "no weight has such a name; close: first.weight"),
+        ({"embed.weight": "csr"}, "stays dense: Embedding looks rows up"),
+        ({"few.weight": "crs"}, "crs"),
+    ):
+        with pytest.raises(codec.ArgumentError, match=words):
+            ct.compress_model(net(), plan)
+    with pytest.raises(codec.ArgumentError, match="load the weights first"):
+        ct.compress_model(nn.Linear(64, 64, device="meta"))
+    with pytest.raises(codec.ArgumentError, match="objective"):
+        ct.compress_model(net(), objective="fast")
+
+
+def test_pruned_parametrised_hooked_and_single_layers() -> None:
+    x = torch.randn(4, 96)
+    pruned = nn.Linear(96, 64)
+    prune.l1_unstructured(pruned, "weight", 0.9)
+    prune.l1_unstructured(pruned, "bias", 0.5)
+
+    class Mask(nn.Module):
+        def forward(self, weight):
+            return weight * (weight.abs() > 0.09)
+
+    parametrised = nn.Linear(96, 64)
+    parametrize.register_parametrization(parametrised, "weight", Mask())
+    for layer in (pruned, parametrised):
+        expected = layer(x)
+        new = ct.compress_model(layer)
+        assert type(new) is ct.SparseLinear
+        assert layer is parametrised or new.packed.negative_zeros == 0  # torch leaves -0.0, folding does not
+        torch.testing.assert_close(new(x), expected)
+        assert set(new.state_dict()) == {"weight", "bias"}
+        assert type(ct.to_dense(new)) is nn.Linear
+    hooked = nn.Linear(96, 64)
+    sparse(hooked.weight)
+    hooked.register_forward_hook(lambda *_: None)
+    assert ct.compress_model(hooked) is hooked
+
+    class Own(nn.Linear):
+        pass
+
+    own = nn.Sequential(Own(96, 64))
+    sparse(own[0].weight)
+    assert type(ct.compress_model(own)[0]) is Own
+    twice = nn.Linear(96, 96)
+    sparse(twice.weight)
+    model = nn.Sequential(twice, nn.ReLU(), twice)
+    expected = model(x)
+    ct.compress_model(model)
+    assert model[0] is model[2]
+    torch.testing.assert_close(model(x), expected)
+
+
+def test_an_encoder_of_torch_does_not_take_its_fast_path() -> None:
+    layer = nn.TransformerEncoderLayer(96, 4, 256, batch_first=True)
+    model = nn.TransformerEncoder(layer, 2).eval()
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            sparse(parameter)
+    x = torch.randn(2, 5, 96)
+    with torch.no_grad():
+        expected = model(x)
+        ct.compress_model(model)
+        assert len(packed_in(model)) == 4
+        torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("objective", ["speed", "memory", None])
+def test_files(tmp_path, device, objective) -> None:
+    model, path = net(), tmp_path / "model.safetensors"
+    expected = model(TOKENS, IMAGE)
+    ct.save_model(model, path, {"author": "someone"})
+    with safe_open(path) as file:
+        assert file.metadata()["author"] == "someone"
+        assert file.info("attention.in_proj_weight").stored_as == "frame"
+        assert {file.info("head.weight").alias_of, file.info("embed.weight").alias_of} != {None}
+        stored = file.info("first.weight").layout
+    with torch.device(device):
+        other = Net().eval()
+    assert ct.load_model(other, path, objective=objective) == ([], [])
+    assert packed_in(other) == (PACKED if objective == "speed" else PACKED | {"conv", "few"})
+    assert not any(tensor.device.type == "meta" for tensor in other.state_dict().values())
+    assert other.head.weight is other.embed.weight
+    assert other.first.weight is other.second.weight
+    assert objective is not None or other.first.packed.layout == stored
+    same(other, expected)
+    again = tmp_path / "again.safetensors"
+    for wish in (None, "disk"):
+        ct.save_model(other, again, objective=wish)
+        third = Net().eval()
+        assert ct.load_model(third, again, dense=True) == ([], [])
+        assert not packed_in(third)
+        same(third, expected)
+    ct.save_model(net(), again, plan={"*": "dense"})
+    ct.load_model(other, again)  # a file of dense weights makes dense layers
+    assert not packed_in(other)
+    same(other, expected)
+
+
+def test_names_that_do_not_fit(tmp_path) -> None:
+    path = tmp_path / "model.safetensors"
+    state = {name: t for name, t in net().state_dict().items() if name != "rnn.bias_hh_l0"}
+    state["frist.weight"] = state.pop("first.weight")
+    state["second.weight"] = state["second.weight"].clone()
+    codec.save_file(state, path)
+    model = net()
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    with pytest.raises(codec.ArgumentError) as caught:
+        ct.load_model(model, path)
+    for words in ("lacks 'rnn.bias_hh_l0'", "the model lacks 'frist.weight'", "strict=False"):
+        assert words in str(caught.value)
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+    # 'first.weight' is tied to 'second.weight', which is there.
+    assert ct.load_model(model, path, strict=False) == (["rnn.bias_hh_l0"], ["frist.weight"])
+    pruned = nn.Sequential(prune.l1_unstructured(nn.Linear(5, 3), "weight", 0.5))
+    codec.save_file(ct.fold_masks(pruned.state_dict()), path)
+    assert ct.load_model(nn.Sequential(nn.Linear(5, 3)), path) == ([], [])
+    with pytest.warns(UserWarning, match="split in _orig and _mask"):
+        ct.save_model(pruned, path)
+    with pytest.raises(codec.ArgumentError, match=r"In the file, pruned tensors are split .* `codec encode --fold`"):
+        ct.load_model(nn.Sequential(nn.Linear(5, 3)), path)
+    codec.save_file({"weight": torch.ones(3, 4), "bias": torch.ones(3)}, path)
+    with pytest.raises(codec.ArgumentError, match=r"'weight' is \(3, 4\) in the file, and \(3, 5\) in the model"):
+        ct.load_model(nn.Linear(5, 3), path)
+    with pytest.raises(FileNotFoundError):
+        ct.load_model(nn.Linear(5, 3), tmp_path / "nothing.safetensors")
+
+
+LOAD = """
+import json, sys, torch, codec.torch
+from torch import nn
+def held(field):
+    return next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith(field))
+with torch.device("meta"):
+    model = nn.Sequential(*[nn.Linear(4096, 4096) for _ in range(6)])
+open("/proc/self/clear_refs", "w").write("5")
+before = held("VmRSS")
+codec.torch.load_model(model, sys.argv[1])
+peak = held("VmHWM") - before
+packed = sum(module.weight.numel() for module in model)
+model(torch.ones(1, 4096))
+print(json.dumps([peak, packed]))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the system does not say how much memory was held")
+def test_nothing_dense_is_made_while_loading(tmp_path) -> None:
+    path, generator = tmp_path / "model.safetensors", torch.manual_seed(0)
+    w = torch.randn(4096, 4096, generator=generator) * (torch.rand(4096, 4096, generator=generator) < 0.1)
+    packed = [codec.encode(torch.roll(w, n, 0), objective="memory") for n in range(6)]
+    codec.save_file(
+        {f"{n}.weight": p for n, p in enumerate(packed)} | {f"{n}.bias": torch.zeros(4096) for n in range(6)}, path
+    )
+    done = subprocess.run([sys.executable, "-c", LOAD, str(path)], capture_output=True, text=True, check=True)
+    peak, held = json.loads(done.stdout)
+    assert peak <= held + (64 << 20)  # one dense weight alone has 64 MiB
