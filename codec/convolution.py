@@ -16,11 +16,11 @@ from numpy.lib.stride_tricks import as_strided
 from codec.arraylike import as_array
 from codec.errors import ArgumentError
 from codec.frame import check_out
-from codec.interop.csr import entries
+from codec.interop.csr import Csr, entries
 from codec.matrix import dimensions, is_int
 from codec.packed import PackedTensor
 from codec.products import multiply
-from codec.products.operands import apart, column_of, kind_of
+from codec.products.operands import apart, kind_of, row_term
 
 # Bytes of a block of unrolled columns and of the padded images that it is taken from; an image and the columns of one
 # row of the output may take more.
@@ -163,7 +163,7 @@ def conv2d(
     kind = kind_of(w.spans.head.element, images, cols)
     shape = (*images.shape[:-3], filters, *output)
     result = np.empty(shape, kind.result) if out is None else check_out(out, shape, kind.result)
-    term = column_of("bias", bias, filters)
+    term = row_term("bias", bias, filters)
     if out is not None:
         images, term = apart(images, out), None if term is None else apart(term, out)
     many, target = (images[None], result[None]) if images.ndim == 3 else (images, result)
@@ -263,7 +263,7 @@ def _for_all_channels(w: Any, groups: int) -> PackedTensor:
         return w
     (rows, cols), starts, indices, values = entries(w.reshape(w.shape[0], -1).spans)
     group = np.repeat(np.arange(rows) // (rows // groups), np.diff(starts))
-    return PackedTensor._from_csr((rows, cols * groups), starts, indices + group * cols, values, layout="csr")
+    return PackedTensor.of_csr(Csr((rows, cols * groups), starts, indices + group * cols, values))
 
 
 def _blocks(images: int, pixels: int, column: int, output: Pair) -> Iterator[tuple[slice, slice]]:
