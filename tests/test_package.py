@@ -26,11 +26,17 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = Path(codec.__file__).parent
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py"))
 # Modules that need an extra to be imported: their classes are derived from another library's.
-OF_EXTRAS = {f"codec.formats.{name}" for name in ("numcodecs", "zarr") if importlib.util.find_spec(name) is None}
+OF_EXTRAS = {
+    "codec.torch": "torch",
+    "codec.hf": "transformers",
+    "codec.formats.numcodecs": "numcodecs",
+    "codec.formats.zarr": "zarr",
+}
+ABSENT = tuple(module for module, needs in OF_EXTRAS.items() if importlib.util.find_spec(needs) is None)
 MODULES = sorted(
     name
     for _, name, _ in pkgutil.walk_packages(codec.__path__, "codec.")
-    if name != "codec._native" and name not in OF_EXTRAS
+    if name != "codec._native" and not f"{name}.".startswith(tuple(f"{one}." for one in ABSENT))
 )
 # Heavy, or an extra: only those who use them import them.
 LATE = {"ai_edge_litert", "click", "flatbuffers", "matplotlib", "numcodecs", "onnx", "scipy", "torch", "zarr"}

@@ -115,7 +115,7 @@ def _term(name: str, term: np.ndarray, kind: Kind, rows: int) -> np.ndarray:
     """A scale or bias in the accumulator's dtype, an item for each row."""
     if not kind.acc.is_float and element_type(term.dtype).is_float:
         raise ArgumentError(f"a float {name} with an integer product: give x as float32 to have the result in float32")
-    return np.ascontiguousarray(np.broadcast_to(term, (rows,)), kind.acc.dtype)
+    return np.ascontiguousarray(np.broadcast_to(term.reshape(-1), (rows,)), kind.acc.dtype)
 
 
 def matvec(w: Packed, x: Any, *, out: np.ndarray | None = None, threads: int | None = None) -> np.ndarray:
