@@ -226,7 +226,7 @@ def test_names_that_do_not_fit(tmp_path) -> None:
     pruned = nn.Sequential(prune.l1_unstructured(nn.Linear(5, 3), "weight", 0.5))
     codec.save_file(ct.fold_masks(pruned.state_dict()), path)
     assert ct.load_model(nn.Sequential(nn.Linear(5, 3)), path) == ([], [])
-    with pytest.warns(UserWarning, match="split in _orig and _mask"):
+    with pytest.warns(UserWarning, match="split in weights and mask"):
         ct.save_model(pruned, path)
     with pytest.raises(codec.ArgumentError, match=r"In the file, pruned tensors are split .* `codec encode --fold`"):
         ct.load_model(nn.Sequential(nn.Linear(5, 3)), path)
