@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from codec.cli.table import percent, shape_text
-from codec.costs.breakeven import Size, entropy_bound
+from codec.costs.crossings import Cost
+from codec.costs.formulas import entropy_bound
 from codec.errors import ArgumentError, CodecError
 
 SUFFIXES = (".svg", ".png", ".pdf")
@@ -31,7 +32,7 @@ _NAMED = 0.14  # a part of the strip that is narrower has no room for a name
 
 
 def draw(
-    path: Path, facts: dict[str, Any], curves: dict[str, Size], index_bits: dict[str, Callable[[float], int | None]]
+    path: Path, facts: dict[str, Any], curves: dict[str, Cost], index_bits: dict[str, Callable[[float], int | None]]
 ) -> None:
     """Write the figure.
 

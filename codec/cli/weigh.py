@@ -14,16 +14,10 @@ from codec.cli.output import Progress, emit, json_option, quiet_option, source, 
 from codec.cli.plot import draw
 from codec.cli.table import counted, percent, ratio, shape_text, size, table
 from codec.cli.ties import Prints
-from codec.costs.breakeven import (
-    BOUND,
-    COARSE,
-    break_even,
-    chosen_params,
-    contenders,
-    entropy_bound,
-    envelope,
-    frame_bytes,
-)
+from codec.costs.breakeven import break_even
+from codec.costs.crossings import COARSE, envelope
+from codec.costs.formulas import entropy_bound
+from codec.costs.frames import INDEPENDENT, chosen_params, contenders, frame_bytes, made_for
 from codec.dtypes import BY_NAME, ElementType, element_type
 from codec.encoding.choose import smallest
 from codec.encoding.predict import needs_of, predict
@@ -39,6 +33,7 @@ from codec.statistics import TensorStats
 
 SPARSITIES = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 STAYS_DENSE = "stays dense"
+_BOUND = "entropy_bound"
 _SMALLEST_FRAME = 256  # bytes: no frame takes less
 _SHORT = {"FP64": "F64", "FP32": "F32", "FP16": "F16", "FP8": "F8_E4M3"}
 # How exactly a crossing is printed: percentages have two decimals.
@@ -191,6 +186,11 @@ def _stats_text(rows: list[dict[str, Any]], left_out: int) -> str:
 @click.argument("src", type=source, required=False)
 @click.option("--shape", metavar="ROWSxCOLS", help="Compare the layouts for a tensor of this shape, as 4096x4096.")
 @click.option("--dtype", default="bf16", show_default=True, help="The dtype of that tensor.")
+@click.option(
+    "--structure",
+    metavar="NAME",
+    help="With --shape: zeros that come in 4x4 blocks, filter, 2:4, as in codec prune, beside independent ones.",
+)
 @click.option("--plot", type=target_file, help="Draw the sizes over the sparsity into a .svg, .png or .pdf file.")
 @click.option(
     "--objective",
@@ -203,6 +203,7 @@ def breakeven(
     src: Path | None,
     shape: str | None,
     dtype: str,
+    structure: str | None,
     plot: Path | None,
     objective: str | None,
     quiet: bool,
@@ -220,13 +221,13 @@ def breakeven(
     if shape is not None:
         if objective is not None:
             raise click.UsageError("--objective needs SRC: without values no entropy stage can be counted")
-        facts, curves = _of_shape(_shape(shape), _element(dtype))
+        facts, curves = _of_shape(_shape(shape), _element(dtype), structure or INDEPENDENT)
         if plot is not None:
             draw(plot, facts, curves, _index_bits(facts, curves))
         emit(facts, lambda: _shape_text(facts), as_json)
         return
-    if plot is not None:
-        raise click.UsageError("--plot needs --shape")
+    if plot is not None or structure is not None:
+        raise click.UsageError(f"--{'plot' if plot else 'structure'} needs --shape: a file's tensors have their zeros")
     assert src is not None
     objective = objective or "disk"
     with safe_open(src) as model:
@@ -272,36 +273,41 @@ def _shape(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
-def _of_shape(shape: tuple[int, ...], element: ElementType) -> tuple[dict[str, Any], dict[str, Any]]:
+def _of_shape(shape: tuple[int, ...], element: ElementType, structure: str) -> tuple[dict[str, Any], dict[str, Any]]:
     check_shape(shape, element)
     dims = check_row_dims(shape, None)
-    curves = {named(name, given): frame_bytes(name, shape, element, dims, given) for name, given in contenders()}
-    names = list(curves)
+    sides = [*contenders(), *made_for(structure)]
+    curves = {named(name, given): frame_bytes(name, shape, element, dims, given, structure) for name, given in sides}
     elements = max(1, prod(shape))
     rows = []
-    for (name, given), label in zip(contenders(), names, strict=True):
-        found = break_even(name, shape, element.dtype, tolerance=_NEAR, **given) if name != "dense" else None
-        rows.append(
-            {
-                "layout": name,
-                "params": given,
-                "pays_from": found.sparsity if found else None,
-                "crossings": list(found.crossings) if found else [],
-                "bytes": {str(s): curves[label](s) for s in SPARSITIES},
-            }
-        )
+    for (name, given), curve in zip(sides, curves.values(), strict=True):
+        row = {"layout": name, "params": given, "bytes": {str(s): curve(s) for s in SPARSITIES}}
+        rows.append(row | _crossings(name, given, shape, element, structure))
+        if structure != INDEPENDENT:
+            rows[-1]["independent"] = _crossings(name, given, shape, element, INDEPENDENT)
     best = envelope(list(curves.values()), COARSE)
     bound = {str(s): entropy_bound(s, 8 * element.width) * elements / 8 for s in SPARSITIES}
     facts = {
         "shape": list(shape),
         "dtype": element.name,
+        "structure": structure,
         "counted": _COUNTED["shape"],
         "dense_nbytes": prod(shape) * element.width,
         "layouts": rows,
-        "smallest": [{"from": s, "layout": names[i]} for s, i in best],
-        BOUND: bound,
+        "smallest": [{"from": s, "layout": list(curves)[i]} for s, i in best],
+        _BOUND: bound,
     }
     return facts, curves
+
+
+def _crossings(
+    name: str, given: dict[str, Any], shape: tuple[int, ...], element: ElementType, structure: str
+) -> dict[str, Any]:
+    """Where a layout starts and stops to take fewer bytes than dense."""
+    if name == "dense":
+        return {"pays_from": None, "crossings": []}
+    found = break_even(name, shape, element.dtype, tolerance=_NEAR, structure=structure, **given)
+    return {"pays_from": found.sparsity, "crossings": list(found.crossings)}
 
 
 def _index_bits(facts: dict[str, Any], curves: dict[str, Any]) -> dict[str, Callable[[float], int | None]]:
@@ -324,21 +330,28 @@ def _shape_text(facts: dict[str, Any]) -> str:
         return [f"{sizes[str(s)] / dense:.3f}" for s in SPARSITIES]
 
     rows = [[named(row["layout"], row["params"]), *cells(row["bytes"])] for row in facts["layouts"]]
-    rows.append(["entropy bound", *cells(facts[BOUND])])
+    independent = facts["structure"] == INDEPENDENT
+    if independent:
+        rows.append(["entropy bound", *cells(facts[_BOUND])])
     lines = [table(["size / dense at zeros of", *(f"{100 * s:.0f} %" for s in SPARSITIES)], rows), ""]
     for row in facts["layouts"][1:]:
-        at = row["crossings"]
-        name = named(row["layout"], row["params"])
-        if row["pays_from"] is None:
-            lines.append(f"{name}: never smaller than dense")
-        else:
-            until = "".join(
-                f", {'not' if i % 2 == 0 else 'again'} from {percent(s)}"
-                for i, s in enumerate(at[1:] if row["pays_from"] else at)
-            )
-            lines.append(f"{name}: smaller than dense from {percent(row['pays_from'])} zeros on{until}")
+        words = f"{named(row['layout'], row['params'])}: {_pays(row)}"
+        lines.append(words if independent else f"{words}; with independent zeros {_pays(row['independent'])}")
     best = ", ".join(f"{step['layout']} from {percent(step['from'])}" for step in facts["smallest"])
-    return "\n".join([*lines, f"Smallest: {best}", "", facts["counted"]])
+    zeros = "" if independent else f"Zeros come in structures of {facts['structure']}. "
+    return "\n".join([*lines, f"Smallest: {best}", "", zeros + facts["counted"]])
+
+
+def _pays(found: dict[str, Any]) -> str:
+    """From which sparsity on a layout is smaller than dense, in words."""
+    if found["pays_from"] is None:
+        return "never smaller than dense"
+    at = found["crossings"]
+    until = "".join(
+        f", {'not' if i % 2 == 0 else 'again'} from {percent(s)}"
+        for i, s in enumerate(at[1:] if found["pays_from"] else at)
+    )
+    return f"smaller than dense from {percent(found['pays_from'])} zeros on{until}"
 
 
 def _of_tensor(model: ModelFile, name: str, objective: str, prints: Prints) -> dict[str, Any]:
@@ -363,7 +376,9 @@ def _of_tensor(model: ModelFile, name: str, objective: str, prints: Prints) -> d
     row["sparsity"] = found.sparsity
 
     def stays_dense(nbytes: int) -> bool:
-        return objective == "disk" and not worth_packing(info.shape, info.dense_nbytes, nbytes)
+        if objective == "disk":
+            return not worth_packing(info.shape, info.dense_nbytes, nbytes)
+        return nbytes >= info.dense_nbytes
 
     if stays_dense(_SMALLEST_FRAME):
         return row
@@ -405,7 +420,7 @@ def _file_text(facts: dict[str, Any]) -> str:
             "-" if row["pays_from"] is None else percent(row["pays_from"]),
             size(row["dense_nbytes"]),
             size(row["nbytes"]),
-            ratio(row["dense_nbytes"], row["nbytes"]),
+            ratio(row["dense_nbytes"], row["nbytes"]) if row["packed"] else "-",
         ]
         for row in facts["tensors"]
     ]
