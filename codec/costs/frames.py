@@ -172,6 +172,7 @@ def chosen_params(
 ) -> dict[str, Any]:
     """The parameters that a layout takes for independent zeros, those given and those that it chooses itself.
 
+    >>> from codec.dtypes import element_type
     >>> chosen_params("relative_index", (4096, 4096), element_type("float16"), 1, {}, 0.9)["bits"]
     4
     """

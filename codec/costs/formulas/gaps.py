@@ -36,7 +36,7 @@ class RelativeRows(Formula):
     def overhead(self, sparsity: float, value_bits: float, rows: int, cols: int) -> float:
         """See Formula."""
         density, step = 1 - sparsity, 1 << self.bits
-        fillers = {"expected": _fillers(sparsity, step, cols), "best": 0.0, "worst": sparsity / step}[self.case]
+        fillers = {"expected": expected_fillers(sparsity, step, cols), "best": 0.0, "worst": sparsity / step}[self.case]
         return density * self.bits + fillers * (self.bits + value_bits) + row_pointers(self.pointer, rows, cols)
 
 
@@ -82,16 +82,16 @@ class RiceGaps(Formula):
         return (1 - sparsity) * min(r + _unary(float(sparsity ** (1 << r))) for r in tried)
 
 
-def _fillers(sparsity: float, step: int, cols: int) -> float:
-    """Expected fillers per element of rows whose trailing zeros are not coded.
+def expected_fillers(sparsity: float, step: int, length: float) -> float:
+    """Expected fillers per element of runs of ``length`` elements whose trailing zeros are not coded.
 
-    One for each multiple j of the step that still has a non-zero behind it: d / C * sum of (C - j step) s^(j step).
+    One for each multiple j of the step that still has a non-zero behind it: d / L * sum of (L - j step) s^(j step).
     """
-    most = (cols - 1) // step
+    most = int(length - 1) // step
     if most > _LONG:
         return endless(sparsity, step) - (1 - sparsity)
     reached = step * np.arange(1.0, most + 1)
-    return float((1 - sparsity) / cols * ((cols - reached) * sparsity**reached).sum())
+    return float((1 - sparsity) / length * ((length - reached) * sparsity**reached).sum())
 
 
 def _unary(q: float) -> float:
