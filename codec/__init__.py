@@ -9,7 +9,7 @@ The path, and the modules in its order:
 """
 
 from codec import prune
-from codec.costs.breakeven import BreakEven, break_even
+from codec.costs import BreakEven, Plan, break_even, plan
 from codec.encoding.sizes import encoded_nbytes
 from codec.encoding.stats import tensor_stats
 from codec.errors import ArgumentError, ChecksumError, CodecError, FormatError, VersionError
@@ -29,6 +29,7 @@ __all__ = [
     "CodecError",
     "FormatError",
     "PackedTensor",
+    "Plan",
     "TensorStats",
     "VersionError",
     "break_even",
@@ -44,6 +45,7 @@ __all__ = [
     "loads",
     "matmul",
     "matvec",
+    "plan",
     "prune",
     "safe_open",
     "save",

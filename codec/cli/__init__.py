@@ -1,18 +1,21 @@
 """The command line, `codec VERB ...`; `main` is its entry point.
 
 files.py has the verbs between a model and its file, verify.py the one that checks it, convert.py and prune.py those
-that write another model, show.py those that only print, weigh.py those that count and compare (plot.py draws that).
+that write another model, show.py those that only print, stats.py the one that counts, plan.py and breakeven.py those
+that choose and compare before anything is encoded (plot.py draws that).
 """
 
 import click
 
+from codec.cli.breakeven import breakeven
 from codec.cli.convert import convert
 from codec.cli.files import decode, encode
 from codec.cli.output import Verbs
+from codec.cli.plan import plan
 from codec.cli.prune import prune
 from codec.cli.show import config, demo, inspect
+from codec.cli.stats import stats
 from codec.cli.verify import verify
-from codec.cli.weigh import breakeven, stats
 
 __all__ = ["main"]
 
@@ -27,5 +30,5 @@ def main() -> None:
     """
 
 
-for verb in (prune, encode, decode, inspect, verify, convert, stats, breakeven, config, demo):
+for verb in (prune, encode, decode, inspect, verify, convert, stats, plan, breakeven, config, demo):
     main.add_command(verb)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from codec.cli.output import emit, force_option, json_option, quiet_option, refuse_overwrite, threads_option
-from codec.cli.table import counted, ratio, size, table
+from codec.cli.table import table
 from codec.cli.write import (
     check_folder,
     chosen,
@@ -26,6 +26,7 @@ from codec.layouts import LAYOUTS
 from codec.model import ModelFile, TensorInfo, naming, reindex, safe_open, save_file
 from codec.model.output import Output
 from codec.model.reindexing import reindex_output
+from codec.units import counted, ratio, size
 
 
 @click.command()

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from codec.cli.table import percent, shape_text
+from codec.cli.table import shape_text
 from codec.costs.crossings import Cost
 from codec.costs.formulas import entropy_bound
 from codec.errors import ArgumentError, CodecError
+from codec.units import percent
 
 SUFFIXES = (".svg", ".png", ".pdf")
 POINTS = 201  # of a curve

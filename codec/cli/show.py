@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 from codec.cli.output import emit, json_option, quiet_option, source, source_file
-from codec.cli.table import AS_ITSELF, counted, duration, percent, ratio, shape_text, size, table
+from codec.cli.table import AS_ITSELF, shape_text, table
 from codec.config import configuration, configuration_text
 from codec.model import safe_open
+from codec.units import counted, duration, percent, ratio, size
 
 LABELS = {
     "safetensors": "safetensors, dense",

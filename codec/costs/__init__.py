@@ -7,5 +7,7 @@ breakeven   from which sparsity on a layout costs less than another
 """
 
 from codec.costs.breakeven import BreakEven, break_even
+from codec.costs.plan import Plan
+from codec.costs.planner import plan
 
-__all__ = ["BreakEven", "break_even"]
+__all__ = ["BreakEven", "Plan", "break_even", "plan"]

@@ -1,0 +1,141 @@
+"""The verb that chooses layouts for the tensors of a model before anything is encoded: plan."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from codec.cli.output import (
+    Progress,
+    emit,
+    force_option,
+    json_option,
+    quiet_option,
+    refuse_overwrite,
+    source,
+    target_file,
+)
+from codec.cli.table import shape_text, table
+from codec.cli.write import choice, layout_params
+from codec.costs.plan import Choice, Plan
+from codec.costs.planner import plan as make_plan
+from codec.encoding.request import OBJECTIVES
+from codec.model import safe_open
+from codec.units import counted, percent, ratio, size
+
+STAYS_DENSE = "stays dense"
+
+
+@click.command()
+@click.argument("src", type=source)
+@click.option(
+    "-o", "--output", type=target_file, help="Write the plan as JSON, to be edited and given to codec encode."
+)
+@choice("--objective", OBJECTIVES, "What to choose layouts for.")
+@click.option(
+    "--rule",
+    "given",
+    multiple=True,
+    metavar="PATTERN=LAYOUT",
+    help="A layout that tensors of such names take whatever it costs, as 'fc*=csr' or '*.proj=relative_index,bits=4'.",
+)
+@click.option("--explain", is_flag=True, help="Print why each tensor takes its layout.")
+@force_option
+@quiet_option
+@json_option
+def plan(
+    src: Path,
+    output: Path | None,
+    objective: str,
+    given: tuple[str, ...],
+    explain: bool,
+    force: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Choose a layout for each tensor of SRC, and say what that saves.
+
+    SRC is a model as for codec inspect. Its tensors are counted, and nothing is encoded. A tensor that would not get
+    smaller, or a product with it not faster, stays dense. --output writes the choices for codec encode --plan.
+    """
+    if output is not None:
+        refuse_overwrite([output], force)
+    found = planned(src, objective=objective, rules=[_rule(text) for text in given], quiet=quiet)
+    if output is not None:
+        found.save(output)
+    emit(plan_facts(src, found), lambda: plan_text(found, explain), as_json)
+
+
+def planned(src: Path, *, quiet: bool, **options: Any) -> Plan:
+    """The plan of a model, with a progress bar while its tensors are counted."""
+    with safe_open(src) as model:
+        total = sum(model.info(name).dense_nbytes for name in model)
+        with Progress(total, "Counting", quiet) as bar:
+            return make_plan(model, progress=lambda name, _: bar.advance(model.info(name).dense_nbytes), **options)
+
+
+def _rule(text: str) -> tuple[str, dict[str, Any]]:
+    pattern, sign, rest = text.rpartition("=") if "," not in text else text.partition("=")
+    name, *params = rest.split(",")
+    if not (sign and pattern and name):
+        raise click.UsageError(f"--rule {text!r}; expected PATTERN=LAYOUT, as 'fc*=csr' or 'fc*=relative_index,bits=4'")
+    return pattern, {"layout": name, **layout_params(name, params)}
+
+
+def plan_facts(src: Path, found: Plan) -> dict[str, Any]:
+    """A plan as JSON."""
+    return {
+        "source": str(src),
+        "objective": found.objective,
+        "dense_nbytes": found.dense_nbytes,
+        "nbytes": found.nbytes,
+        "seconds": found.seconds,
+        "collapsed": list(found.collapsed),
+        "tensors": [_facts(one) for one in found.choices],
+    }
+
+
+def _facts(one: Choice) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "shape": list(one.shape),
+        "dtype": one.dtype,
+        "sparsity": one.sparsity,
+        "dense_nbytes": one.dense_nbytes,
+        "layout": one.label,
+        "packed": one.packed,
+        "nbytes": 0 if one.tied_to else one.nbytes,
+        "seconds": one.seconds,
+        "dense_seconds": one.dense_seconds,
+        "tied_to": one.tied_to,
+        "pays_from": one.pays_from,
+        "bytes": dict(one.options),
+        "why": one.why,
+    }
+
+
+def plan_text(found: Plan, explain: bool = False) -> str:
+    """A plan as a table, and the reasons below it."""
+    lines = [
+        [
+            one.name,
+            one.dtype,
+            shape_text(one.shape),
+            f"tied to {one.tied_to}" if one.tied_to else one.label if one.packed else STAYS_DENSE,
+            "-" if one.sparsity is None else percent(one.sparsity),
+            "-" if one.pays_from is None else percent(one.pays_from),
+            size(one.dense_nbytes),
+            size(0 if one.tied_to else one.nbytes),
+            ratio(one.dense_nbytes, one.nbytes) if one.packed and not one.tied_to else "-",
+        ]
+        for one in found.choices
+    ]
+    dense, least = found.dense_nbytes, found.nbytes
+    total = [counted(len(lines), "tensor"), "", "", "", "", "", size(dense), size(least), ratio(dense, least)]
+    header = ["name", "dtype", "shape", "layout", "zeros", "pays from", "dense", "packed", "ratio"]
+    text = table(header, lines, left=4, total=total)
+    if explain:
+        text += "\n\n" + "\n".join(f"{one.name}: {one.why}" for one in found.choices)
+    if found.collapsed:
+        text += f"\n\nLayer collapse: {', '.join(found.collapsed)} hold nothing but zeros."
+    return text
