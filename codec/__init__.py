@@ -9,7 +9,7 @@ The path, and the modules in its order:
 """
 
 from codec import prune
-from codec.costs import BreakEven, Plan, break_even, plan
+from codec.costs import BreakEven, MachineProfile, Plan, break_even, plan, profile_machine
 from codec.encoding.sizes import encoded_nbytes
 from codec.encoding.stats import tensor_stats
 from codec.errors import ArgumentError, ChecksumError, CodecError, FormatError, VersionError
@@ -28,6 +28,7 @@ __all__ = [
     "ChecksumError",
     "CodecError",
     "FormatError",
+    "MachineProfile",
     "PackedTensor",
     "Plan",
     "TensorStats",
@@ -46,6 +47,7 @@ __all__ = [
     "matmul",
     "matvec",
     "plan",
+    "profile_machine",
     "prune",
     "safe_open",
     "save",

@@ -185,15 +185,15 @@ class Clock:
     def executed(self) -> list:
         return [("csr", {}), ("bitmap", {})]
 
-    def product(self, layout: str, params: dict, stats: codec.TensorStats, batch: int) -> float:
-        return stats.nnz * {"csr": 1e-9, "bitmap": 4e-9}[layout] * batch
+    def product_seconds(self, layout: str, params: dict, spec: object, nnz: int, nbytes: int, batch: int) -> float:
+        return nnz * {"csr": 1e-9, "bitmap": 4e-9}[layout] * batch
 
-    def dense(self, stats: codec.TensorStats, batch: int) -> float:
-        return stats.size * 1e-9 * batch
+    def dense_seconds(self, spec: object, batch: int) -> float:
+        return spec.grid.size * 1e-9 * batch
 
 
 def test_a_limit_of_bytes_costs_the_least_time(model: dict, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("codec.costs.planner._pays_from", lambda *_: 0.5)
+    monkeypatch.setattr("codec.costs.planner._Planner._pays_from", lambda *_: 0.5)
     free = codec.plan(model, objective="speed", machine=Clock())
     assert free.choice("sparse").layout == "csr"
     assert "us against" in free.choice("sparse").why

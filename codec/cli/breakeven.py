@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from codec.cli.metrics import compare, compared_text
 from codec.cli.output import emit, json_option, quiet_option, source, target_file
 from codec.cli.plan import plan_facts, plan_text, planned
 from codec.cli.plot import draw
@@ -17,6 +18,7 @@ from codec.costs.breakeven import break_even
 from codec.costs.crossings import COARSE, envelope
 from codec.costs.formulas import entropy_bound
 from codec.costs.frames import INDEPENDENT, chosen_params, contenders, frame_bytes, made_for
+from codec.costs.metrics import METRICS
 from codec.costs.options import named
 from codec.dtypes import BY_NAME, ElementType, element_type
 from codec.matrix import MAX_NBYTES, check_row_dims, check_shape
@@ -34,6 +36,7 @@ _COUNTED = {
     "shape": "Counted are frames with their headers. No entropy stage is counted, as what it saves depends on the "
     "values; only layout huffman is always Huffman-coded, and its values count as incompressible.",
 }
+_TIMES = "For times: --metric matvec, matmul or decode, after codec config --measure; for energy --metric energy."
 _PAYS_FROM = (
     "Pays from: the sparsity from which on that layout takes fewer bytes than dense where zeros are independent, "
     "without an entropy stage."
@@ -49,6 +52,14 @@ _PAYS_FROM = (
     metavar="NAME",
     help="With --shape: zeros that come in 4x4 blocks, filter, 2:4, as in codec prune, beside independent ones.",
 )
+@click.option(
+    "--metric",
+    type=click.Choice(["bytes", *METRICS]),
+    default="bytes",
+    show_default=True,
+    help="With --shape: what is compared. Times need a profile of this machine: codec config --measure.",
+)
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Columns of the product.")
 @click.option("--plot", type=target_file, help="Draw the sizes over the sparsity into a .svg, .png or .pdf file.")
 @click.option(
     "--objective",
@@ -62,6 +73,8 @@ def breakeven(
     shape: str | None,
     dtype: str,
     structure: str | None,
+    metric: str,
+    batch: int,
     plot: Path | None,
     objective: str | None,
     quiet: bool,
@@ -72,24 +85,32 @@ def breakeven(
     With SRC, a model as for codec inspect, its tensors are counted as they are: the table shows the layout that codec
     encode would choose for each, and the bytes that it would write. With --shape, each element of a tensor is a zero
     with the same chance: the table shows what each layout takes at some sparsities, and the lines below it from which
-    sparsity on it takes fewer bytes than dense.
+    sparsity on it takes fewer bytes than dense. --metric compares times or energy in the place of bytes.
     """
     if (src is None) == (shape is None):
         raise click.UsageError("expected one of SRC and --shape")
     if shape is not None:
         if objective is not None:
             raise click.UsageError("--objective needs SRC: without values no entropy stage can be counted")
+        if metric != "bytes":
+            if plot is not None or structure is not None:
+                raise click.UsageError("--plot and --structure are for --metric bytes")
+            found = compare(_shape(shape), _element(dtype), metric, batch, SPARSITIES)
+            emit(found, lambda: compared_text(found, SPARSITIES), as_json)
+            return
         facts, curves = _of_shape(_shape(shape), _element(dtype), structure or INDEPENDENT)
         if plot is not None:
             draw(plot, facts, curves, _index_bits(facts, curves))
         emit(facts, lambda: _shape_text(facts), as_json)
         return
+    if metric != "bytes":
+        raise click.UsageError("--metric needs --shape: codec plan --objective speed has the times of a file's tensors")
     if plot is not None or structure is not None:
         raise click.UsageError(f"--{'plot' if plot else 'structure'} needs --shape: a file's tensors have their zeros")
     assert src is not None
-    found = planned(src, objective=objective or "disk", quiet=quiet)
-    facts = plan_facts(src, found) | {"counted": _COUNTED[found.objective]}
-    emit(facts, lambda: f"{plan_text(found)}\n\n{facts['counted']}\n{_PAYS_FROM}", as_json)
+    chosen = planned(src, objective=objective or "disk", quiet=quiet)
+    facts = plan_facts(src, chosen) | {"counted": _COUNTED[chosen.objective]}
+    emit(facts, lambda: f"{plan_text(chosen)}\n\n{facts['counted']}\n{_PAYS_FROM}", as_json)
 
 
 def _element(name: str) -> ElementType:
@@ -172,7 +193,7 @@ def _shape_text(facts: dict[str, Any]) -> str:
         lines.append(words if independent else f"{words}; with independent zeros {_pays(row['independent'])}")
     best = ", ".join(f"{step['layout']} from {percent(step['from'])}" for step in facts["smallest"])
     zeros = "" if independent else f"Zeros come in structures of {facts['structure']}. "
-    return "\n".join([*lines, f"Smallest: {best}", "", zeros + facts["counted"]])
+    return "\n".join([*lines, f"Smallest: {best}", "", zeros + facts["counted"], _TIMES])
 
 
 def _pays(found: dict[str, Any]) -> str:

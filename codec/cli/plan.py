@@ -17,11 +17,12 @@ from codec.cli.output import (
 )
 from codec.cli.table import shape_text, table
 from codec.cli.write import choice, layout_params
+from codec.costs.machine import cached
 from codec.costs.plan import Choice, Plan
 from codec.costs.planner import plan as make_plan
 from codec.encoding.request import OBJECTIVES
 from codec.model import safe_open
-from codec.units import counted, percent, ratio, size
+from codec.units import counted, duration, percent, ratio, size
 
 STAYS_DENSE = "stays dense"
 
@@ -39,6 +40,10 @@ STAYS_DENSE = "stays dense"
     metavar="PATTERN=LAYOUT",
     help="A layout that tensors of such names take whatever it costs, as 'fc*=csr' or '*.proj=relative_index,bits=4'.",
 )
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Columns of the products timed.")
+@click.option(
+    "--limit", type=click.IntRange(1), metavar="BYTES", help="With --objective speed: the fastest that takes so much."
+)
 @click.option("--explain", is_flag=True, help="Print why each tensor takes its layout.")
 @force_option
 @quiet_option
@@ -48,6 +53,8 @@ def plan(
     output: Path | None,
     objective: str,
     given: tuple[str, ...],
+    batch: int,
+    limit: int | None,
     explain: bool,
     force: bool,
     quiet: bool,
@@ -57,10 +64,15 @@ def plan(
 
     SRC is a model as for codec inspect. Its tensors are counted, and nothing is encoded. A tensor that would not get
     smaller, or a product with it not faster, stays dense. --output writes the choices for codec encode --plan.
+
+    Times for --objective speed are those of this machine's profile, which codec config --measure makes once; without
+    it, the layouts are those that codec encode takes.
     """
     if output is not None:
         refuse_overwrite([output], force)
-    found = planned(src, objective=objective, rules=[_rule(text) for text in given], quiet=quiet)
+    machine = cached() if objective == "speed" else None
+    options: dict[str, Any] = {"rules": [_rule(text) for text in given], "batch": batch, "limit": limit}
+    found = planned(src, objective=objective, machine=machine, quiet=quiet, **options)
     if output is not None:
         found.save(output)
     emit(plan_facts(src, found), lambda: plan_text(found, explain), as_json)
@@ -116,6 +128,7 @@ def _facts(one: Choice) -> dict[str, Any]:
 
 def plan_text(found: Plan, explain: bool = False) -> str:
     """A plan as a table, and the reasons below it."""
+    timed = found.seconds is not None
     lines = [
         [
             one.name,
@@ -127,15 +140,25 @@ def plan_text(found: Plan, explain: bool = False) -> str:
             size(one.dense_nbytes),
             size(0 if one.tied_to else one.nbytes),
             ratio(one.dense_nbytes, one.nbytes) if one.packed and not one.tied_to else "-",
+            *(_times(one.seconds, one.dense_seconds) if timed else ()),
         ]
         for one in found.choices
     ]
     dense, least = found.dense_nbytes, found.nbytes
     total = [counted(len(lines), "tensor"), "", "", "", "", "", size(dense), size(least), ratio(dense, least)]
     header = ["name", "dtype", "shape", "layout", "zeros", "pays from", "dense", "packed", "ratio"]
+    if timed:
+        header += ["product", "speed-up"]
+        total += _times(found.seconds, sum(one.dense_seconds or 0.0 for one in found.choices))
     text = table(header, lines, left=4, total=total)
     if explain:
         text += "\n\n" + "\n".join(f"{one.name}: {one.why}" for one in found.choices)
     if found.collapsed:
         text += f"\n\nLayer collapse: {', '.join(found.collapsed)} hold nothing but zeros."
     return text
+
+
+def _times(seconds: float | None, dense: float | None) -> list[str]:
+    if seconds is None or dense is None:
+        return ["-", "-"]
+    return [duration(seconds), ratio(dense, seconds)]

@@ -7,7 +7,8 @@ breakeven   from which sparsity on a layout costs less than another
 """
 
 from codec.costs.breakeven import BreakEven, break_even
+from codec.costs.machine import MachineProfile, profile_machine
 from codec.costs.plan import Plan
 from codec.costs.planner import plan
 
-__all__ = ["BreakEven", "Plan", "break_even", "plan"]
+__all__ = ["BreakEven", "MachineProfile", "Plan", "break_even", "plan", "profile_machine"]

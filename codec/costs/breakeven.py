@@ -1,7 +1,7 @@
 """From which sparsity on a layout costs less than another: in bytes, time or energy.
 
 A metric is a cost function: what a layout costs over the sparsity. Bytes are the expected bytes of a whole frame, or
-the closed forms of the literature in bits per element; the others are in ``time.py`` and ``energy.py``.
+the closed forms of the literature in bits per element; the others are in ``metrics.py``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,13 +15,15 @@ import numpy as np
 from codec.costs.crossings import COARSE, FINE, Cost, crossings, without_touches
 from codec.costs.formulas import FORMULAS, make_formula
 from codec.costs.frames import INDEPENDENT, frame_bytes
+from codec.costs.metrics import METRICS, Asked, machine_for
 from codec.dtypes import ElementType, element_type
 from codec.errors import ArgumentError
 from codec.layouts import make_layout
-from codec.matrix import TensorSpec, check_row_dims, check_shape
+from codec.matrix import TensorSpec, check_row_dims, check_shape, is_int
 
 # Points this much to either side of the crossings of closed forms are added to those at which frames are compared.
 _ASIDE = 0.004
+_TIMED = 1e-3  # how far a crossing of times or energies may be off
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,9 @@ def break_even(
     structure: str = INDEPENDENT,
     **params: Any,
 ) -> BreakEven:
-    """From which sparsity on a layout takes fewer bytes than another, for independent zeros.
+    """From which sparsity on a layout costs less than another, for independent zeros.
 
-    Neither size has an entropy stage, as only the values of a real tensor tell what that saves.
+    Layouts have no entropy stage, as only the values of a real tensor tell what that saves.
 
     Parameters
     ----------
@@ -111,14 +113,18 @@ def break_even(
     shape, dtype
         The shape and the dtype of the tensor.
     against : str or (str, dict)
-        The layout to compare with; its parameters in the dict.
+        The layout to compare with; its parameters in the dict. With metrics other than bytes, "dense" is the way
+        without codec: the fastest dense library's product, a copy of the tensor, or all its multiply-adds.
     headers : bool
         True: the expected bytes of the whole frame. False: the closed forms of the literature, in bits per element;
         they count pointers to rows, but no headers, segments or row restarts.
-    metric : {"bytes"}
-        What is compared.
-    batch, machine
-        For metrics other than bytes, which come with measured machine profiles.
+    metric : {"bytes", "matvec", "matmul", "decode", "energy"}
+        What is compared: bytes, seconds of an operation with one thread, or joules of a product by the published table
+        of a 45 nm process.
+    batch : int
+        Columns of the product; with "matmul" and "energy".
+    machine : MachineProfile, optional
+        For metrics of time: by default what `profile_machine` has cached.
     value_bits : float, optional
         With ``headers=False``: the bits of a value, by default those of the dtype; 4 for a codebook of 16 entries.
     row_dims : int, optional
@@ -136,7 +142,8 @@ def break_even(
     Raises
     ------
     ArgumentError
-        For a layout, parameter, shape, dtype or structure that does not exist, and for metrics other than bytes.
+        For a layout, parameter, shape, dtype, structure or metric that does not exist, and for a time without a machine
+        profile.
 
     Examples
     --------
@@ -147,12 +154,14 @@ def break_even(
     >>> round(break_even("sparta", (4096, 4096), "float16", headers=False).sparsity, 4)
     0.4086
     """
-    if metric != "bytes":
-        known = ("matvec", "matmul", "decode", "energy")
-        later = "; it comes with measured machine profiles" if metric in known else ""
-        raise ArgumentError(f'metric={metric!r}; expected "bytes"{later}')
-    if batch != 1 or machine is not None:
+    if metric != "bytes" and metric not in METRICS:
+        raise ArgumentError(f"metric={metric!r}; expected one of bytes, {', '.join(METRICS)}")
+    if metric == "bytes" and (batch != 1 or machine is not None):
         raise ArgumentError('batch= and machine= belong to metrics of time and energy; metric="bytes" has neither')
+    if metric != "bytes" and (not headers or structure != INDEPENDENT):
+        raise ArgumentError('headers=False and structure= belong to metric="bytes"')
+    if not is_int(batch) or batch < 1 or (metric == "matvec" and batch != 1):
+        raise ArgumentError(f'batch={batch!r}; expected an int from 1 on, and 1 for metric="matvec"')
     if value_bits is not None and headers:
         raise ArgumentError("value_bits= needs headers=False: a frame stores values as wide as their dtype")
     if structure != INDEPENDENT and not headers:
@@ -169,6 +178,12 @@ def break_even(
     one, two = (
         _Contender(name, dict(given), sizes, dims, element) for name, given in ((layout, params), (other, other_params))
     )
+    if metric != "bytes":
+        machine = machine_for(metric, machine)
+        spec = TensorSpec.of(element.dtype, sizes, row_dims=dims)
+        mine, theirs = (METRICS[metric](Asked(side.name, side.params, spec, batch, machine)) for side in (one, two))
+        found = crossings(mine, theirs, COARSE, _TIMED if tolerance is None else tolerance)
+        return BreakEven.of(mine, theirs, [high for _, high in found])
     if headers:
         near = 0.5 / max(1, prod(sizes)) if tolerance is None else tolerance
         sides = one.frame(structure), two.frame(structure)

@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from codec.costs.crossings import Cost
-from codec.costs.operations import Layer, Operations
-from codec.dtypes import ElementType
+from codec.costs.operations import Operations
 
 # Picojoules of one operation on 32 bits.
 ENERGY_45NM: Mapping[str, float] = MappingProxyType(
@@ -40,6 +38,7 @@ def energy(operations: Operations, weight_bytes: float, *, batch: int = 1, float
 
     Examples
     --------
+    >>> from codec.costs.operations import Layer
     >>> dense = Layer("fc7", 4096, 4096)
     >>> round(1e3 * energy(dense.operations(), 4 * 4096**2), 1)
     10.9
@@ -48,12 +47,3 @@ def energy(operations: Operations, weight_bytes: float, *, batch: int = 1, float
     mac = ENERGY_45NM[f"{kind} multiply"] + ENERGY_45NM[f"{kind} add"] + ENERGY_45NM["SRAM read"]
     moved = weight_bytes / _WORD + batch * (operations.accesses - operations.parameters)
     return _PICO * (moved * ENERGY_45NM["DRAM read"] + batch * operations.macs * mac)
-
-
-def matrix_energy(weight_bytes: Cost, rows: int, cols: int, element: ElementType, batch: int) -> Cost:
-    """Joules of a product with a matrix over the sparsity, whose bytes are a function of it.
-
-    A zero weight is not multiplied with, whatever the layout.
-    """
-    layer = Layer("matrix", rows, cols)
-    return lambda s: energy(layer.operations(sparsity=s), weight_bytes(s), batch=batch, floats=element.is_float)

@@ -10,6 +10,7 @@ from codec.encoding.request import EncodeRequest, FramePlan
 from codec.encoding.sizes import CountedSource
 from codec.errors import ArgumentError
 from codec.layouts import make_layout
+from codec.matrix import TensorSpec
 from codec.model import TensorInfo, worth_packing
 from codec.statistics import TensorStats
 
@@ -75,10 +76,12 @@ class Clock(Protocol):
     def executed(self) -> list[tuple[str, dict[str, Any]]]:
         """The layouts whose products were measured, with their parameters."""
 
-    def product(self, layout: str, params: Mapping[str, Any], stats: TensorStats, batch: int) -> float:
-        """Seconds of a product with a tensor of these statistics."""
+    def product_seconds(
+        self, layout: str, params: Mapping[str, Any], spec: TensorSpec, nnz: int, nbytes: int, batch: int
+    ) -> float:
+        """Seconds of a product with a tensor that stores so many entries in so many bytes."""
 
-    def dense(self, stats: TensorStats, batch: int) -> float:
+    def dense_seconds(self, spec: TensorSpec, batch: int) -> float:
         """Seconds of the fastest dense library's product."""
 
 
@@ -141,14 +144,14 @@ class Speed:
                 option = _sized_as(name, params, stats)
             except ArgumentError:  # a layout that cannot hold this tensor
                 continue
-            seconds = self.clock.product(name, params, stats, self.batch)
+            seconds = self.clock.product_seconds(name, params, stats.spec, stats.nnz, option.nbytes, self.batch)
             found.append(Option(name, params, "none", option.nbytes, seconds))
         return sorted(found, key=lambda option: (option.seconds or 0.0, option.nbytes))
 
     def dense(self, info: TensorInfo, stats: TensorStats) -> Option:
         """The dense library's time."""
         timed = self.clock is not None and len(info.shape) >= 2
-        seconds = self.clock.dense(stats, self.batch) if timed and self.clock else None
+        seconds = self.clock.dense_seconds(stats.spec, self.batch) if timed and self.clock else None
         return Option.itself(info, seconds)
 
     def cost(self, option: Option) -> float:

@@ -6,8 +6,7 @@ tensors -> counts, once each -> options with their costs (options.py) -> the che
 import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from codec.costs.breakeven import break_even
@@ -15,7 +14,6 @@ from codec.costs.options import LEAST_FRAME, Bytes, Clock, Objective, Option, Sp
 from codec.costs.plan import Choice, Path, Plan, check_rules, rule_for
 from codec.costs.tensors import GivenTensors, Tensors, can_be_counted, stats_of_stored
 from codec.costs.ties import Prints
-from codec.dtypes import BY_NAME
 from codec.encoding.request import check_objective
 from codec.errors import ArgumentError
 from codec.matrix import is_int
@@ -26,7 +24,7 @@ from codec.units import duration, percent, ratio, size
 
 Progress = Callable[[str, TensorStats | None], object]
 # How exactly a break-even is worked out: it is printed as a percentage with two decimals.
-_NEAR = 2e-5
+_NEAR, _NEAR_IN_TIME = 2e-5, 1e-3
 
 
 def plan(
@@ -143,6 +141,7 @@ class _Planner:
     rules: list[tuple[str, dict[str, Any]]]
     machine: Clock | None
     batch: int
+    known: dict[Any, float | None] = field(default_factory=dict)
 
     def open(self, tensors: Tensors, name: str, prints: Prints) -> _Open:
         """Count a tensor, and choose for it alone."""
@@ -216,34 +215,26 @@ class _Planner:
         return size(cost) if option.seconds is None else duration(cost)
 
     def _pays_from(self, option: Option, stats: TensorStats) -> float | None:
-        if option.layout == "dense":
+        """Remembered, as models repeat layers of the same shape."""
+        if option.layout == "dense" or not stats.size:
             return None
         timed: Any = self.machine if option.seconds is not None else None
-        params = tuple((key, tuple(v) if isinstance(v, list) else v) for key, v in option.params.items())
-        return _pays_from(
-            option.layout, stats.shape, stats.spec.element.name, stats.row_dims, params, timed, self.batch
-        )
+        key = option.label, stats.shape, stats.spec.element.name, stats.row_dims, timed is None
+        if key not in self.known:
+            metric = "bytes" if timed is None else "matvec" if self.batch == 1 else "matmul"
+            tolerance = _NEAR if timed is None else _NEAR_IN_TIME
+            batch = 1 if timed is None else self.batch
+            self.known[key] = break_even(
+                option.layout, stats.shape, stats.dtype, row_dims=stats.row_dims, tolerance=tolerance, metric=metric,
+                machine=timed, batch=batch, **option.params,
+            ).sparsity  # fmt: skip
+        return self.known[key]
 
 
 def _too_small(info: TensorInfo) -> str:
     if len(info.shape) < 2:
         return "stays dense: packing a vector must save 64 KiB"
     return "stays dense: it is smaller than the head of a packed tensor"
-
-
-@lru_cache(maxsize=1 << 12)
-def _pays_from(
-    layout: str, shape: tuple[int, ...], dtype: str, row_dims: int, params: tuple[tuple[str, Any], ...],
-    machine: Any, batch: int,
-) -> float | None:  # fmt: skip
-    """Remembered, as models repeat layers of the same shape."""
-    if not all(shape):
-        return None
-    metric = "bytes" if machine is None else "matvec" if batch == 1 else "matmul"
-    return break_even(
-        layout, shape, BY_NAME[dtype].dtype, row_dims=row_dims, tolerance=_NEAR if machine is None else 1e-3,
-        metric=metric, machine=machine, batch=batch, **dict(params),
-    ).sparsity  # fmt: skip
 
 
 def _fit(found: dict[str, _Open], ties: Mapping[str, str], limit: int) -> None:

@@ -66,8 +66,7 @@ def multiply(
         x = apart(x, out)
         scale, bias = (None if term is None else apart(term, out) for term in (scale, bias))
     count = kernels.thread_count(threads)
-    tile = TILE_BYTES // (kind.acc.width * max(1, 2 * n + m))
-    tile = max(1, batch) if batch <= tile else max(2, tile - tile % 32)
+    tile = batch_tile(kind.acc.width, n, m, batch)
     # Whether the sums are the result as they are.
     plain = scale is None and bias is None and kind.result == kind.acc.dtype
     if out is None and plain and batch <= tile:
@@ -94,6 +93,16 @@ def multiply(
                 out[:, left : left + width] = sums
         del sums  # before the next tile's are made
     return out
+
+
+def batch_tile(width: int, n: int, m: int, batch: int) -> int:
+    """Columns of x, (n, batch), that are multiplied at a time into (m, batch) sums of ``width`` bytes each.
+
+    >>> batch_tile(4, 4096, 4096, 128), batch_tile(4, 16384, 16384, 128)
+    (128, 32)
+    """
+    tile = TILE_BYTES // (width * max(1, 2 * n + m))
+    return max(1, batch) if batch <= tile else max(2, tile - tile % 32)
 
 
 def _sums(w: Packed, x: np.ndarray, kind: Kind, transposed: bool, threads: int) -> np.ndarray:
