@@ -1,6 +1,7 @@
 """Plans: predicted bytes are those of the file, nothing gets larger, and all is explained, saved and executed."""
 
 import json
+import sys
 from pathlib import Path
 
 import ml_dtypes
@@ -255,3 +256,21 @@ def test_the_verb(plain: Path, tmp_path: Path) -> None:
     refused(run("plan", plain, "-o", plan), 2, "--force overwrites it")
     refused(run("plan", plain, "--rule", "csr"), 2, "expected PATTERN=LAYOUT")
     refused(run("encode", plain, tmp_path / "x.safetensors", "--plan", plain), 2, "is no JSON")
+
+
+def test_repeated_blocks_are_one_row_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = {f"layers.{n}.fc.weight": sparse((64, 64), 0.7 + n / 20, seed=n) for n in range(4)}
+    codec.save_file(layers, tmp_path / "model.safetensors", plan={"*": "dense"})
+    assert "layers.3.fc.weight" in run("plan", tmp_path / "model.safetensors", "--objective", "memory").stdout
+    monkeypatch.setattr(sys.modules["codec.cli.plan"], "terminal_width", lambda: 60)  # codec.cli.plan is the verb
+    monkeypatch.setattr("codec.cli.table.terminal_width", lambda: 60)
+    lines = run(
+        "plan", tmp_path / "model.safetensors", "--objective", "memory", "--rule", "*=bitmap"
+    ).stdout.splitlines()
+    row = next(line for line in lines if line.startswith("layers"))
+    assert max(map(len, lines)) <= 60
+    assert any("4 tensors" in line for line in lines)
+    assert "..." in row or "x 4" in row
+    monkeypatch.setattr("codec.cli.table.terminal_width", lambda: 200)
+    wide = run("plan", tmp_path / "model.safetensors", "--objective", "memory", "--rule", "*=bitmap").stdout
+    assert "layers.*.fc.weight x 4" in wide

@@ -1,5 +1,7 @@
 """The verb that chooses layouts for the tensors of a model before anything is encoded: plan."""
 
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from codec.cli.output import (
     source,
     target_file,
 )
-from codec.cli.table import shape_text, table
+from codec.cli.table import shape_text, table, terminal_width
 from codec.cli.write import choice, layout_params
 from codec.costs.machine import cached
 from codec.costs.plan import Choice, Plan
@@ -25,6 +27,7 @@ from codec.model import safe_open
 from codec.units import counted, duration, percent, ratio, size
 
 STAYS_DENSE = "stays dense"
+_NUMBER = re.compile(r"(?<=[._])\d+(?=[._])")
 
 
 @click.command()
@@ -129,23 +132,10 @@ def _facts(one: Choice) -> dict[str, Any]:
 def plan_text(found: Plan, explain: bool = False) -> str:
     """A plan as a table, and the reasons below it."""
     timed = found.seconds is not None
-    lines = [
-        [
-            one.name,
-            one.dtype,
-            shape_text(one.shape),
-            f"tied to {one.tied_to}" if one.tied_to else one.label if one.packed else STAYS_DENSE,
-            "-" if one.sparsity is None else percent(one.sparsity),
-            "-" if one.pays_from is None else percent(one.pays_from),
-            size(one.dense_nbytes),
-            size(0 if one.tied_to else one.nbytes),
-            ratio(one.dense_nbytes, one.nbytes) if one.packed and not one.tied_to else "-",
-            *(_times(one.seconds, one.dense_seconds) if timed else ()),
-        ]
-        for one in found.choices
-    ]
+    groups = blocks(found.choices) if terminal_width() else [[one] for one in found.choices]
+    lines = [_line(group, timed) for group in groups]
     dense, least = found.dense_nbytes, found.nbytes
-    total = [counted(len(lines), "tensor"), "", "", "", "", "", size(dense), size(least), ratio(dense, least)]
+    total = [counted(len(found), "tensor"), "", "", "", "", "", size(dense), size(least), ratio(dense, least)]
     header = ["name", "dtype", "shape", "layout", "zeros", "pays from", "dense", "packed", "ratio"]
     if timed:
         header += ["product", "speed-up"]
@@ -156,6 +146,50 @@ def plan_text(found: Plan, explain: bool = False) -> str:
     if found.collapsed:
         text += f"\n\nLayer collapse: {', '.join(found.collapsed)} hold nothing but zeros."
     return text
+
+
+def blocks(choices: Sequence[Choice]) -> list[list[Choice]]:
+    """Tensors whose names differ in their numbers only, and that are alike and stored alike, together."""
+    groups: dict[Any, list[Choice]] = {}
+    for one in choices:
+        key = _NUMBER.sub("*", one.name), one.dtype, one.shape, one.label, one.stored_as, one.tied_to is None
+        groups.setdefault(key, []).append(one)
+    return list(groups.values())
+
+
+def block_name(group: Sequence[Choice]) -> str:
+    """The name of a group of blocks, with how many there are."""
+    return group[0].name if len(group) == 1 else f"{_NUMBER.sub('*', group[0].name)} x {len(group)}"
+
+
+def _line(group: Sequence[Choice], timed: bool) -> list[str]:
+    """A row of the table: one tensor, or a group of blocks with the range of their zeros and their sums."""
+    one = group[0]
+    zeros = [each.sparsity for each in group if each.sparsity is not None]
+    dense = sum(each.dense_nbytes for each in group)
+    least = 0 if one.tied_to else sum(each.nbytes for each in group)
+    spread = "-" if not zeros else percent(min(zeros))
+    if zeros and percent(max(zeros)) != spread:
+        spread = f"{spread.removesuffix(' %')}-{percent(max(zeros))}"
+    line = [
+        block_name(group),
+        one.dtype,
+        shape_text(one.shape),
+        f"tied to {one.tied_to}" if one.tied_to else one.label if one.packed else STAYS_DENSE,
+        spread,
+        "-" if one.pays_from is None else percent(one.pays_from),
+        size(dense),
+        size(least),
+        ratio(dense, least) if one.packed and not one.tied_to else "-",
+    ]
+    return line + (
+        _times(_sum(each.seconds for each in group), _sum(each.dense_seconds for each in group)) if timed else []
+    )
+
+
+def _sum(times: Iterable[float | None]) -> float | None:
+    known = [time for time in times if time is not None]
+    return sum(known) if known else None
 
 
 def _times(seconds: float | None, dense: float | None) -> list[str]:
