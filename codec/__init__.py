@@ -10,7 +10,7 @@ The path, and the modules in its order:
 
 from codec import formats, prune
 from codec.convolution import conv2d
-from codec.costs.breakeven import BreakEven, break_even
+from codec.costs import BreakEven, MachineProfile, Plan, break_even, plan, profile_machine
 from codec.encoding.sizes import encoded_nbytes
 from codec.encoding.stats import tensor_stats
 from codec.errors import ArgumentError, ChecksumError, CodecError, FormatError, VersionError
@@ -29,7 +29,9 @@ __all__ = [
     "ChecksumError",
     "CodecError",
     "FormatError",
+    "MachineProfile",
     "PackedTensor",
+    "Plan",
     "TensorStats",
     "VersionError",
     "break_even",
@@ -47,6 +49,8 @@ __all__ = [
     "loads",
     "matmul",
     "matvec",
+    "plan",
+    "profile_machine",
     "prune",
     "safe_open",
     "save",

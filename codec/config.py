@@ -6,7 +6,7 @@ from typing import Any
 
 from codec import kernels
 
-DEPENDENCIES = ("numpy", "ml_dtypes", "safetensors", "msgpack", "zstandard", "bitarray", "click")
+DEPENDENCIES = ("numpy", "ml_dtypes", "safetensors", "msgpack", "zstandard", "bitarray", "click", "rich")
 
 
 def configuration() -> dict[str, Any]:

@@ -241,6 +241,8 @@ count = _native.count
 assign_codes = _native.assign_codes
 kmeans = _native.kmeans
 code_lengths = _native.code_lengths
+# The kernels of products, one row each: form, types, batch.
+product_kernels = _native.product_kernels
 
 
 def type_code(element: ElementType) -> int:

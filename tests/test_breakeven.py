@@ -6,7 +6,7 @@ import json
 import os
 import re
 from functools import cache
-from math import prod
+from math import floor, log10, prod
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,10 @@ from click.testing import CliRunner
 
 import codec
 from codec.cli import main, plot
-from codec.costs.breakeven import COARSE, break_even, contenders, entropy_bound, envelope, frame_bytes
+from codec.costs.breakeven import break_even
+from codec.costs.crossings import COARSE, envelope
+from codec.costs.formulas import entropy_bound
+from codec.costs.frames import contenders, frame_bytes
 from codec.dtypes import element_type
 from codec.layouts import make_layout
 from codec.model.container import header_bytes
@@ -29,7 +32,6 @@ OURS: dict[str, tuple[str, dict[str, object], int]] = {
     "CSR_c16_p32": ("csr", {"index": 16}, 1),
     "CSR_c32_p32": ("csr", {"index": 32}, 1),
     "BITMAP": ("bitmap", {}, 1),
-    "ENTROPY": ("entropy_bound", {}, 1),
     **{f"REL_k{k}": ("relative_index", {"bits": k, "filler": "value"}, 1) for k in (2, 3, 4, 5, 6, 8)},
     "RLC5_word64": ("run_length", {"bits": 5}, 1),
     **{
@@ -40,12 +42,23 @@ OURS: dict[str, tuple[str, dict[str, object], int]] = {
         f"BSR_{r}x{c}_i32_IID": ("block_offset", {"block": (r, c), "index": 32}, 1) for r, c in ((1, 4), (4, 4), (8, 8))
     },
 }
-# What codec does not write. Other cuts into rows or words (REL_k4_rows, RLC5_unpacked), other streams (COO, row offsets
-# of a bitmap, Rice codes, block bitmaps, two levels), or formats of one kernel (TCA_BME, TILED_CSL, SPARTA).
-NOT_OURS = {
-    "COO_i16", "COO_i32", "COO_i64", "BITMAP_row64", "BITMAP_2LVL_64", "REL_k4_rows", "RLC5_unpacked", "RICE_gap",
-    "TCA_BME", "TILED_CSL", "SPARTA_2:4+CSR", *(f"BLOCKBITMAP_{b}" for b in ("1x4", "4x4", "8x8", "16x16", "32x32")),
-}  # fmt: skip
+# The literature's names -> formulas of formats that codec does not write, and that power.
+FORMULA_ROWS: dict[str, tuple[str, dict[str, object], int]] = {
+    **{f"COO_i{i}": ("coo", {"index": i}, 1) for i in (16, 32, 64)},
+    "BITMAP_row64": ("bitmap_rows", {}, 1),
+    "BITMAP_2LVL_64": ("bitmap_two_level", {}, 1),
+    "REL_k4_rows": ("relative_index_rows", {"bits": 4}, 1),
+    "RLC5_unpacked": ("run_length_packed", {}, 1),
+    "RICE_gap": ("rice_gaps", {}, 1),
+    "ENTROPY": ("entropy_bound", {}, 1),
+    **{
+        f"BLOCKBITMAP_{r}x{c}": ("block_bitmap", {"block": (r, c)}, r * c)
+        for r, c in ((1, 4), (4, 4), (8, 8), (16, 16), (32, 32))
+    },
+    "TILED_CSL": ("tiled_csl", {}, 1),
+    "TCA_BME": ("tca_bme", {}, 1),
+    "SPARTA_2:4+CSR": ("sparta", {}, 1),
+}
 
 
 def rows(name: str) -> list[dict[str, str]]:
@@ -57,11 +70,9 @@ def rows(name: str) -> list[dict[str, str]]:
 BITS, CROSSOVERS = rows("breakeven_bits.csv"), rows("layout_crossovers.csv")
 
 
-def ours(name: str) -> tuple[str, dict[str, object], int]:
-    """Ours for the literature's name, or a skip with the reason."""
-    if name in NOT_OURS:
-        pytest.skip(f"codec does not write {name}")
-    return OURS[name]
+def known(name: str) -> tuple[str, dict[str, object], int]:
+    """A layout or a formula for the literature's name, its parameters, and the power."""
+    return OURS.get(name) or FORMULA_ROWS[name]
 
 
 def identity(row: dict[str, str]) -> str:
@@ -69,9 +80,9 @@ def identity(row: dict[str, str]) -> str:
     return "-".join(list(row.values())[:-1])
 
 
-@pytest.mark.parametrize("row", [r for r in BITS if r["layout"] not in NOT_OURS], ids=identity)
+@pytest.mark.parametrize("row", BITS, ids=identity)
 def test_closed_forms_are_the_literatures(row: dict[str, str]) -> None:
-    name, params, power = ours(row["layout"])
+    name, params, power = known(row["layout"])
     bits = int(row["value_bits"])
     if row["layout"].endswith("_IID"):  # the one formula that leaves pointers to rows out
         layout = make_layout(name, params)
@@ -80,12 +91,13 @@ def test_closed_forms_are_the_literatures(row: dict[str, str]) -> None:
         return
     found = break_even(name, SHAPE, "float32", headers=False, value_bits=bits, **params).sparsity
     assert found is not None
-    assert f"{found**power:.6g}" == f"{float(row['sparsity']):.6g}"
+    printed = float(row["sparsity"])  # to six digits; a half may have been rounded either way
+    assert abs(found**power - printed) <= 0.5005 * 10.0 ** (floor(log10(printed)) - 5)
 
 
 @pytest.mark.parametrize("row", CROSSOVERS, ids=identity)
 def test_crossings_are_the_literatures(row: dict[str, str]) -> None:
-    (first, first_params, _), (second, params, _) = ours(row["first"]), ours(row["second"])
+    (first, first_params, _), (second, params, _) = known(row["first"]), known(row["second"])
     found = break_even(
         second,
         SHAPE,
@@ -99,9 +111,9 @@ def test_crossings_are_the_literatures(row: dict[str, str]) -> None:
     assert [f"{s:.4f}" for s in found.crossings] == expected
 
 
-def test_every_row_is_ours_or_named() -> None:
-    assert {row["layout"] for row in BITS} == set(OURS) | NOT_OURS
-    assert {row[side] for row in CROSSOVERS for side in ("first", "second")} <= set(OURS) | NOT_OURS
+def test_every_row_is_a_layout_or_a_formula() -> None:
+    assert {row["layout"] for row in BITS} == set(OURS) | set(FORMULA_ROWS)
+    assert {row[side] for row in CROSSOVERS for side in ("first", "second")} <= set(OURS) | set(FORMULA_ROWS)
 
 
 # Real frames take their time: all value widths with CODEC_TEST_ALL=1, else the one of most models.
@@ -132,9 +144,9 @@ def size(a: np.ndarray, name: str, params: dict[str, object]) -> int:
     ids=identity,
 )
 def test_frames_break_even_where_they_are_said_to(row: dict[str, str]) -> None:
-    name, params, _ = ours(row["layout"])
+    name, params, _ = known(row["layout"])
     bits = int(row["value_bits"])
-    if name == "entropy_bound" or params.get("index") == 8:
+    if params.get("index") == 8:
         pytest.skip("no frame of 4096 columns is coded so")
     sparsity = break_even(name, SHAPE, f"uint{bits}", **params).sparsity
     assert sparsity is not None
@@ -146,9 +158,12 @@ def test_frames_break_even_where_they_are_said_to(row: dict[str, str]) -> None:
     assert abs(size(a, name, params) / a.nbytes - 1) < 0.002
 
 
-@pytest.mark.parametrize("row", [r for r in CROSSOVERS if int(r["value_bits"]) in WIDTHS], ids=identity)
+WRITTEN = [r for r in CROSSOVERS if int(r["value_bits"]) in WIDTHS and {r["first"], r["second"]} <= set(OURS)]
+
+
+@pytest.mark.parametrize("row", WRITTEN, ids=identity)
 def test_frames_cross_where_they_are_said_to(row: dict[str, str]) -> None:
-    (first, first_params, _), (second, params, _) = ours(row["first"]), ours(row["second"])
+    (first, first_params, _), (second, params, _) = known(row["first"]), known(row["second"])
     bits = int(row["value_bits"])
     found = break_even(second, SHAPE, f"uint{bits}", against=(first, first_params), **params).crossings
     expected = [] if row["sparsities"] == "never" else [float(s) for s in row["sparsities"].split(" ; ")]
@@ -188,8 +203,7 @@ def test_what_it_says() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"metric": "matvec"}, "comes with measured machine profiles"),
-        ({"metric": "joy"}, 'expected "bytes"'),
+        ({"metric": "joy"}, "expected one of bytes, matvec"),
         ({"batch": 2}, "batch="),
         ({"value_bits": 4}, "headers=False"),
         ({"against": "nothing"}, "no layout 'nothing'"),

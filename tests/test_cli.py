@@ -12,7 +12,8 @@ from commands import facts, refused, run, write_plain
 import codec
 from codec.cli import main
 from codec.cli.output import Progress, as_json_text
-from codec.cli.table import counted, duration, percent, ratio, safe, size, table
+from codec.cli.table import safe, table
+from codec.units import counted, duration, percent, ratio, size
 
 # inspect
 

@@ -2,20 +2,23 @@
 
 files.py has the verbs between a model and its file, verify.py the one that checks it, convert.py and prune.py those
 that write another model, foreign.py what convert does with files of other tools, show.py those that only print,
-weigh.py those that count and compare (plot.py draws that), bench.py the one that measures products.
+stats.py the one that counts, plan.py and breakeven.py those that choose and compare before anything is encoded (plot.py
+draws that), bench.py the one that measures products.
 """
 
 import click
 
 from codec.cli.bench import bench
+from codec.cli.breakeven import breakeven
 from codec.cli.convert import convert
 from codec.cli.files import decode, encode
 from codec.cli.foreign import formats
 from codec.cli.output import Verbs
+from codec.cli.plan import plan
 from codec.cli.prune import prune
 from codec.cli.show import config, demo, inspect
+from codec.cli.stats import stats
 from codec.cli.verify import verify
-from codec.cli.weigh import breakeven, stats
 
 __all__ = ["main"]
 
@@ -30,5 +33,5 @@ def main() -> None:
     """
 
 
-for verb in (prune, encode, decode, inspect, verify, convert, formats, stats, breakeven, bench, config, demo):
+for verb in (prune, encode, decode, inspect, verify, convert, formats, stats, plan, breakeven, bench, config, demo):
     main.add_command(verb)

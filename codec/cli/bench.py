@@ -8,10 +8,11 @@ import click
 
 from codec import bench as runner
 from codec.cli.output import Progress, emit, json_option, quiet_option, source, threads_option
-from codec.cli.table import counted, duration, percent, ratio, shape_text, size, table
+from codec.cli.table import shape_text, table
 from codec.errors import ArgumentError
 from codec.kernels import info, thread_count
 from codec.model import safe_open
+from codec.units import counted, duration, percent, ratio, size
 
 DENSE = ("numpy", "torch", "torch bfloat16", "torch float16")
 

@@ -17,7 +17,7 @@ from codec.cli.output import (
     source_file,
     threads_option,
 )
-from codec.cli.table import counted, ratio, size, table
+from codec.cli.table import table
 from codec.cli.write import (
     check_folder,
     chosen,
@@ -36,6 +36,7 @@ from codec.layouts import LAYOUTS
 from codec.model import ModelFile, TensorInfo, naming, reindex, safe_open, save_file
 from codec.model.output import Output
 from codec.model.reindexing import reindex_output
+from codec.units import counted, ratio, size
 
 
 @click.command()

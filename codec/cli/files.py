@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from codec.cli.output import emit, force_option, json_option, quiet_option, threads_option
-from codec.cli.table import counted, ratio, size, table
+from codec.cli.output import emit, force_option, json_option, quiet_option, source_file, threads_option
+from codec.cli.table import table
 from codec.cli.write import (
     choice,
     chosen,
@@ -21,6 +21,7 @@ from codec.cli.write import (
     target_of,
     written,
 )
+from codec.costs import Plan
 from codec.dtypes import BY_NAME
 from codec.encoding.request import OBJECTIVES
 from codec.entropy import CHOICES
@@ -29,6 +30,7 @@ from codec.layouts import LAYOUTS
 from codec.model import ModelFile, safe_open
 from codec.model.checkpoint import Decode, Encode, stays
 from codec.model.packing import Rules
+from codec.units import counted, ratio, size
 
 
 @click.command()
@@ -43,6 +45,7 @@ from codec.model.packing import Rules
     help="Whether -0.0 is a zero too (and becomes +0.0), or +0.0 only.  [default: as recorded for packed tensors, "
     "else value]",
 )
+@click.option("--plan", "planned", type=source_file, help="Take each tensor's layout from what codec plan has written.")
 @click.option("--include", multiple=True, metavar="PATTERN", help="Pack only tensors of such names; may be repeated.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Keep tensors of such names as they are.")
 @click.option("--fold", is_flag=True, help="Multiply weights by the pruning masks beside them.")
@@ -58,6 +61,7 @@ def encode(
     given: tuple[str, ...],
     entropy: str,
     zero: str | None,
+    planned: Path | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     fold: bool,
@@ -73,16 +77,25 @@ def encode(
     in its name. Shards that an interrupted run of the same command has finished are not packed again.
 
     A tensor of two dimensions or more is packed where that saves 256 bytes and 1/64 of it, a vector where it saves 64
-    KiB; with --layout all tensors of two dimensions or more are. Patterns are those of a shell; --exclude goes before
-    --include, and a tensor's full name before patterns.
+    KiB; with --layout all tensors of two dimensions or more are, and with --plan those that it packs. Patterns are
+    those of a shell; --exclude goes before --include, and a tensor's full name before patterns.
     """
     params = layout_params(layout, given, entropy)
+    choices = Plan.load(planned) if planned is not None else None
+    if choices is not None and (layout != "auto" or entropy != "auto"):
+        raise click.UsageError("--plan says the layout of each tensor: leave out --layout and --entropy")
     wanted = {k: v for k, v in {"layout": layout, "entropy": entropy, **params}.items() if v != "auto"}
     with safe_open(src) as model:
         pairs = masked_pairs(model.keys(), beside=fold)
         names = [*model.keys(), *([pair.name for pair in pairs] if fold else [])]
         refuse_unmatched(names, include)
         plan, notes = _plan(model, names, wanted, include, exclude)
+        if choices is not None:
+            plan = {**choices, **plan}
+            if unknown := len(set(choices) - set(names)):
+                notes.append(
+                    f"{counted(unknown, 'tensor')} of the plan {'is' if unknown == 1 else 'are'} not in this model"
+                )
         if pairs and not fold:
             notes.append(str(unfolded_words(pairs)))
         work = Encode(objective, plan, zero, fold)

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import click
 
 from codec.cli.output import Progress, emit, json_option, quiet_option, refuse_overwrite
-from codec.cli.table import counted, ratio, size, table
+from codec.cli.table import table
 from codec.cli.write import check_folder, chosen, refuse_unmatched, say
 from codec.errors import ArgumentError
 from codec.formats import FORMATS, Conversion, format_of, open_file, support
@@ -19,6 +19,7 @@ from codec.formats.packed import Packed
 from codec.kernels import threadpool_limits
 from codec.model import safe_open
 from codec.model.output import Output, companions
+from codec.units import counted, ratio, size
 
 OURS = "codec"
 

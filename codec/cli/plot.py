@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from codec.cli.table import percent, shape_text
-from codec.costs.breakeven import Size, entropy_bound
+from codec.cli.table import shape_text
+from codec.costs.crossings import Cost
+from codec.costs.formulas import entropy_bound
 from codec.errors import ArgumentError, CodecError
+from codec.units import percent
 
 SUFFIXES = (".svg", ".png", ".pdf")
 POINTS = 201  # of a curve
@@ -31,7 +33,7 @@ _NAMED = 0.14  # a part of the strip that is narrower has no room for a name
 
 
 def draw(
-    path: Path, facts: dict[str, Any], curves: dict[str, Size], index_bits: dict[str, Callable[[float], int | None]]
+    path: Path, facts: dict[str, Any], curves: dict[str, Cost], index_bits: dict[str, Callable[[float], int | None]]
 ) -> None:
     """Write the figure.
 

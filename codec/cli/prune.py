@@ -7,13 +7,14 @@ from typing import Any
 import click
 
 from codec.cli.output import emit, force_option, json_option, quiet_option, threads_option
-from codec.cli.table import counted, percent, size, table
+from codec.cli.table import table
 from codec.cli.write import choice, chosen, default_target, places, refuse_unmatched, run_work, say, target_of
 from codec.encoding.request import OBJECTIVES
 from codec.errors import ArgumentError
 from codec.model import safe_open
 from codec.prune import CAP, CRITERIA, check_structure, fixes_sparsity
 from codec.prune.checkpoint import Pruning, Selection, Tensors, left_alone, select
+from codec.units import counted, percent, size
 
 
 @click.command()

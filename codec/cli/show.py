@@ -6,10 +6,13 @@ from typing import Any
 
 import click
 
-from codec.cli.output import emit, json_option, quiet_option, source, source_file
-from codec.cli.table import AS_ITSELF, counted, duration, percent, ratio, shape_text, size, table
+from codec.cli.output import Progress, emit, json_option, quiet_option, source, source_file
+from codec.cli.table import AS_ITSELF, shape_text, table
 from codec.config import configuration, configuration_text
+from codec.costs.machine import profile_machine
+from codec.costs.machine.profile import cache_path
 from codec.model import safe_open
+from codec.units import counted, duration, percent, ratio, size
 
 LABELS = {
     "safetensors": "safetensors, dense",
@@ -85,11 +88,31 @@ def _inspect_text(facts: dict[str, Any]) -> str:
 
 
 @click.command()
+@click.option("--measure", is_flag=True, help="Measure this machine first, and keep that for times that are predicted.")
+@click.option("--seconds", type=click.FloatRange(1, 3600), default=10, show_default=True, help="Of measuring, about.")
 @quiet_option
 @json_option
-def config(quiet: bool, as_json: bool) -> None:
-    """Print versions, kernels and threads, as for a bug report."""
-    emit(configuration(), configuration_text, as_json)
+def config(measure: bool, seconds: float, quiet: bool, as_json: bool) -> None:
+    """Print versions, kernels and threads, as for a bug report.
+
+    --measure takes the times of this machine's products, on which codec plan --objective speed and codec breakeven
+    --metric rely. It prints where they are kept, as JSON.
+    """
+    facts = configuration()
+    text = configuration_text()
+    if measure:
+        with Progress(100, "Measuring", quiet) as bar:
+            done = [0]
+
+            def told(share: float) -> None:
+                step = int(100 * share) - done[0]
+                done[0] += step
+                bar.advance(step)
+
+            profile_machine(seconds, progress=told)
+        facts["profile"] = cache_path()
+        text += f"\n{'profile':<12}{cache_path()}"
+    emit(facts, lambda: text, as_json)
 
 
 @click.command()

@@ -1,10 +1,16 @@
-"""Plain text for people: tables, numbers with their units, and text from files made safe to print."""
+"""Plain text for people: tables, and text from files made safe to print."""
 
+import shutil
+import sys
 from collections.abc import Sequence
+from io import StringIO
 
 AS_ITSELF = "as itself"  # where the name of a layout would stand, for a tensor that is not packed
 LONGEST = 60  # characters of a table's cell; a longer text is shortened in its middle
 _GAP = "..."  # stands for what was left out
+_SHORTEST = 16  # characters that are left of a name
+# A box of rich's: nothing but rules of dashes below the header and above the sums.
+_RULES = "    \n    \n----\n    \n----\n----\n    \n    \n"
 
 
 def safe(text: str, most: int | None = None) -> str:
@@ -34,57 +40,37 @@ def table(
 ) -> str:
     """Columns two spaces apart: the first `left` of them flush left, the rest flush right; `total` below a rule.
 
-    Each cell is made safe and takes at most ``LONGEST`` characters.
+    Each cell is made safe and takes at most ``LONGEST`` characters. On a terminal the table fits: names in the
+    first column lose their middle, and what is still too wide is folded. In a pipe it is as wide as it is.
     """
-    lines = [[safe(cell, LONGEST) for cell in line] for line in (header, *rows, *([total] if total else []))]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    from rich.box import Box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
-    def line(cells: Sequence[str]) -> str:
-        aligned = (
-            cell.ljust(width) if i < left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        )
-        return "  ".join(aligned).rstrip()
-
-    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    head, *body = map(line, lines)
-    if total:
-        body.insert(len(body) - 1, rule)
-    return "\n".join([head, rule, *body])
-
-
-def size(nbytes: float) -> str:
-    """Bytes in decimal units: 999 B, 1.00 KB, 43.5 MB, 1.20 GB."""
-    for unit in ("B", "KB", "MB", "GB"):
-        if nbytes < 999.5 or unit == "GB":
-            break
-        nbytes /= 1000
-    return f"{nbytes:.0f} B" if unit == "B" else f"{_three(nbytes)} {unit}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the unit that suits: 85.1 us, 1.20 ms, 3.00 s."""
-    for unit, scale in (("us", 1e6), ("ms", 1e3)):
-        if seconds * scale < 999.5:
-            return f"{_three(seconds * scale)} {unit}"
-    return f"{_three(seconds)} s"
+    cells = [[safe(cell, LONGEST) for cell in line] for line in (header, *rows, *([total] if total else []))]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    whole = sum(widths) + 2 * (len(widths) - 1)
+    width = terminal_width() or whole
+    first = max(_SHORTEST, widths[0] - max(0, whole - width))
+    drawn = Table(
+        box=Box(_RULES, ascii=True),
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        show_header=True,
+        header_style="",
+    )
+    for number, name in enumerate(cells[0]):
+        drawn.add_column(Text(name), justify="left" if number < left else "right", overflow="fold")
+    for number, line in enumerate(cells[1:], 1):
+        last = total is not None and number == len(cells) - 2
+        drawn.add_row(Text(safe(line[0], first)), *map(Text, line[1:]), end_section=last)
+    text = StringIO()
+    Console(width=max(width, _SHORTEST), file=text, color_system=None).print(drawn)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
-def ratio(whole: float, part: float) -> str:
-    """How many times smaller or faster: 3.25x."""
-    return f"{_three(whole / part)}x" if part else "-"
-
-
-def percent(share: float) -> str:
-    """A share as a percentage."""
-    return f"{100 * share:.2f} %"
-
-
-def counted(n: int, noun: str) -> str:
-    """1 tensor, 2 tensors, 10,616,832 weights."""
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
-
-
-def _three(number: float) -> str:
-    """Three significant digits below 1000, whole numbers above."""
-    return f"{number:.{2 if number < 9.995 else 1 if number < 99.95 else 0}f}"
+def terminal_width() -> int | None:
+    """Columns of the terminal that stdout is; None where it is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from codec.cli.output import DataFault, Progress, emit, json_option, quiet_option, source, threads_option
-from codec.cli.table import counted
 from codec.compare import first_difference, lost_signs
 from codec.dtypes import BY_NAME, element_type
 from codec.errors import CodecError
@@ -18,6 +17,7 @@ from codec.kernels import threadpool_limits
 from codec.model import ModelFile, safe_open
 from codec.model.carried import Carried
 from codec.model.opening import open_model
+from codec.units import counted
 
 
 @click.command()

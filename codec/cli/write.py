@@ -14,7 +14,7 @@ import click
 import numpy as np
 
 from codec.cli.output import Progress, refuse_overwrite, source
-from codec.cli.table import AS_ITSELF, counted
+from codec.cli.table import AS_ITSELF
 from codec.errors import ArgumentError
 from codec.kernels import threadpool_limits
 from codec.model import ModelFile, TensorInfo, safe_open
@@ -24,6 +24,7 @@ from codec.model.output import Output, companions, output_of
 from codec.model.shards import SUFFIX
 from codec.model.writer import write_plain
 from codec.tensor import encode
+from codec.units import counted
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 Read = Callable[[str], Any]  # a tensor's name -> what is to be written of it

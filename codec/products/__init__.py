@@ -4,6 +4,6 @@ operands.py says which dtypes and shapes go together and in what sums are kept; 
 with dense arrays.
 """
 
-from codec.products.matrices import TILE_BYTES, linear, matmul, matvec, multiply, rmatmul
+from codec.products.matrices import TILE_BYTES, batch_tile, linear, matmul, matvec, multiply, rmatmul
 
-__all__ = ["TILE_BYTES", "linear", "matmul", "matvec", "multiply", "rmatmul"]
+__all__ = ["TILE_BYTES", "batch_tile", "linear", "matmul", "matvec", "multiply", "rmatmul"]

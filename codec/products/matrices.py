@@ -68,13 +68,12 @@ def multiply(
         terms = [None if term is None else apart(term, out) for term in terms]
     count = kernels.thread_count(threads)
     ready, plain = x.dtype == acc and in_items(x), kind.result == acc and in_items(out)
-    tile = TILE_BYTES // (kind.acc.width * max(1, n + (0 if ready else n) + (0 if plain else m)))
+    tile = batch_tile(kind.acc.width * (n + (0 if ready else n) + (0 if plain else m)), batch)
     if batch <= tile and ready and plain:
         _run(w, x, out, kind, transposed, count, terms)
         if not transposed:
             remember(w, kind, tile)
         return out
-    tile = max(3, tile - tile % 32)
     for left in range(0, batch, tile):
         width = min(tile, batch - left)
         if width <= 2 < batch:  # one or two alone may be added up in another order than those with others beside them
@@ -116,6 +115,16 @@ def _term(name: str, term: np.ndarray, kind: Kind, rows: int) -> np.ndarray:
     if not kind.acc.is_float and element_type(term.dtype).is_float:
         raise ArgumentError(f"a float {name} with an integer product: give x as float32 to have the result in float32")
     return np.ascontiguousarray(np.broadcast_to(term.reshape(-1), (rows,)), kind.acc.dtype)
+
+
+def batch_tile(nbytes: int, batch: int) -> int:
+    """Columns that are multiplied at a time, of ``nbytes`` each.
+
+    >>> batch_tile(4 * 4096, 128), batch_tile(4 * 65536, 128)
+    (128, 32)
+    """
+    tile = TILE_BYTES // max(1, nbytes)
+    return max(1, batch) if batch <= tile else max(3, tile - tile % 32)
 
 
 def matvec(w: Packed, x: Any, *, out: np.ndarray | None = None, threads: int | None = None) -> np.ndarray:

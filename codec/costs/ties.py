@@ -1,4 +1,4 @@
-"""Which tensors of a model codec encode would store once, told from fingerprints that are taken as they are counted."""
+"""Which tensors of a model are stored once where both are packed: fingerprints that are taken as they are counted."""
 
 import hashlib
 from collections import Counter
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from codec.costs.tensors import Tensors
 from codec.dtypes import element_type
 from codec.kernels import octets
-from codec.model import ModelFile
 
 _PIECE = 1 << 18  # elements at a time, so that temporary arrays stay small
 
@@ -22,7 +22,7 @@ class Prints:
     frames are the same.
     """
 
-    def __init__(self, model: ModelFile) -> None:
+    def __init__(self, model: Tensors) -> None:
         self._model = model
         self._file = {name: number for number, file in enumerate(model.files) for name in file.names}
         self._alike = Counter(self._kind(name) for name in model if model.info(name).alias_of is None)

@@ -1,0 +1,316 @@
+"""What was measured of a machine, as a readable file, and the times that follow from it."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from math import inf, isfinite
+from typing import Any, Self
+
+from codec.costs.frames import frame_bytes
+from codec.costs.machine.model import Row, along, rate, together
+from codec.dtypes import BY_NAME, ElementType
+from codec.encoding.sizes import encoded_nbytes
+from codec.errors import ArgumentError
+from codec.kernels import info
+from codec.matrix import TensorSpec, is_int
+from codec.model.atomic import write_atomic
+from codec.products import batch_tile
+from codec.statistics import TensorStats
+
+PRODUCTS = ("matvec", "matmul", "linear")
+OPERATIONS = (*PRODUCTS, "decode", "encode")
+TABLES = ("products", "dense", "decode", "encode")
+_VERSION = 0
+Path = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A predicted time.
+
+    Attributes
+    ----------
+    seconds : float
+    low, high : float
+        Between these lie nine of ten of the times that were measured to check the profile.
+    bound_by : {"bytes", "look-ups", "arithmetic", "overhead"}
+        What the operation waits for: memory, finding and expanding the non-zeros, multiply-adds, or the call itself.
+    """
+
+    seconds: float
+    low: float
+    high: float
+    bound_by: str
+
+
+@dataclass(frozen=True)
+class MachineProfile:
+    """What `profile_machine` measured; it predicts times, and is a readable JSON file.
+
+    Attributes
+    ----------
+    cpu, kernel, threads
+        The processor, the instruction set, and how many threads there are.
+    bandwidth : tuple of (bytes, bytes per second)
+        Reading a buffer of so many bytes again and again, with one thread.
+    copy : float
+        Bytes per second written to memory.
+    speedup, bandwidth_gain : float
+        How many times as fast all threads together are where they compute, and where they read memory.
+    batches, densities : tuple
+        Where kernels were measured.
+    column : tuple of float
+        Seconds for a column of x, by batch.
+    tables : mapping of str to tuple of Row
+        "products" of codec, "dense" those of the dense libraries, "decode" and "encode".
+    spread : (float, float)
+        Shares of the predicted time between which nine of ten checks lay.
+    """
+
+    cpu: str
+    kernel: str
+    threads: int
+    bandwidth: tuple[tuple[float, float], ...]
+    copy: float
+    speedup: float
+    bandwidth_gain: float
+    batches: tuple[int, ...]
+    densities: tuple[float, ...]
+    column: tuple[float, ...]
+    tables: Mapping[str, tuple[Row, ...]]
+    spread: tuple[float, float] = (0.75, 1.33)
+
+    def predict(
+        self,
+        operation: str,
+        *,
+        layout: str | None,
+        shape: tuple[int, ...],
+        dtype: Any,
+        sparsity: float | None = None,
+        stats: TensorStats | None = None,
+        batch: int = 1,
+        threads: int = 1,
+        cold: bool = False,
+        **params: Any,
+    ) -> Prediction:
+        """The time of an operation.
+
+        Parameters
+        ----------
+        operation : {"matvec", "matmul", "linear", "decode", "encode"}
+        layout : str or None
+            With its parameters as keywords; None is the fastest dense library's product.
+        shape, dtype
+            Of the weights.
+        sparsity, stats
+            One of the two: a share of independent zeros, or what was counted.
+        batch, threads : int
+        cold : bool
+            Whether the weights come from memory even where they would fit into a cache.
+
+        Returns
+        -------
+        Prediction
+
+        Raises
+        ------
+        ArgumentError
+            For an operation, layout or dtype that was not measured.
+
+        Examples
+        --------
+        >>> machine = codec.profile_machine()  # doctest: +SKIP
+        >>> machine.predict("matvec", layout="sell", shape=(4096, 4096), dtype="float32", sparsity=0.9).bound_by
+        ... # doctest: +SKIP
+        'bytes'
+        """
+        if operation not in OPERATIONS:
+            raise ArgumentError(f"operation={operation!r}; expected one of {', '.join(OPERATIONS)}")
+        for name, value in (("batch", batch), ("threads", threads)):
+            if not is_int(value) or value < 1:
+                raise ArgumentError(f"{name}={value!r}; expected an int from 1 on")
+        if (sparsity is None) == (stats is None):
+            raise ArgumentError("expected one of sparsity= and stats=")
+        spec = stats.spec if stats is not None else TensorSpec.of(dtype, shape)
+        share = stats.sparsity if stats is not None else float(sparsity or 0.0)
+        if layout is None:
+            return self._library(spec, 1 if operation == "matvec" else batch, threads, cold)
+        if stats is not None:
+            nbytes = encoded_nbytes(layout, shape, dtype, stats=stats, entropy="none", **params)
+        else:
+            nbytes = int(frame_bytes(layout, spec.shape, spec.element, spec.row_dims, params)(share))
+        if operation in PRODUCTS:
+            columns = 1 if operation == "matvec" else batch
+            return self._product(layout, params, spec, 1 - share, nbytes, columns, threads, cold)
+        return self._whole(operation, layout, params, spec, 1 - share, nbytes, threads)
+
+    # -- what a plan asks (codec.costs.options.Clock) ------------------------------------------------------------------
+
+    def executed(self) -> list[tuple[str, dict[str, Any]]]:
+        """The layouts whose products were measured, with their parameters."""
+        first = self.tables["products"]
+        return [(row.layout, dict(row.params)) for row in first if row.dtype == first[0].dtype]
+
+    def product_seconds(
+        self, layout: str, params: Mapping[str, Any], spec: TensorSpec, nnz: int, nbytes: int, batch: int
+    ) -> float:
+        """Seconds of a product with a tensor that stores so many entries in so many bytes."""
+        return self._product(layout, params, spec, nnz / max(1, spec.grid.size), nbytes, batch, 1, False).seconds
+
+    def dense_seconds(self, spec: TensorSpec, batch: int) -> float:
+        """Seconds of the fastest dense library's product."""
+        return self._library(spec, batch, 1, False).seconds
+
+    # -- the model -----------------------------------------------------------------------------------------------------
+
+    def _product(
+        self,
+        layout: str,
+        params: Mapping[str, Any],
+        spec: TensorSpec,
+        density: float,
+        nbytes: int,
+        batch: int,
+        threads: int,
+        cold: bool,
+    ) -> Prediction:
+        row = self._row("products", layout, params, spec.element)
+        grid = spec.grid
+        tile = batch_tile(max(4, spec.element.width if spec.element.is_float else 4) * grid.cols, batch)
+        passes = [tile] * (batch // tile) + ([batch % tile] if batch % tile else [])
+        compute = sum(row.seconds(grid.rows, grid.cols, density, b, self.densities, self.batches) for b in passes)
+        column = sum(grid.cols * max(0.0, along(b, self.batches, self.column)) for b in passes)
+        memory = len(passes) * nbytes / self._rate(nbytes, threads, cold)
+        macs = grid.size * density * batch / self._peak
+        return self._timed(compute + column, memory, macs, row.fixed * len(passes), threads)
+
+    def _library(self, spec: TensorSpec, batch: int, threads: int, cold: bool) -> Prediction:
+        grid, best = spec.grid, None
+        for row in self._rows["dense"].get(self._class("dense", spec.element), ()):
+            compute = row.seconds(grid.rows, grid.cols, 1.0, batch, (1.0,), self.batches)
+            nbytes = grid.size * int(row.params["width"])
+            memory = nbytes / self._rate(nbytes, threads, cold)
+            found = self._timed(compute, memory, grid.size * batch / self._peak, row.fixed, threads)
+            best = found if best is None or found.seconds < best.seconds else best
+        assert best is not None
+        return best
+
+    def _whole(
+        self, operation: str, layout: str, params: Mapping[str, Any], spec: TensorSpec, density: float, nbytes: int,
+        threads: int,
+    ) -> Prediction:  # fmt: skip
+        row = self._row(operation, layout, params, spec.element)
+        compute = row.seconds(spec.grid.rows, spec.grid.cols, density, 1, self.densities, (1,))
+        dense = spec.grid.size * spec.element.width
+        moved = nbytes / self._rate(nbytes, threads, False)
+        if dense > self.bandwidth[-2][0]:
+            moved += dense / self.copy
+        return self._timed(compute, moved, 0.0, row.fixed, threads)
+
+    def _timed(self, compute: float, memory: float, macs: float, fixed: float, threads: int) -> Prediction:
+        compute = fixed + max(0.0, compute - fixed) / self._faster(threads)
+        seconds = together(compute, memory)
+        if memory > compute:
+            bound = "bytes"
+        elif fixed > compute / 2:
+            bound = "overhead"
+        else:
+            bound = "arithmetic" if macs / self._faster(threads) > compute / 2 else "look-ups"
+        return Prediction(seconds, seconds * self.spread[0], seconds * self.spread[1], bound)
+
+    def _faster(self, threads: int) -> float:
+        """How many times as fast so many threads are as one."""
+        used = min(threads, self.threads)
+        return 1 + (self.speedup - 1) * (used - 1) / max(1, self.threads - 1)
+
+    def _rate(self, nbytes: float, threads: int, cold: bool) -> float:
+        gain = 1 + (self.bandwidth_gain - 1) * (min(threads, self.threads) - 1) / max(1, self.threads - 1)
+        return gain * rate(inf if cold else nbytes, self.bandwidth)
+
+    @cached_property
+    def _peak(self) -> float:
+        """Multiply-adds in a second that the fastest dense library reaches with many columns."""
+        return max(self.batches[-1] / max(1e-15, row.element[0][-1]) for row in self.tables["dense"])
+
+    @cached_property
+    def _rows(self) -> dict[str, dict[str, list[Row]]]:
+        """The rows of each table by dtype."""
+        found: dict[str, dict[str, list[Row]]] = {}
+        for table, rows in self.tables.items():
+            for row in rows:
+                found.setdefault(table, {}).setdefault(row.dtype, []).append(row)
+        return found
+
+    def _class(self, table: str, element: ElementType) -> str:
+        """The dtype among the measured ones that behaves most alike: of the same kind, and nearest in width."""
+        measured = [BY_NAME[name] for name in self._rows[table]]
+        alike = [one for one in measured if one.name == element.name] or [
+            one for one in measured if one.is_float == element.is_float
+        ]
+        return min(alike or measured, key=lambda one: abs(one.width - element.width)).name
+
+    def _row(self, table: str, layout: str, params: Mapping[str, Any], element: ElementType) -> Row:
+        rows = [row for row in self._rows[table][self._class(table, element)] if row.layout == layout]
+        if not rows:
+            known = sorted({row.layout for row in self.tables["products"]})
+            raise ArgumentError(f"layout {layout!r} was not measured; expected one of {', '.join(known)}")
+        return max(rows, key=lambda row: sum(params.get(key) == value for key, value in row.params.items()))
+
+    # -- as a file -----------------------------------------------------------------------------------------------------
+
+    def save(self, filename: Path) -> None:
+        """Write it as JSON."""
+        text = json.dumps({"codec_profile": _VERSION, **asdict(self)}, indent=1)
+        write_atomic(os.fsdecode(filename), iter([text.encode()]))
+
+    @classmethod
+    def load(cls, filename: Path) -> Self:
+        """Read one that was saved; ArgumentError for what is none."""
+        path = os.fsdecode(filename)
+        with open(path, "rb") as file:
+            data = file.read()
+        try:
+            found = json.loads(data)
+            if found.pop("codec_profile") != _VERSION or set(found) != {one.name for one in fields(cls)}:
+                raise ValueError("other keys than a profile has")
+            found["tables"] = {name: tuple(map(_row_of, found["tables"][name])) for name in TABLES}
+            for key in ("bandwidth", "batches", "densities", "column", "spread"):
+                found[key] = _tuples(found[key])
+            made = cls(**found)
+            made.dense_seconds(TensorSpec.of("float32", (64, 64)), 1)
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError, AssertionError) as error:
+            raise ArgumentError(
+                f"{path!r} is no machine profile ({error}); expected one that codec config --measure writes"
+            ) from None
+        return made
+
+
+def _row_of(found: Any) -> Row:
+    return Row(
+        str(found["layout"]), dict(found["params"]), str(found["dtype"]), float(found["fixed"]), _tuples(found["row"]),
+        _tuples(found["element"]), float(found["far"]),
+    )  # fmt: skip
+
+
+def _tuples(found: Any) -> Any:
+    """Nested lists of finite numbers as tuples."""
+    if isinstance(found, list):
+        return tuple(map(_tuples, found))
+    if isinstance(found, bool) or not isinstance(found, int | float) or not isfinite(found):
+        raise ValueError(f"{found!r} where a number was expected")
+    return found
+
+
+def cached() -> MachineProfile | None:
+    """The profile of this machine and instruction set that was cached, if there is one."""
+    path = cache_path()
+    return MachineProfile.load(path) if os.path.exists(path) else None
+
+
+def cache_path() -> str:
+    """Where `profile_machine` keeps the profile of this machine and instruction set."""
+    folder = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(folder, "codec", f"machine-{info()['kernel']}.json")

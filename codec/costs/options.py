@@ -1,0 +1,195 @@
+"""The ways in which one tensor can be stored, each with its bytes and, on a machine that was measured, its time."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self
+
+from codec.encoding.choose import plan_of, smallest
+from codec.encoding.fastest import fastest
+from codec.encoding.predict import needs_of, predict
+from codec.encoding.request import EncodeRequest, FramePlan
+from codec.encoding.sizes import CountedSource
+from codec.errors import ArgumentError
+from codec.layouts import make_layout
+from codec.matrix import TensorSpec
+from codec.model import TensorInfo, worth_packing
+from codec.statistics import TensorStats
+
+# A frame takes no fewer bytes: head, segment table and trailing zeros.
+LEAST_FRAME = 256
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to store a tensor.
+
+    Attributes
+    ----------
+    layout, params, entropy
+        What ``encode`` is asked for.
+    nbytes : int
+    seconds : float or None
+        Of a product, where a machine was given.
+    stored_as : {"frame", "dense"}
+        "dense" is the tensor as itself, and "frame" a packed one, also in layout dense.
+    """
+
+    layout: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    entropy: str = "none"
+    nbytes: int = 0
+    seconds: float | None = None
+    stored_as: str = "frame"
+
+    @classmethod
+    def itself(cls, info: TensorInfo, seconds: float | None = None) -> Self:
+        """The tensor as itself."""
+        return cls("dense", {}, "auto", info.dense_nbytes, seconds, "dense")
+
+    @property
+    def packed(self) -> bool:
+        """Whether the tensor becomes a frame."""
+        return self.stored_as == "frame"
+
+    @property
+    def label(self) -> str:
+        """The layout with its parameters, as in tables."""
+        return named(self.layout, self.params)
+
+
+def named(layout: str, params: Mapping[str, Any]) -> str:
+    """A layout with the parameters that are not its defaults, as in tables and legends.
+
+    >>> named("block_offset", {"block": (4, 4), "index": None})
+    'block_offset block=4x4'
+    """
+    given = make_layout(layout, params).given
+    return layout + "".join(f" {key}={_plain(value)}" for key, value in given.items())
+
+
+def _plain(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+
+
+class Clock(Protocol):
+    """What tells the time of a product on a machine: `codec.costs.machine.MachineProfile` does."""
+
+    def executed(self) -> list[tuple[str, dict[str, Any]]]:
+        """The layouts whose products were measured, with their parameters."""
+
+    def product_seconds(
+        self, layout: str, params: Mapping[str, Any], spec: TensorSpec, nnz: int, nbytes: int, batch: int
+    ) -> float:
+        """Seconds of a product with a tensor that stores so many entries in so many bytes."""
+
+    def dense_seconds(self, spec: TensorSpec, batch: int) -> float:
+        """Seconds of the fastest dense library's product."""
+
+
+class Objective(Protocol):
+    """What a plan is for: the options that a tensor has, and what each costs."""
+
+    def options(self, info: TensorInfo, stats: TensorStats) -> list[Option]:
+        """Every way to pack a tensor that is worth a thought, the cheapest first."""
+
+    def dense(self, info: TensorInfo, stats: TensorStats) -> Option:
+        """The tensor as itself."""
+
+    def cost(self, option: Option) -> float:
+        """What an option costs."""
+
+    def pays(self, info: TensorInfo, option: Option, dense: Option) -> bool:
+        """Whether packing is worth it."""
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """The fewest bytes, in the file or in memory."""
+
+    objective: str
+
+    def options(self, info: TensorInfo, stats: TensorStats) -> list[Option]:
+        """As ``encode`` compares them."""
+        return _sized(EncodeRequest.of("auto", {}, self.objective), stats)
+
+    def dense(self, info: TensorInfo, stats: TensorStats) -> Option:
+        """Its own bytes."""
+        return Option.itself(info)
+
+    def cost(self, option: Option) -> float:
+        """Bytes."""
+        return option.nbytes
+
+    def pays(self, info: TensorInfo, option: Option, dense: Option) -> bool:
+        """By the rule of save_file: small vectors that other tools read stay dense."""
+        return worth_packing(info.shape, info.dense_nbytes, option.nbytes)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """The least time of a product; without a measured machine, the layout that encode takes for "speed"."""
+
+    clock: Clock | None
+    batch: int = 1
+
+    def options(self, info: TensorInfo, stats: TensorStats) -> list[Option]:
+        """The layouts that were measured; a vector is no operand of a product."""
+        if len(info.shape) < 2:
+            return []
+        if self.clock is None:
+            layout = fastest(stats.nnz, stats.spec, self.batch)
+            return [_sized_as(layout.name, layout.given, stats)] if layout.name != "dense" else []
+        found = []
+        for name, params in self.clock.executed():
+            try:
+                option = _sized_as(name, params, stats)
+            except ArgumentError:  # a layout that cannot hold this tensor
+                continue
+            seconds = self.clock.product_seconds(name, params, stats.spec, stats.nnz, option.nbytes, self.batch)
+            found.append(Option(name, params, "none", option.nbytes, seconds))
+        return sorted(found, key=lambda option: (option.seconds or 0.0, option.nbytes))
+
+    def dense(self, info: TensorInfo, stats: TensorStats) -> Option:
+        """The dense library's time."""
+        timed = self.clock is not None and len(info.shape) >= 2
+        seconds = self.clock.dense_seconds(stats.spec, self.batch) if timed and self.clock else None
+        return Option.itself(info, seconds)
+
+    def cost(self, option: Option) -> float:
+        """Seconds, or bytes where nothing was measured."""
+        return option.nbytes if option.seconds is None else option.seconds
+
+    def pays(self, info: TensorInfo, option: Option, dense: Option) -> bool:
+        """Whether it is faster than the dense library, or smaller where nothing was measured."""
+        return self.cost(option) < self.cost(dense)
+
+
+def _sized(request: EncodeRequest, stats: TensorStats) -> list[Option]:
+    source = CountedSource(stats.spec, stats.nnz, stats)
+    plans = smallest(request, source, most=1 << 30)
+    entropy = "auto" if request.objective == "disk" else "none"
+    return [_option(plan, entropy, source, stats) for plan in plans]
+
+
+def _sized_as(name: str, params: Mapping[str, Any], stats: TensorStats) -> Option:
+    """One layout without an entropy stage."""
+    request = EncodeRequest.of(name, dict(params), "memory", "none")
+    source = CountedSource(stats.spec, stats.nnz, stats)
+    assert request.layout is not None
+    return _option(plan_of(request, request.layout, source), "none", source, stats)
+
+
+def _option(plan: FramePlan, entropy: str, source: CountedSource, stats: TensorStats) -> Option:
+    nbytes = predict(plan, source.counts(needs_of(plan), plan.spec.grid), stats.negative_zeros)
+    return Option(plan.layout.name, plan.layout.params, entropy, nbytes)
+
+
+def demanded(arguments: Mapping[str, Any], stats: TensorStats, objective: str) -> Option:
+    """The option that a rule demands by arguments of ``encode``; ArgumentError for one that the tensor cannot take."""
+    entropy = arguments.get("entropy", "auto" if objective == "disk" else "none")
+    params = {key: value for key, value in arguments.items() if key not in ("layout", "entropy")}
+    request = EncodeRequest.of(arguments["layout"], params, "memory", entropy)
+    if request.layout is None:
+        raise ArgumentError('layout "auto" is what a plan without a rule takes')
+    source = CountedSource(stats.spec, stats.nnz, stats)
+    return _option(plan_of(request, request.layout, source), entropy, source, stats)

@@ -1,0 +1,276 @@
+"""Plans: predicted bytes are those of the file, nothing gets larger, and all is explained, saved and executed."""
+
+import json
+import sys
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+from commands import facts, refused, run
+
+import codec
+from codec.costs.options import Option
+
+OBJECTIVES = ("disk", "memory", "speed")
+
+
+def sparse(shape: tuple[int, ...], sparsity: float, dtype: object = np.float32, seed: int = 0) -> np.ndarray:
+    """Random weights with independent zeros."""
+    random = np.random.default_rng(seed)
+    kept = random.random(shape) >= sparsity
+    return np.where(kept, random.standard_normal(shape), 0).astype(dtype)
+
+
+@pytest.fixture
+def model() -> dict[str, np.ndarray]:
+    """Layers of all sorts: dense, sparse, structured, a vector, pruned to nothing, tied, without elements."""
+    tied = sparse((96, 128), 0.8)
+    halves = sparse((64, 256), 0.0)
+    halves = codec.prune.apply_mask(halves, codec.prune.mask(halves, structure="2:4"))
+    return {
+        "dense": sparse((64, 128), 0.0),
+        "half": sparse((128, 200), 0.5, ml_dtypes.bfloat16),
+        "sparse": sparse((300, 200), 0.95),
+        "conv": sparse((32, 16, 3, 3), 0.7),
+        "halves": halves,
+        "collapsed": np.zeros((64, 64), np.float32),
+        "bias": sparse((300,), 0.0),
+        "scale": np.float32(0.5),
+        "codes": np.arange(64 * 64, dtype=np.uint8).reshape(64, 64) * (sparse((64, 64), 0.6) != 0),
+        "first": tied,
+        "second": tied,
+        "none": np.zeros((0, 7), np.float32),
+    }
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_predicted_bytes_are_those_of_the_file(model: dict, objective: str, tmp_path: Path) -> None:
+    found = codec.plan(model, objective=objective)
+    path = tmp_path / "model.safetensors"
+    codec.save_file(model, path, plan=found)
+    with codec.safe_open(path) as written:
+        for name in model:
+            choice, info = found.choice(name), written.info(name)
+            stored = written.info(info.alias_of) if info.alias_of else info
+            assert choice.packed == (info.stored_as == "frame"), name
+            rel = 0.01 if objective == "disk" else 0
+            assert choice.nbytes == pytest.approx(stored.nbytes, rel=rel, abs=64 if rel else 0), name
+            assert written.get_tensor(name).tobytes() == np.asarray(model[name]).tobytes()
+        total = sum(written.info(name).nbytes for name in model)
+    assert found.nbytes == pytest.approx(total, rel=0.01 if objective == "disk" else 0)
+    assert found.dense_nbytes == sum(np.asarray(a).nbytes for a in model.values())
+    # The same model as a file gives the same plan.
+    codec.save_file(model, path, plan={"*": "dense"})
+    again = codec.plan(path, objective=objective)
+    assert {c.name: (c.layout, c.nbytes) for c in again.choices} == {
+        c.name: (c.layout, c.nbytes) for c in found.choices
+    }
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_nothing_gets_larger_and_all_is_explained(model: dict, objective: str) -> None:
+    found = codec.plan(model, objective=objective)
+    for choice in found.choices:
+        assert choice.nbytes <= choice.dense_nbytes
+        assert "\n" not in choice.why
+        assert choice.packed != ("stays dense" in choice.why)
+        if choice.packed and objective != "speed":
+            assert "against" in choice.why
+            assert "pays" in choice.why
+    assert found.choice("dense").packed == (objective == "disk")  # by Huffman codes of its values
+    assert found.collapsed == ("collapsed",)
+    assert "layer collapse" in found.choice("collapsed").why
+    assert found.choice("second").tied_to == "first"
+    assert json.dumps(list(found))
+
+
+def test_one_tensor_is_executed_by_encode(model: dict) -> None:
+    found = codec.plan(model, objective="memory")
+    for name in ("half", "sparse", "halves", "codes"):
+        packed = codec.encode(model[name], **found.arguments(name))
+        assert (packed.layout, packed.nbytes) == (found.choice(name).layout, found.choice(name).nbytes)
+    assert "memory: 12 tensors" in repr(found)
+
+
+def test_packed_tensors_are_planned_too(model: dict, tmp_path: Path) -> None:
+    """From a packed file, a tensor that is to be dense becomes dense."""
+    path, out = tmp_path / "in.safetensors", tmp_path / "out.safetensors"
+    codec.save_file({"w": model["sparse"], "d": codec.encode(model["dense"], layout="csr")}, path, objective="disk")
+    found = codec.plan(path, objective="memory")
+    codec.encode_checkpoint(path, out, plan=found)
+    with codec.safe_open(out) as written:
+        assert {name: written.info(name).nbytes for name in written} == {c.name: c.nbytes for c in found.choices}
+        assert written.info("d").stored_as == "dense"
+
+
+def test_rules_go_first(model: dict) -> None:
+    rules = [("half", "csr"), ("conv", {"layout": "relative_index", "bits": 5}), ("*", "dense")]
+    found = codec.plan(model, objective="memory", rules=rules)
+    assert found["half"]["layout"] == "csr"
+    assert found["conv"]["bits"] == 5
+    assert found["sparse"] == "dense"
+    assert found.choice("half").why == "csr index=8 by the rule for 'half'"
+    assert codec.plan(model, objective="memory", rules={"half": "csr"})["half"]["layout"] == "csr"
+    for wrong in (
+        ["half"],
+        [("half", 3)],
+        [("half", {"bits": 4})],
+        [("half", "cheese")],
+        [("half", {"layout": "csr", "x": 1})],
+    ):
+        with pytest.raises(codec.ArgumentError, match=r"expected|has no parameter"):
+            codec.plan(model, objective="memory", rules=wrong)
+
+
+def test_plans_are_files(model: dict, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    for objective in OBJECTIVES:
+        found = codec.plan(model, objective=objective)
+        found.save(path)
+        loaded = codec.Plan.load(path)
+        assert loaded.choices == found.choices
+        assert dict(loaded) == dict(found)
+    # Written by hand, or edited.
+    blocks = {"name": "half", "layout": "block_offset", "params": {"block": [4, 4]}}
+    whole = {"codec_plan": 0, "objective": "disk", "tensors": [blocks, {"name": "bias", "layout": "dense"}]}
+    path.write_text(json.dumps(whole))
+    edited = codec.Plan.load(path)
+    assert edited["half"] == {"layout": "block_offset", "block": (4, 4), "entropy": "auto"}
+    assert edited["bias"] == "dense"
+    codec.save_file(model, tmp_path / "model.safetensors", plan=edited)
+    with codec.safe_open(tmp_path / "model.safetensors") as written:
+        assert written.info("half").layout == "block_offset"
+        assert written.info("sparse").stored_as == "frame"  # what a plan does not name is chosen as without one
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[", "is no JSON"),
+        ("[" * 100_000, "is no JSON"),
+        ("[]", "expected 0"),
+        ('{"codec_plan": 9}', "expected 0"),
+        ('{"codec_plan": 0}', 'no list "tensors"'),
+        ('{"codec_plan": 0, "objective": "joy", "tensors": []}', "objective='joy'"),
+        ('{"codec_plan": 0, "objective": "disk", "tensors": [3]}', "expected an object"),
+        ('{"codec_plan": 0, "objective": "disk", "tensors": [{"name": "a"}]}', "has no 'layout'"),
+        ('{"codec_plan": 0, "objective": "disk", "tensors": [{"name": 1, "layout": "csr"}]}', "expected a string"),
+        (
+            '{"codec_plan": 0, "objective": "disk", "tensors": [{"name": "a", "layout": "cheese"}]}',
+            "no layout 'cheese'",
+        ),
+        (
+            '{"codec_plan": 0, "objective": "disk", "tensors": [{"name": "a", "layout": "csr", "z": 1}]}',
+            "has a key 'z'",
+        ),
+        ('{"codec_plan": 0, "objective": "disk", "tensors": [{"name": "a", "layout": "csr", "nbytes": -1}]}', "an int"),
+        (
+            '{"codec_plan": 0, "objective": "disk", "tensors": [%s, %s]}' % (('{"name": "a", "layout": "csr"}',) * 2),
+            "twice",
+        ),
+    ],
+)
+def test_files_that_are_no_plans(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text(text)
+    with pytest.raises(codec.ArgumentError, match=message):
+        codec.Plan.load(path)
+
+
+class Clock:
+    """A machine on which bitmap takes half the time of dense at every density, and csr a tenth at three times as much
+    memory traffic, so that a limit has something to exchange.
+    """
+
+    def executed(self) -> list:
+        return [("csr", {}), ("bitmap", {})]
+
+    def product_seconds(self, layout: str, params: dict, spec: object, nnz: int, nbytes: int, batch: int) -> float:
+        return nnz * {"csr": 1e-9, "bitmap": 4e-9}[layout] * batch
+
+    def dense_seconds(self, spec: object, batch: int) -> float:
+        return spec.grid.size * 1e-9 * batch
+
+
+def test_a_limit_of_bytes_costs_the_least_time(model: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("codec.costs.planner._Planner._pays_from", lambda *_: 0.5)
+    free = codec.plan(model, objective="speed", machine=Clock())
+    assert free.choice("sparse").layout == "csr"
+    assert "us against" in free.choice("sparse").why
+    assert free.choice("dense").why.startswith("stays dense")
+    assert free.choice("bias").why == "stays dense: a product needs two dimensions"
+    least = codec.plan(model, objective="memory").nbytes
+    previous = free
+    for limit in range(free.nbytes, least, -20_000):
+        try:
+            found = codec.plan(model, objective="speed", machine=Clock(), limit=limit)
+        except codec.ArgumentError as error:
+            assert "the smallest choice" in str(error)  # noqa: PT017
+            break
+        assert found.nbytes <= limit
+        assert found.seconds >= previous.seconds * 0.999
+        previous = found
+    with pytest.raises(codec.ArgumentError, match="the smallest choice of layouts that execute takes"):
+        codec.plan(model, objective="speed", machine=Clock(), limit=1000)
+    assert Option("csr", {"index": 8}).label == "csr index=8"
+
+
+def test_what_a_plan_refuses(model: dict, tmp_path: Path) -> None:
+    for options, message in (
+        ({"objective": "joy"}, "objective='joy'"),
+        ({"batch": 0}, "batch=0"),
+        ({"limit": 10}, "limit= needs"),
+        ({"rules": [("a",)]}, "expected a pattern"),
+    ):
+        with pytest.raises(codec.ArgumentError, match=message):
+            codec.plan(model, **options)
+    with pytest.raises(codec.ArgumentError, match="list; expected tensors by name"):
+        codec.plan([1])
+    with pytest.raises(codec.ArgumentError, match="bad"):
+        codec.plan({"bad": np.zeros(3, "M8[s]")})
+    found = codec.plan(model)
+    with pytest.raises(codec.CodecError, match="close: sparse"):
+        found.choice("spars")
+    with pytest.raises(FileNotFoundError):
+        codec.plan(tmp_path / "nothing.safetensors")
+
+
+def test_the_verb(plain: Path, tmp_path: Path) -> None:
+    text = run("plan", plain, "--explain").stdout
+    assert "stays dense" in text
+    assert "w: " in text
+    plan = tmp_path / "plan.json"
+    told = facts(
+        "plan", plain, "-o", plan, "--objective", "memory", "--rule", "h*=csr", "--rule", "w=relative_index,bits=5"
+    )
+    rows = {row["name"]: row for row in told["tensors"]}
+    assert rows["half"]["layout"].startswith("csr")
+    out = tmp_path / "out.safetensors"
+    encoded = facts("encode", plain, out, "--plan", plan)
+    assert encoded["bytes_after"] == told["nbytes"]
+    with codec.safe_open(out) as written:
+        assert written.info("half").layout == "csr"
+        assert written.get_packed("w").params["bits"] == 5
+    refused(run("encode", plain, out, "--plan", plan, "--layout", "csr", "--force"), 2, "leave out --layout")
+    refused(run("plan", plain, "-o", plan), 2, "--force overwrites it")
+    refused(run("plan", plain, "--rule", "csr"), 2, "expected PATTERN=LAYOUT")
+    refused(run("encode", plain, tmp_path / "x.safetensors", "--plan", plain), 2, "is no JSON")
+
+
+def test_repeated_blocks_are_one_row_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = {f"layers.{n}.fc.weight": sparse((64, 64), 0.7 + n / 20, seed=n) for n in range(4)}
+    codec.save_file(layers, tmp_path / "model.safetensors", plan={"*": "dense"})
+    assert "layers.3.fc.weight" in run("plan", tmp_path / "model.safetensors", "--objective", "memory").stdout
+    monkeypatch.setattr(sys.modules["codec.cli.plan"], "terminal_width", lambda: 60)  # codec.cli.plan is the verb
+    monkeypatch.setattr("codec.cli.table.terminal_width", lambda: 60)
+    lines = run(
+        "plan", tmp_path / "model.safetensors", "--objective", "memory", "--rule", "*=bitmap"
+    ).stdout.splitlines()
+    row = next(line for line in lines if line.startswith("layers"))
+    assert max(map(len, lines)) <= 60
+    assert any("4 tensors" in line for line in lines)
+    assert "..." in row or "x 4" in row
+    monkeypatch.setattr("codec.cli.table.terminal_width", lambda: 200)
+    wide = run("plan", tmp_path / "model.safetensors", "--objective", "memory", "--rule", "*=bitmap").stdout
+    assert "layers.*.fc.weight x 4" in wide
