@@ -2,7 +2,8 @@
 
 files.py has the verbs between a model and its file, verify.py the one that checks it, convert.py and prune.py those
 that write another model, show.py those that only print, stats.py the one that counts, plan.py and breakeven.py those
-that choose and compare before anything is encoded (plot.py draws that).
+that choose and compare before anything is encoded (plot.py draws that, metrics.py compares times), report.py the one
+that writes a page.
 """
 
 import click
@@ -13,6 +14,7 @@ from codec.cli.files import decode, encode
 from codec.cli.output import Verbs
 from codec.cli.plan import plan
 from codec.cli.prune import prune
+from codec.cli.report import report
 from codec.cli.show import config, demo, inspect
 from codec.cli.stats import stats
 from codec.cli.verify import verify
@@ -30,5 +32,5 @@ def main() -> None:
     """
 
 
-for verb in (prune, encode, decode, inspect, verify, convert, stats, plan, breakeven, config, demo):
+for verb in (prune, encode, decode, inspect, verify, convert, stats, plan, breakeven, report, config, demo):
     main.add_command(verb)
