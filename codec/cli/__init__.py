@@ -3,7 +3,7 @@
 files.py has the verbs between a model and its file, verify.py the one that checks it, convert.py and prune.py those
 that write another model, foreign.py what convert does with files of other tools, show.py those that only print,
 stats.py the one that counts, plan.py and breakeven.py those that choose and compare before anything is encoded (plot.py
-draws that), bench.py the one that measures products.
+draws that, metrics.py compares times), bench.py the one that measures products, report.py the one that writes a page.
 """
 
 import click
@@ -16,6 +16,7 @@ from codec.cli.foreign import formats
 from codec.cli.output import Verbs
 from codec.cli.plan import plan
 from codec.cli.prune import prune
+from codec.cli.report import report
 from codec.cli.show import config, demo, inspect
 from codec.cli.stats import stats
 from codec.cli.verify import verify
@@ -33,5 +34,7 @@ def main() -> None:
     """
 
 
-for verb in (prune, encode, decode, inspect, verify, convert, formats, stats, plan, breakeven, bench, config, demo):
+for verb in (
+    prune, encode, decode, inspect, verify, convert, formats, stats, plan, breakeven, bench, report, config, demo
+):  # fmt: skip
     main.add_command(verb)
