@@ -25,21 +25,22 @@ from codec import _native
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(codec.__file__).parent
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py"))
-# Modules that need an extra to be imported: their classes are derived from another library's.
-OF_EXTRAS = {
-    "codec.torch": "torch",
-    "codec.hf": "transformers",
-    "codec.formats.numcodecs": "numcodecs",
-    "codec.formats.zarr": "zarr",
+# Rooms and modules that need an extra to be imported, and what it brings.
+EXTRAS = {
+    "codec.torch": ("torch",),
+    "codec.hf": ("torch", "transformers"),
+    "codec.formats.numcodecs": ("numcodecs",),
+    "codec.formats.zarr": ("zarr",),
 }
-ABSENT = tuple(module for module, needs in OF_EXTRAS.items() if importlib.util.find_spec(needs) is None)
+ABSENT = tuple(f"{name}." for name, needs in EXTRAS.items() if not all(map(importlib.util.find_spec, needs)))
 MODULES = sorted(
     name
     for _, name, _ in pkgutil.walk_packages(codec.__path__, "codec.")
-    if name != "codec._native" and not f"{name}.".startswith(tuple(f"{one}." for one in ABSENT))
+    if name != "codec._native" and not f"{name}.".startswith(ABSENT)
 )
 # Heavy, or an extra: only those who use them import them.
-LATE = {"ai_edge_litert", "click", "flatbuffers", "matplotlib", "numcodecs", "onnx", "scipy", "torch", "zarr"}
+LATE = {"ai_edge_litert", "click", "flatbuffers", "matplotlib", "numcodecs", "onnx", "scipy", "torch"}
+LATE |= {"plotly", "rich", "transformers", "zarr"}
 
 
 def the_path() -> list[str]:
@@ -125,7 +126,7 @@ PUBLIC = {
     *("ArgumentError", "ChecksumError", "CodecError", "FormatError", "PackedTensor", "TensorStats", "VersionError"),
     *("decode", "dumps", "encode", "encoded_nbytes", "linear", "load_file", "loads", "matmul", "matvec", "prune"),
     *("BreakEven", "break_even", "safe_open", "save_file", "tensor_stats", "threadpool_limits"),
-    *("load", "save", "encode_checkpoint", "decode_checkpoint"),
+    *("load", "save", "encode_checkpoint", "decode_checkpoint", "conv2d"),
 }
 OF_A_TENSOR = {
     *("shape", "dtype", "ndim", "size", "nnz", "nbytes", "dense_nbytes", "density", "sparsity", "ratio", "layout"),
@@ -249,3 +250,11 @@ def test_source_code_that_hides_the_package_says_so(tmp_path: Path) -> None:
     assert last.startswith("ImportError: the folder codec in ")
     assert "start Python in another folder, or run `pip install -e .`" in last
     assert "circular" not in done.stderr
+
+
+@pytest.mark.parametrize(("room", "library"), [(room, needs[-1]) for room, needs in EXTRAS.items()])
+def test_an_extra_that_is_missing_is_named(room: str, library: str) -> None:
+    code = f"import sys; sys.modules[{library!r}] = None\nimport codec.{room}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"pip install 'codec[{room}]'" in done.stderr

@@ -1,7 +1,7 @@
 """How transformers loads packed weights: into packed layers, and unpacked into everything else."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from math import prod
 from typing import Any
@@ -73,33 +73,43 @@ class CodecQuantizer(HfQuantizer):
         frames: dict[str, Record] = {}
         for path in checkpoint_files or ():
             frames |= frames_of(path)
-        names = _Names(model)
-        weights = weights_of(model)
-        tied = {*model.all_tied_weights_keys, *model.all_tied_weights_keys.values()}
-        kept = [re.compile(rf"(^|\.){re.escape(part)}(\.|$)") for part in model._keep_in_fp32_modules or ()]
+        names, weights, kept = _Names(model), weights_of(model), self._kept_dense(model)
         for name in sorted(frames, key=loading.dot_natural_key):
             target, converted = names.in_model(name)
-            weight, record = weights.get(target), frames[name]
+            record, weight = frames[name], weights.get(target)
+            if converted or record.shape != names.shape(target):
+                continue  # transformers merges or splits it, which update_weight_conversions sees to, or reports it
             if (
-                weight is None or weight.why is not None or len(weight.tied) > 1 or target in tied or converted
-                or self.quantization_config.dequantize
-                or self.quantization_config.leaves(target.rpartition(".")[0])
-                or any(part.search(target) for part in kept)
-                or record.shape != tuple(weight.module.weight.shape)
-                or self._does_not_pay(record)
-            ):  # fmt: skip
-                if not converted:
-                    self._unpacked.append(names.renamed(name))
+                weight is None
+                or weight.why is not None
+                or len(weight.tied) > 1
+                or kept(target)
+                or not self._pays(record)
+            ):
+                self._unpacked.append(names.renamed(name))
                 continue
             assert weight.sparse is not None
-            new = weight.sparse.like(weight.module, nbytes=record.nbytes, device="meta")
-            replaced(model, weight.module, new)
+            replaced(model, weight.module, weight.sparse.like(weight.module, nbytes=record.nbytes, device="meta"))
         return model
 
-    def _does_not_pay(self, record: Record) -> bool:
+    def _kept_dense(self, model: Any) -> Callable[[str], bool]:
+        """Whether a weight stays dense whatever it is: where that was asked for, and where transformers needs it."""
+        config = self.quantization_config
+        tied = {*model.all_tied_weights_keys, *model.all_tied_weights_keys.values()}
+        exact = {
+            part for names in (model._keep_in_fp32_modules, model._keep_in_fp32_modules_strict) for part in names or ()
+        }
+
+        def kept(name: str) -> bool:
+            module = name.rpartition(".")[0]
+            return config.dequantize or name in tied or config.leaves(module) or not exact.isdisjoint(module.split("."))
+
+        return kept
+
+    def _pays(self, record: Record) -> bool:
         sparsity = 1 - (record.nnz or 0) / max(1, prod(record.shape))
         dense, objective = nbytes_of(record.dtype, record.shape), self.quantization_config.objective
-        return pays(record.shape, sparsity, dense, record.nbytes, objective) is not None
+        return pays(record.shape, sparsity, dense, record.nbytes, objective) is None
 
     def update_weight_conversions(self, weight_conversions: list[Any], model: Any) -> list[Any]:
         """Unpack frames before what transformers itself does to tensors, and those that nothing else is done to."""
@@ -176,6 +186,10 @@ class _Names:
         if found not in self._known and name in self._known:
             found, pattern = loading.rename_source_key(name, [], [], self._prefix, self._known)
         return found, pattern is not None
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """The shape of a tensor of the model; None if it has no such tensor."""
+        return tuple(self._known[name].shape) if name in self._known else None
 
 
 class Unpack(loading.ConversionOps):

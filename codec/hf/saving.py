@@ -4,6 +4,7 @@ import copy
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from huggingface_hub import split_torch_state_dict_into_shards
@@ -50,7 +51,7 @@ def save_pretrained(
     plan, zero
         As for `save_file`.
     max_shard_size : int or str
-        Bytes of a file, of dense tensors as they are in memory.
+        Bytes of a file, counted as the tensors are in memory.
 
     Raises
     ------
@@ -75,6 +76,9 @@ def save_pretrained(
     split = split_torch_state_dict_into_shards(
         state, filename_pattern=_STEM + "{suffix}" + SUFFIX, max_shard_size=max_shard_size
     )
+    # The index of an earlier model would find a mixture of its shards and these, were this interrupted.
+    with suppress(FileNotFoundError):
+        os.unlink(os.path.join(folder, _STEM + INDEX_SUFFIX))
     for name, tensors in split.filename_to_tensors.items():
         shard = {}
         for tensor in tensors:
