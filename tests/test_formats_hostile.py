@@ -203,8 +203,9 @@ def test_every_error_is_ours(one, tmp_path):
 
 def test_files_of_no_format(tmp_path):
     (tmp_path / "x").write_bytes(b"nothing that anyone knows")
+    assert format_of(str(tmp_path / "x")) is None
     with pytest.raises(ArgumentError, match="of no format that is known here; codec formats lists"):
-        format_of(str(tmp_path / "x"))
+        open_file(tmp_path / "x")
     for name in [one.name for one in AVAILABLE]:
         with pytest.raises(CodecError):
             dict(open_file(tmp_path / "x", name))
