@@ -229,7 +229,7 @@ class Conversion(Mapping[str, Any]):
         return len(self.source)
 
     def __getitem__(self, name: str) -> Any:
-        value = self.source[name]
+        value = self.source.stored(name)
         with naming(name):
             try:
                 found = self.target.form(name, value, self.wanted(name))
