@@ -199,6 +199,15 @@ def test_faults_in_the_command(plain, packed, tmp_path):
     assert not out.exists()
 
 
+def test_an_extra_that_is_not_installed_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("codec.formats.base.find_spec", lambda name: None)
+    (tmp_path / "m.onnx").write_bytes(b"\x08\x07\x12\x07pytorch")
+    words = ("format onnx needs the package onnx", "pip install 'codec[onnx]'")
+    refused(run("convert", tmp_path / "m.onnx", tmp_path / "m.safetensors"), 2, *words)
+    save_file({"w": np.eye(64)}, tmp_path / "m.safetensors")
+    refused(run("convert", tmp_path / "m.safetensors", tmp_path / "out.onnx", "--to", "onnx"), 2, *words)
+
+
 def test_layouts_of_what_comes_in(plain, tmp_path):
     assert run("convert", plain, tmp_path / "m.safetensors", "--to", "sparse-bitmask", "--exclude", "*").exit_code == 0
     write_file({"w.weight": prune(np.random.default_rng(0), (64, 64))}, tmp_path / "b.safetensors", "sparse-bitmask")

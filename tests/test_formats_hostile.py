@@ -11,6 +11,7 @@ import pytest
 from networks import available, fitting, fully_connected, network
 from strategies import ELEMENTS
 
+import codec
 from codec.dtypes import BY_NAME
 from codec.errors import ArgumentError, CodecError, FormatError
 from codec.formats import FORMATS, format_of, open_file, support, write_file
@@ -203,11 +204,27 @@ def test_every_error_is_ours(one, tmp_path):
 
 def test_files_of_no_format(tmp_path):
     (tmp_path / "x").write_bytes(b"nothing that anyone knows")
+    assert format_of(str(tmp_path / "x")) is None
     with pytest.raises(ArgumentError, match="of no format that is known here; codec formats lists"):
-        format_of(str(tmp_path / "x"))
+        open_file(tmp_path / "x")
     for name in [one.name for one in AVAILABLE]:
         with pytest.raises(CodecError):
             dict(open_file(tmp_path / "x", name))
+
+
+def test_arrays_outlive_their_source(tmp_path):
+    w = np.eye(64, dtype=np.float32)
+    write_file({"l.weight": w, "l.bias": w[0]}, tmp_path / "m.safetensors", "sparse-bitmask")
+    with open_file(tmp_path / "m.safetensors") as source:
+        found = dict(source)
+    assert isinstance(found["l.weight"], codec.PackedTensor)
+    assert isinstance(found["l.bias"], np.ndarray)
+    write_file(found, tmp_path / "matrices", "scipy")
+    with open_file(tmp_path / "matrices") as source:
+        assert np.array_equal(source["l.bias"], w[0])
+        assert np.array_equal(source["l.weight"].to_dense(), w)
+    with pytest.raises(KeyError, match=r"no tensor 'l\.wait' in this file; close: l\.weight"):
+        source["l.wait"]
 
 
 def test_the_table_is_that_of_the_formats():

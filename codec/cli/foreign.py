@@ -28,10 +28,8 @@ def is_foreign(src: Path, read_as: str | None, write_as: str | None) -> bool:
     """Whether another tool's format is named, or lies there. Plain safetensors files are not: encode packs those."""
     if read_as or write_as:
         return True
-    try:
-        return format_of(str(src)).name not in (OURS, "safetensors")
-    except ArgumentError:
-        return False  # safe_open says what it is
+    found = format_of(str(src))
+    return found is not None and found.name not in (OURS, "safetensors")
 
 
 def translate(

@@ -65,8 +65,8 @@ class Stored(NamedTuple):
 class Source(Mapping[str, Any]):
     """An open file or folder of some format: tensors by name, each made when it is asked for.
 
-    A tensor that is stored sparse comes as a PackedTensor in layout csr, without a dense copy; one that is stored dense
-    as an array, or as what save_file takes as such. Errors name the tensor.
+    A tensor that is stored sparse comes as a PackedTensor in layout csr, without a dense copy, and one that is stored
+    dense as an array. Errors name the tensor.
 
     Attributes
     ----------
@@ -95,6 +95,12 @@ class Source(Mapping[str, Any]):
         return cls("codec", "", {name: Stored(partial(tensors.__getitem__, name), "model") for name in tensors})
 
     def __getitem__(self, name: str) -> Any:
+        value = self.stored(name)
+        with naming(name):
+            return value.array() if isinstance(value, Carried) else value
+
+    def stored(self, name: str) -> Any:
+        """The tensor as it is written to another file: of a dense one its bytes, where those are not read before."""
         if name not in self.tensors:
             raise UnknownTensorError(name, self.tensors)
         with naming(name):

@@ -66,17 +66,13 @@ def named_format(name: str) -> Format:
     return FORMATS[name]
 
 
-def format_of(path: str) -> Format:
-    """The format of what lies at a path.
+def format_of(path: str) -> Format | None:
+    """The format of what lies at a path, whether or not what it needs is installed; None if none is known.
 
-    Raises ArgumentError for what is of none that is known, FormatError for a damaged file, and OSError.
+    Raises FormatError for a damaged file, and OSError.
     """
     place = Place.of(path)
-    for one in FORMATS.values():
-        if one.claims(place):
-            one.require()
-            return one
-    raise ArgumentError(f"{path!r} is of no format that is known here; codec formats lists those that are")
+    return next((one for one in FORMATS.values() if one.claims(place)), None)
 
 
 def open_file(path: str | os.PathLike[str], format: str | None = None) -> Source:
@@ -107,8 +103,12 @@ def open_file(path: str | os.PathLike[str], format: str | None = None) -> Source
     >>> with open_file("pruned.onnx") as model:  # doctest: +SKIP
     ...     weights = dict(model)
     """
-    found = os.fsdecode(path)
-    return (format_of(found) if format is None else named_format(format)).open(Place.of(found))
+    place = os.fsdecode(path)
+    found = format_of(place) if format is None else named_format(format)
+    if found is None:
+        raise ArgumentError(f"{place!r} is of no format that is known here; codec formats lists those that are")
+    found.require()
+    return found.open(Place.of(place))
 
 
 def write_file(
@@ -229,7 +229,7 @@ class Conversion(Mapping[str, Any]):
         return len(self.source)
 
     def __getitem__(self, name: str) -> Any:
-        value = self.source[name]
+        value = self.source.stored(name)
         with naming(name):
             try:
                 found = self.target.form(name, value, self.wanted(name))
