@@ -7,6 +7,7 @@ from codec.entropy import NONE
 from codec.layouts import LAYOUTS, Layout
 from codec.layouts.base import Needs
 from codec.layouts.bitmap import Bitmap
+from codec.layouts.context import Context
 from codec.layouts.csr import Csr
 from codec.layouts.dense import Dense
 from codec.layouts.sell import Sell
@@ -18,6 +19,9 @@ from codec.matrix import Grid, TensorSpec
 # is not taken, listing the few columns beats looking at every bit from CSR_FROM on.
 SELL_FROM, SELL_TO, CSR_FROM = 0.3, 0.998, 0.95
 _ROWS = 64
+# From so many elements on, and up to that share of stored ones, context has been the smallest of all that was tried:
+# the other layouts are not even counted then, which would take longer than encoding.
+_MODELLED_FROM, _MODELLED_TO = 1 << 14, 0.97
 # A matrix of so many positions and so few stored elements takes csr: counting it for the other layouts, which look at
 # every position, would take minutes and save little.
 _LARGE, _NEARLY_EMPTY = 1 << 32, 1 / 4096
@@ -51,6 +55,8 @@ def smallest(request: EncodeRequest, source: Source, *, most: int) -> list[Frame
     if size >= _LARGE and source.nnz < size * _NEARLY_EMPTY and not request.values.bits:
         return [plan_of(request, Csr(), source)]
     layouts = _storable(request)
+    if Context in layouts and size >= _MODELLED_FROM and source.nnz <= size * _MODELLED_TO:
+        return [plan_of(request, Context(), source)]
     by_grid: dict[Grid, Needs] = {source.spec.grid: frozenset()}
     for layout in layouts:
         by_grid[source.spec.grid] |= layout.choices_needs()
@@ -61,9 +67,9 @@ def smallest(request: EncodeRequest, source: Source, *, most: int) -> list[Frame
     source.count(by_grid)
     counts = source.counts(by_grid[source.spec.grid], source.spec.grid)
     if counts.nnz == source.spec.grid.size > 0 and not request.values.bits:
-        # Nothing but values: every other layout has these too, and its positions beside them. Codes are other values in
-        # layouts that pad.
-        return [plan_of(request, Dense(), source)]
+        # Nothing but values: every other layout has these too, and its positions beside them, but for context, which
+        # codes them better. Codes are other values in layouts that pad.
+        layouts = [layout for layout in layouts if layout in (Dense, Context)]
     plans = [plan_of(request, one, source) for layout in layouts for one in layout.choices(source.spec, counts)]
     sizes = [predict(plan, source.counts(needs_of(plan), plan.spec.grid), source.negative_zeros) for plan in plans]
     return [plans[i] for i in sorted(range(len(plans)), key=sizes.__getitem__)[:most]]

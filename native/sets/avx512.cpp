@@ -3,8 +3,10 @@
 #include <immintrin.h>
 
 #include <cstring>
+#include <new>
 #include <type_traits>
 
+#include "../context/fit.hpp"
 #include "../contract.hpp"
 #include "../entropy/huffman.hpp"
 #include "../stats/stats.hpp"
@@ -20,6 +22,7 @@ namespace avx512 {
 #include "../simd/bits.inc"
 #include "../simd/fallback.inc"
 #include "../simd/avx512.inc"
+#include "../simd/avx512_lanes.inc"
 #include "../crc32c/rows.inc"
 #include "../crc32c/folding.inc"
 #include "../crc32c/instructions.inc"

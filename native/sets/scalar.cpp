@@ -1,7 +1,9 @@
 // The scalar set: portable C++, what every kernel means, and what runs where nothing wider does.
 #include <cstring>
+#include <new>
 #include <type_traits>
 
+#include "../context/fit.hpp"
 #include "../contract.hpp"
 #include "../entropy/huffman.hpp"
 #include "../stats/stats.hpp"
