@@ -162,8 +162,8 @@ def coded_elements(data: bytes, h: int, w: int, value_bits: int, label_bits: int
         need(at == len(data), "coded: bytes behind the head")
         return [], []
     if label_bits:
-        most = (head.first + len(head.tables[0])) << head.low + head.zeros
-        need(head.sign == 0 and most <= 1 << label_bits, "coded: a symbol for a label that is too large")
+        most = ((head.first + len(head.tables[0]) << head.low) - 1) << head.zeros
+        need(head.sign == 0 and most < 1 << label_bits, "coded: a symbol for a label that is too large")
     count, f = 1 << head.lanes, head.raw_field
     end = len(data) - -(-head.k * f // 8)
     need(at + 4 * count <= end and (end - at) % 2 == 0, "coded: too short, or half a word")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import codec
 from codec import kernels
-from codec.layouts import context_plain as plain
+from codec.entropy import context_plain as plain
 from codec.layouts.context import Context
 
 RNG = np.random.default_rng(0)

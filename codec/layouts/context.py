@@ -11,7 +11,7 @@ import numpy as np
 
 from codec import kernels
 from codec.dtypes import ElementType
-from codec.layouts import context_plain as plain
+from codec.entropy import context_plain as plain
 from codec.layouts.base import Layout, Needs, Sizes, StreamKind, unsigned
 from codec.matrix import MAX_SEGMENT, Grid, TensorSpec
 from codec.statistics import Counts, Need

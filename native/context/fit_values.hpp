@@ -46,7 +46,7 @@ struct ValueFitter {
     const uint32_t each = sign == Sign::modelled ? 2 : 1;
     for (m.low = 0;; ++m.low) {
       const uint64_t first = uint64_t{least} >> (m.zeros + m.low), last = uint64_t{most} >> (m.zeros + m.low);
-      if (last - first + 1 <= 256 / each) {
+      if (last - first < 256 / each) {
         m.first = first;
         m.symbols = uint32_t(last - first + 1) * each;
         return;
