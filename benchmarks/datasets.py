@@ -33,6 +33,8 @@ COLD_BYTES = 200_000_000  # several times the last-level cache of one socket
 
 def entropies(layout: str, every: tuple[str, ...]) -> tuple[str, ...]:
     """Those entropy stages of ``every`` that a layout takes."""
+    if LAYOUTS[layout].self_coded:
+        return ("auto",)
     return ("huffman",) if LAYOUTS[layout]().always_coded else every
 
 

@@ -102,7 +102,13 @@ def main() -> None:
     options = parser.parse_args()
     tally, start = Tally(), perf_counter()
     columns = {
-        rule: [(e, case_name(c)) for e in ("none", "huffman") for c in CASES if e in entropies(c[0])] for rule in RULES
+        rule: [
+            (stage, case_name(case))
+            for stage in ("none", "huffman", "auto")
+            for case in CASES
+            if stage in entropies(case[0], ("none", "huffman"))
+        ]
+        for rule in RULES
     }
     rows: dict[str, list[list[str | int]]] = {rule: [] for rule in RULES}
 
@@ -136,7 +142,7 @@ def main() -> None:
                 "dtype",
                 "zeros",
                 "dense",
-                *(case + " +" * (entropy == "huffman") for entropy, case in columns[rule]),
+                *(case + " +" * (entropy != "none") for entropy, case in columns[rule]),
             ],
             rows[rule],
             left=3,

@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import multipliers as peers
 import numpy as np
-import peers
 from datasets import Cold, cast, cold_packed, values_of
 from measure import Cell, Table, arguments, emit, interleaved, median, note, one_thread
 

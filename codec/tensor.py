@@ -48,6 +48,7 @@ def encode(
         tensor dense where too few of its elements are zeros.
     entropy : {"auto", "none", "huffman", "zstd"}
         The entropy stage: each stream takes it only where it gets smaller. "auto": the smallest for "disk", else none.
+        Layout context codes all that it stores itself, and takes only "auto".
     values : {"raw", "codebook"}
         What the stored values are: every bit of them, or codes of the nearest entries of a codebook (weight sharing;
         lossy, unless a tensor has no more values than entries). NaN and infinite weights are refused.

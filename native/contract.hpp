@@ -131,8 +131,19 @@ struct FormKernels {
 
 // ---- layouts ---------------------------------------------------------------------------------------------------
 
-enum class Layout : uint32_t { dense, csr, bitmap, huffman, relative_index, run_length, n_m, block_offset, sell };
-constexpr uint32_t kLayouts = 9;
+enum class Layout : uint32_t {
+  dense,
+  csr,
+  bitmap,
+  huffman,
+  relative_index,
+  run_length,
+  n_m,
+  block_offset,
+  sell,
+  context
+};
+constexpr uint32_t kLayouts = 10;
 // Room for a layout's streams, with its codebook, and for its parameters: more than any layout has.
 constexpr uint32_t kStreams = 16;
 constexpr uint32_t kParams = 16;
@@ -189,7 +200,7 @@ struct LayoutKernels {
       const Params&);  // entries lie in row-major order without regard to rows: a segment may be read as one row
   bool (*columns)(const Params&);  // lines of its panels are columns: values do not come in row-major order
   bool padded;                     // a stored zero is lost among the zeros that fill up its lines or blocks
-  uint64_t state;                  // bytes of Reader::state
+  uint64_t (*state)(uint64_t rows, uint64_t cols);  // bytes of Reader::state for a segment of that extent
   // The most bytes that a stream can take, out of the entropy stage, in a segment of so many rows and columns.
   uint64_t (*most)(uint64_t rows, uint64_t cols, uint32_t width, const Params&, uint32_t stream);
   Result (*shared)(const Reader&);  // checks the streams that all segments share, once a call, before any segment

@@ -24,6 +24,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "blocks_rows": ("block_offset", {"block": [1, 99], "index": 8}),
     "blocks_columns": ("block_offset", {"block": ["all", 2], "index": 8}),
     "sell": ("sell", {}),
+    "context": ("context", {}),
 }
 # Those that have fillers: entry 0 of a codebook is theirs.
 PADDED = ("dense", "relative_fillers", "run_length", "n_m", "blocks", "blocks_rows", "blocks_columns", "sell")

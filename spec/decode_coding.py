@@ -14,7 +14,7 @@ def codings() -> Iterator[Case]:
     streams |= {"relative_index": ["steps", "values"], "run_length": ["words"], "n_m": ["patterns", "values"]}
     streams |= {"block_offset": ["pointers", "columns", "values"], "sell": ["places", "lengths", "columns", "values"]}
     for number, (variant, (layout, _)) in enumerate(VARIANTS.items()):
-        if layout == "huffman":
+        if layout in ("huffman", "context"):
             continue
         bits = sample((7, 13), "BF16", 40, seed=300 + number)
         for coding in ("huffman", "zstd"):

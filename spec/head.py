@@ -60,6 +60,7 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], dict[str, tuple[Any, ...] | None]]] = 
     "n_m": (("patterns", "values"), {"m": tuple(range(1, 65)), "n": tuple(range(1, 65))}),
     "block_offset": (("pointers", "columns", "values"), {"block": None, "index": (8, 16, 32)}),
     "sell": (("places", "lengths", "columns", "values"), {}),
+    "context": (("coded",), {}),
 }
 CODINGS = ("none", "zstd", "huffman")
 # Sections 4.2, 6.3 and 7.2: the keys of each map, in order.
@@ -322,12 +323,13 @@ def read_header(raw: bytes) -> Head:
         "steps": 8,
         "words": 64,
         "patterns": 8,
+        "coded": 8,
     }
     listed = []
     for stream, name in zip(streams, names, strict=True):
         coding = stream.get("coding") if type(stream) is dict else None
         need(type(coding) is str and coding in CODINGS, f"stream {name}: unknown coding {coding!r}")
-        always = "none" if name in shared else "huffman" if layout == "huffman" else coding
+        always = "none" if name in (*shared, "coded") else "huffman" if layout == "huffman" else coding
         need(coding == always, f"stream {name}: must have coding {always}")
         found = fields(stream, STREAM if coding == "huffman" else STREAM[:3], f"stream {name}")
         need(found[0] == name, f"expected stream {name}, found {found[0]!r}")

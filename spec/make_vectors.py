@@ -15,6 +15,7 @@ from typing import Any
 import msgpack
 import numpy as np
 from cases import Tensor
+from context_vectors import context_bads, context_cases
 from decode_coding import coding_cases
 from decode_layouts import layout_cases
 from decode_model import model_cases
@@ -49,7 +50,7 @@ def vectors() -> dict[str, tuple[bytes, dict[str, Any]]]:
         file = name + (".safetensors" if model else ".bin")
         made[name] = data, {"file": file, "since": VERSION, "sha256": sha256(data), **about}
 
-    for case in chain(layout_cases(), coding_cases(), model_cases()):
+    for case in chain(layout_cases(), context_cases(), coding_cases(), model_cases()):
         model = case.metadata is not None
         expect: dict[str, Any] = {name: expected(tensor) for name, tensor in case.tensors.items()}
         if model:
@@ -57,7 +58,7 @@ def vectors() -> dict[str, tuple[bytes, dict[str, Any]]]:
         else:
             expect = {**expect[""], "zero": case.tensors[""].zero}
         add(f"decode/{case.name}", model, case.data, section=case.section, expect=expect)
-    for bad in chain(head_cases(), layout_bads(), coding_bads(), model_bads()):
+    for bad in chain(head_cases(), layout_bads(), context_bads(), coding_bads(), model_bads()):
         add(f"reject/{bad.name}", bad.model, bad.data, rule=bad.rule, expect={"error": bad.error})
     return made
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import zstandard
 from head import DTYPES, LIMITS, Head, Part, SpecError, need, read_head, refuse
+from reader_context import coded_elements
 
 __all__ = ["SpecError", "read_frame"]
 
@@ -168,6 +169,10 @@ def decode(head: Head, shared: Shared, parts: list[Part], corner: tuple[int, int
         need(all(one.any() for one in held), "block_offset: a block of zeros")
     elif layout == "sell":
         items, stored = slice_elements(parts, h, w)
+    elif layout == "context":
+        label_bits = 0 if shared.books is None else head.info["values"]["bits"]
+        found = coded_elements(parts[0].data, h, w, 8 if label_bits else value_bits, label_bits)
+        items, stored = np.array(found[0], np.uint64), np.array(found[1], np.int64)
     else:
         positions = {"csr": csr_positions, "bitmap": bitmap_positions, "huffman": huffman_positions}[layout]
         stored = positions(params, parts, h, w)

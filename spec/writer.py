@@ -13,6 +13,7 @@ from typing import Any
 import msgpack
 import numpy as np
 from writer_coding import BITS, coded_part, crc32c, key_of, kind_of, make_code, negative_zero, packed, zstd_part
+from writer_context import context_part
 from writer_layouts import STREAMS, positions_of, words_of
 
 MAGIC = b"\x89CDCF\r\n\x1a"
@@ -198,6 +199,9 @@ def encode(
             values = labels_of(values, top.start + np.maximum(order, 0) // piece.shape[1], book)
         if layout == "run_length":
             found = {"words": words_of(params["bits"], found["steps"], values, 8 if book else BITS[dtype])}
+        elif layout == "context":
+            about = (8, "unsigned") if book else (BITS[dtype], kind_of(dtype))
+            found = {"coded": list(context_part(there[place], values, *about, codes.get("coded", {})))}
         else:
             found["values"] = values
         for name in names:
@@ -212,7 +216,7 @@ def encode(
         width, kind = widths.get(name, 8), kind_of(dtype) if name == "values" else "unsigned"
         if book and name == "values":
             name, width, kind = "labels", book[0], "unsigned"
-        coding = "huffman" if layout == "huffman" else codings.get(name, "none")
+        coding = {"huffman": "huffman", "context": "none"}.get(layout, codings.get(name, "none"))
         longest = params.get("max_length", 12)
         stream, made = coded_stream(name, segments, width, kind, coding, codes.get(name, {}), longest)
         streams.append(stream)

@@ -11,7 +11,7 @@ from writer_coding import bit_string, packed
 STREAMS = {"dense": ["values"], "csr": ["pointers", "columns", "values"], "bitmap": ["mask", "values"]}
 STREAMS |= {"huffman": ["gaps", "values"], "relative_index": ["steps", "values"], "run_length": ["words"]}
 STREAMS |= {"n_m": ["patterns", "values"], "block_offset": ["pointers", "columns", "values"]}
-STREAMS |= {"sell": ["places", "lengths", "columns", "values"]}
+STREAMS |= {"sell": ["places", "lengths", "columns", "values"], "context": ["coded"]}
 
 
 def positions_of(layout: str, params: dict[str, Any], stored: np.ndarray) -> tuple[dict[str, list[int]], np.ndarray]:
@@ -52,7 +52,7 @@ def positions_of(layout: str, params: dict[str, Any], stored: np.ndarray) -> tup
         return blocks_of(params, stored)
     if layout == "sell":
         return slices_of(stored)
-    return {}, np.arange(h * w)
+    return {}, flat if layout == "context" else np.arange(h * w)
 
 
 def slices_of(stored: np.ndarray) -> tuple[dict[str, list[int]], np.ndarray]:

@@ -24,6 +24,8 @@ def layout_id(case: tuple[str, dict[str, object]]) -> str:
 
 def entropies(layout: str) -> tuple[str, ...]:
     """The entropy stages that a layout takes."""
+    if LAYOUTS[layout].self_coded:
+        return ("auto",)
     return ("auto", "huffman") if LAYOUTS[layout]().always_coded else ENTROPIES
 
 

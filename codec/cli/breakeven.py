@@ -34,7 +34,7 @@ _COUNTED = {
     "within 1 % (less where zstandard finds repetitions). A tensor stays dense where packing would save too little.",
     "memory": "Counted are packed tensors in memory: frames with their headers, without an entropy stage, exactly.",
     "shape": "Counted are frames with their headers. No entropy stage is counted, as what it saves depends on the "
-    "values; only layout huffman is always Huffman-coded, and its values count as incompressible.",
+    "values; only layouts huffman and context are always entropy-coded, and their values count as incompressible.",
 }
 _TIMES = "For times: --metric matvec, matmul or decode, after codec config --measure; for energy --metric energy."
 _PAYS_FROM = (

@@ -21,7 +21,7 @@ POINTS = 201  # of a curve
 # Colours and dashes both tell the curves apart, for readers who do not see the colours.
 _COLOURS = (
     *("#0072B2", "#D55E00", "#009E73", "#AA4499", "#8C564B", "#E6AB02", "#332288", "#56B4E9", "#882255", "#66A61E"),
-    "#CC3311",
+    *("#CC3311", "#117733"),
 )
 _DASHES: tuple[Any, ...] = ((0, (6, 1.5)), "-", (0, (1.5, 1)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 1.5)))
 _DENSE, _BOUND = "#000000", "#777777"

@@ -10,10 +10,14 @@ from codec.encoding.sources import Source
 from codec.entropy import NONE
 from codec.layouts import LAYOUTS, Layout
 from codec.layouts.base import Needs
+from codec.layouts.context import Context
 from codec.layouts.csr import Csr
 from codec.layouts.dense import Dense
 from codec.matrix import Grid, TensorSpec
 
+# From so many elements on, and up to that share of stored ones, context has been the smallest of all that was tried:
+# the other layouts are not even counted then, which would take longer than encoding.
+_MODELLED_FROM, _MODELLED_TO = 1 << 14, 0.97
 # A matrix of so many positions and so few stored elements takes csr: counting it for the other layouts, which look at
 # every position, would take minutes and save little.
 _LARGE, _NEARLY_EMPTY = 1 << 32, 1 / 4096
@@ -47,13 +51,15 @@ def smallest(request: EncodeRequest, source: Source, *, most: int) -> list[Frame
     if size >= _LARGE and source.nnz < size * _NEARLY_EMPTY and not request.values.bits:
         return [plan_of(request, Csr(), source)]
     layouts = _storable(request)
+    if Context in layouts and size >= _MODELLED_FROM and source.nnz <= size * _MODELLED_TO:
+        return [plan_of(request, Context(), source)]
     by_grid = _needs(request, source.spec)
     source.count(by_grid)
     counts = source.counts(by_grid[source.spec.grid], source.spec.grid)
     if counts.nnz == source.spec.grid.size > 0 and not request.values.bits:
-        # Nothing but values: every other layout has these too, and its positions beside them. Codes are other values in
-        # layouts that pad.
-        return [plan_of(request, Dense(), source)]
+        # Nothing but values: every other layout has these too, and its positions beside them, but for context, which
+        # codes them better. Codes are other values in layouts that pad.
+        layouts = tuple(layout for layout in layouts if layout in (Dense, Context))
     plans = [plan_of(request, one, source) for layout in layouts for one in layout.choices(source.spec, counts)]
     sizes = [predict(plan, source.counts(needs_of(plan), plan.spec.grid), source.negative_zeros) for plan in plans]
     return [plans[i] for i in sorted(range(len(plans)), key=sizes.__getitem__)[:most]]

@@ -78,6 +78,10 @@ class FramePlan(Description):
 
 def check_codings(layout: Layout, kinds: tuple[StreamKind, ...], codings: tuple[str, ...], entropy: str) -> None:
     """ArgumentError where a layout has a coding of its own and another one was asked for."""
+    if layout.self_coded and entropy != "auto":
+        raise ArgumentError(
+            f"entropy={entropy!r} does not apply to layout {layout.name}, which codes all that it stores itself"
+        )
     for kind in kinds:
         if entropy != "auto" and not set(kind.codings) & set(codings):
             raise ArgumentError(

@@ -8,6 +8,7 @@ from codec.errors import ArgumentError
 from codec.layouts.base import Layout, StreamKind
 from codec.layouts.bitmap import Bitmap
 from codec.layouts.block_offset import BlockOffset
+from codec.layouts.context import Context
 from codec.layouts.csr import Csr
 from codec.layouts.dense import Dense
 from codec.layouts.huffman import Huffman
@@ -18,7 +19,7 @@ from codec.layouts.sell import Sell
 
 LAYOUTS: Mapping[str, type[Layout]] = {
     layout.name: layout
-    for layout in (Dense, Csr, Bitmap, RelativeIndex, RunLength, Huffman, GroupsOfM, BlockOffset, Sell)
+    for layout in (Dense, Csr, Bitmap, RelativeIndex, RunLength, Huffman, GroupsOfM, BlockOffset, Sell, Context)
 }
 
 __all__ = ["LAYOUTS", "Layout", "StreamKind", "layout_named", "make_layout"]

@@ -66,6 +66,8 @@ class Layout(ABC):
     number: ClassVar[int]  # enum class Layout in native code
     # Fields that only stand for others, and are not kept in a frame.
     shorthands: ClassVar[tuple[str, ...]] = ()
+    # Whether it codes by itself what others leave to the entropy stage.
+    self_coded: ClassVar[bool] = False
 
     # -- which there are -------------------------------------------------------------------------------------------
 
@@ -153,8 +155,8 @@ class Layout(ABC):
 
     @property
     def always_coded(self) -> bool:
-        """Whether a stream of it is never stored as it is, whatever the entropy stage."""
-        return any(NONE not in kind.codings for kind in self.streams(element_type("float32")))
+        """Whether what it stores is always entropy-coded, whatever the entropy stage."""
+        return self.self_coded or any(NONE not in kind.codings for kind in self.streams(element_type("float32")))
 
     # -- what it writes --------------------------------------------------------------------------------------------
 

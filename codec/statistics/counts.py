@@ -9,6 +9,7 @@ from codec.entropy import KeyCounts
 from codec.matrix import Grid
 from codec.statistics.base import Need, Statistic, Words
 from codec.statistics.blocks import Blocks
+from codec.statistics.coded import Coded
 from codec.statistics.columns import Columns
 from codec.statistics.gaps import Gaps, ZeroGaps
 from codec.statistics.groups import Groups
@@ -25,7 +26,7 @@ STATISTICS: Mapping[str, Statistic] = {
     statistic.name: statistic
     for statistic in (
         Parts(), Rows(), Columns(), Panels(), Gaps(), ZeroGaps(), Blocks(), Groups(), MaskBytes(), LaneBytes(), Keys(),
-        Nans(), Slices(),
+        Nans(), Slices(), Coded(),
     )
 }  # fmt: skip
 _GIVEN_BY = {attribute: statistic for statistic in STATISTICS.values() for attribute in statistic.gives}
@@ -69,6 +70,8 @@ class Counts:
         Stored values that are NaN.
     slices : ndarray of uint64 or None
         Items of layout sell in each segment.
+    coded : ndarray of uint64 or None
+        Bytes of layout context in each segment.
 
     Examples
     --------
@@ -98,6 +101,7 @@ class Counts:
     keys: KeyCounts | None
     nans: int | None
     slices: np.ndarray | None
+    coded: np.ndarray | None
 
     def __init__(self, nnz: int) -> None:
         self.nnz = nnz

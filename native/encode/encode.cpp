@@ -34,6 +34,8 @@ Status write_segment(Layout layout, const Params& params, Flat flat, Streams* st
   }
   for (uint32_t s = 0; s < streams->streams; ++s) {
     if (streams->shared[s].data) continue;
+    // What a layout asked for to work in goes back.
+    if (uint8_t* kept = static_cast<uint8_t*>(realloc(out[s], bytes[s] + kSlack))) out[s] = parts[s].data = kept;
     parts[s].size = bytes[s];
     memset(out[s] + bytes[s], 0, kSlack);
   }

@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 #include <type_traits>
 
+#include "../context/fit.hpp"
 #include "../contract.hpp"
 #include "../entropy/huffman.hpp"
 #include "../stats/stats.hpp"
@@ -19,6 +21,7 @@ namespace avx2 {
 #include "../simd/bits.inc"
 #include "../simd/fallback.inc"
 #include "../simd/avx2.inc"
+#include "../simd/avx2_lanes.inc"
 #include "../crc32c/rows.inc"
 #include "../crc32c/no_folding.inc"
 #include "../crc32c/instructions.inc"

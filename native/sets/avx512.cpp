@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 #include <type_traits>
 
+#include "../context/fit.hpp"
 #include "../contract.hpp"
 #include "../entropy/huffman.hpp"
 #include "../stats/stats.hpp"
@@ -21,6 +23,7 @@ namespace avx512 {
 #include "../simd/bits.inc"
 #include "../simd/fallback.inc"
 #include "../simd/avx512.inc"
+#include "../simd/avx512_lanes.inc"
 #include "../crc32c/rows.inc"
 #include "../crc32c/folding.inc"
 #include "../crc32c/instructions.inc"

@@ -1,8 +1,10 @@
 // The scalar set: portable C++, what every kernel means, and what runs where nothing wider does.
 #include <algorithm>
 #include <cstring>
+#include <new>
 #include <type_traits>
 
+#include "../context/fit.hpp"
 #include "../contract.hpp"
 #include "../entropy/huffman.hpp"
 #include "../stats/stats.hpp"

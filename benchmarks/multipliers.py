@@ -1,0 +1,124 @@
+"""Other libraries that multiply weights, one class each: what they make of a matrix, and the product itself.
+
+Each takes the dense matrix (rows, cols) in float32 and multiplies it with float32 columns (cols, batch), or in a type
+of its own that its name tells. Those whose library is not installed are left out, and `missing` names them.
+"""
+
+import importlib.util
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+
+
+class Peer(ABC):
+    """One way to multiply. ``sparse``: it skips zeros."""
+
+    name: str
+    needs: str
+    sparse = False
+    precision = "F32"
+
+    def __init__(self, dense: np.ndarray) -> None:
+        self.weights = self.pack(dense)
+
+    @abstractmethod
+    def pack(self, dense: np.ndarray) -> Any:
+        """The weights as the library wants them, in memory of their own."""
+
+    def operand(self, x: np.ndarray) -> Any:
+        """x, (cols,) or (cols, batch), as the library wants it: this is not timed."""
+        return x
+
+    def multiply(self, x: Any) -> Any:
+        """The product."""
+        return self.weights @ x
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weights."""
+        return int(self.weights.nbytes)
+
+
+class Numpy(Peer):
+    """Dense, by NumPy's BLAS."""
+
+    name, needs = "numpy", "numpy"
+
+    def pack(self, dense: np.ndarray) -> Any:
+        return dense.copy()
+
+
+class ScipyCsr(Peer):
+    """Compressed sparse rows of SciPy."""
+
+    name, needs, sparse = "scipy CSR", "scipy", True
+
+    def pack(self, dense: np.ndarray) -> Any:
+        import scipy.sparse
+
+        return scipy.sparse.csr_matrix(dense)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(int(a.nbytes) for a in (self.weights.data, self.weights.indices, self.weights.indptr))
+
+
+class ScipyBsr(ScipyCsr):
+    """Blocks of 4 x 4 of SciPy."""
+
+    name = "scipy BSR 4x4"
+
+    def pack(self, dense: np.ndarray) -> Any:
+        import scipy.sparse
+
+        return scipy.sparse.bsr_matrix(dense, blocksize=(4, 4))
+
+
+class Torch(Peer):
+    """Dense, by torch (oneDNN or MKL)."""
+
+    name, needs, dtype = "torch", "torch", "float32"
+
+    def pack(self, dense: np.ndarray) -> Any:
+        import torch
+
+        return torch.from_numpy(dense.copy()).to(getattr(torch, self.dtype))
+
+    def operand(self, x: np.ndarray) -> Any:
+        import torch
+
+        return torch.from_numpy(x).to(getattr(torch, self.dtype))
+
+
+class TorchBfloat16(Torch):
+    """Dense bfloat16, by torch: weights, x and result."""
+
+    name, dtype, precision = "torch BF16", "bfloat16", "BF16"
+
+
+class TorchCsr(Torch):
+    """Compressed sparse rows of torch, multiplied by MKL."""
+
+    name, sparse = "torch CSR (MKL)", True
+
+    def pack(self, dense: np.ndarray) -> Any:
+        return super().pack(dense).to_sparse_csr()
+
+    @property
+    def nbytes(self) -> int:
+        parts = (self.weights.values(), self.weights.col_indices(), self.weights.crow_indices())
+        return sum(int(one.nbytes) for one in parts)
+
+
+PEERS: tuple[type[Peer], ...] = (Numpy, Torch, TorchBfloat16, ScipyCsr, ScipyBsr, TorchCsr)
+
+
+def present() -> list[type[Peer]]:
+    """The peers whose library is installed."""
+    return [peer for peer in PEERS if importlib.util.find_spec(peer.needs)]
+
+
+def missing() -> list[str]:
+    """Names of the others."""
+    return [peer.name for peer in PEERS if not importlib.util.find_spec(peer.needs)]

@@ -1,0 +1,141 @@
+"""The smallest tensor: bits per weight against everything that a user could take instead, each cell from one run.
+
+Tensors of real networks, pruned by magnitude in every dtype, blocks of 8 x 4 and 2 of every 4 among them. Every
+contender gives back every bit; its time is the median over rounds in which all take turns, with one thread.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from datasets import cast, load, minilm
+from measure import Cell, Table, arguments, emit, interleaved, median, note, one_thread, release_memory
+from peers import Contender, contenders
+
+from codec.prune import magnitude
+
+SPARSITIES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
+DTYPES = ("F32", "F16", "BF16", "F8_E4M3", "I8")
+# A part of a network's name, and of a tensor's in it. MiniLM's embeddings are cut to a few rows for the slow ones.
+PICKED = (
+    ("minilm", "embeddings.word_embeddings.weight", 8192),
+    ("minilm", "layer.3.attention.self.query.weight", None),
+    ("minilm", "layer.3.intermediate.dense.weight", None),
+    ("efficientnet", "_conv_head.weight", None),
+    ("efficientnet", "_blocks.8._project_conv.weight", None),
+    ("resemblyzer", "lstm.weight_hh_l0", None),
+    ("lenet300", "fc1.weight", None),
+)
+PATTERNS = {"8 x 4 blocks": {"blocks": (8, 4)}, "2 of 4": {"n_m": (2, 4)}}
+
+
+def tensors(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Those that are picked, as matrices of float32."""
+    networks = {"minilm": minilm()[1]}
+    networks |= {path.stem: load(path) for path in sorted(folder.glob("*.safetensors"))}
+    for network, part, rows in PICKED:
+        held = next((held for name, held in networks.items() if network in name), {})
+        for name, a in held.items():
+            if part in name:
+                yield f"{network} {name.rsplit('.', 2)[-2]}", a.reshape(len(a), -1)[:rows].astype(np.float32)
+                break
+
+
+def cells(
+    folder: Path, dtypes: tuple[str, ...], sparsities: tuple[float, ...]
+) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Name, dtype and what is kept."""
+    for name, a in tensors(folder):
+        for dtype in dtypes:
+            # Pruned after the cast where that leaves enough different magnitudes, before it for 8 bits.
+            early = dtype in ("I8", "F8_E4M3")
+            for sparsity in sparsities:
+                kept = cast(magnitude(a, sparsity), dtype) if early else magnitude(cast(a, dtype), sparsity)
+                yield f"{name} {sparsity:.1%}", dtype, kept
+    for name, a in tensors(folder):
+        if "intermediate" in name or "conv_head" in name or name.endswith("dense"):
+            for pattern, how in PATTERNS.items():
+                for dtype in dtypes:
+                    yield f"{name} {pattern}", dtype, cast(patterned(a, **how), dtype)
+
+
+def patterned(a: np.ndarray, blocks: tuple[int, int] | None = None, n_m: tuple[int, int] | None = None) -> np.ndarray:
+    """The largest fifth of blocks, or n of every m along a row."""
+    rows, cols = a.shape
+    if blocks:
+        r, c = blocks
+        a = a[: rows // r * r, : cols // c * c]
+        norms = np.square(a).reshape(len(a) // r, r, -1, c).sum(axis=(1, 3))
+        keep = norms >= np.quantile(norms, 0.8)
+        return np.where(np.repeat(np.repeat(keep, r, axis=0), c, axis=1), a, np.float32(0))
+    assert n_m
+    n, m = n_m
+    grouped = np.abs(a[:, : cols // m * m]).reshape(rows, -1, m)
+    keep = np.argsort(np.argsort(-grouped, axis=2), axis=2) < n
+    return np.where(keep.reshape(rows, -1), a[:, : cols // m * m], np.float32(0))
+
+
+def measured(a: np.ndarray, every: list[Contender], seconds: float) -> dict[str, tuple[int, float, float]]:
+    """Bytes, and seconds to pack and to unpack, of every contender; SystemExit where a bit is lost."""
+    packed = {}
+    for one in every:
+        packed[one] = one.pack(a)
+        back = one.unpack(packed[one], np.empty_like(a))
+        if back.tobytes() != a.tobytes():
+            raise SystemExit(f"{one.name} lost a bit")
+    out = np.empty_like(a)
+    unpacked = interleaved({one.name: lambda one=one: one.unpack(packed[one], out) for one in every}, seconds=seconds)
+    fast = [one for one in every if "-19" not in one.name and one.name != "npz"]
+    packing = interleaved({one.name: lambda one=one: one.pack(a) for one in fast}, seconds=seconds, least=3)
+    return {
+        one.name: (
+            one.nbytes(packed[one]),
+            median(packing[one.name]) if one in fast else 0.0,
+            median(unpacked[one.name]),
+        )
+        for one in every
+    }
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--seconds", type=float, default=0.2, help="of timing, for each cell and direction")
+    parser.add_argument("--dtype", action="append", choices=DTYPES, help="only these")
+    parser.add_argument("--sparsity", action="append", type=float, help="only these")
+    options = parser.parse_args()
+    one_thread()
+    sizes: list[list[Cell]] = []
+    speeds: list[list[Cell]] = []
+    gains: list[float] = []
+    names: list[str] = []
+    for name, dtype, a in cells(options.weights, tuple(options.dtype or DTYPES), tuple(options.sparsity or SPARSITIES)):
+        every = contenders()
+        names = [one.name for one in every]
+        found = measured(a, every, options.seconds)
+        best = min(found[one][0] for one in names[1:])
+        gains.append(100 * (1 - found["codec"][0] / best))
+        note(f"{name} {dtype}: {gains[-1]:+.2f} % against the smallest peer")
+        sizes.append([name, dtype, *(8 * found[one][0] / a.size for one in names), f"{gains[-1]:+.2f} %"])
+        megabytes = a.nbytes / 1e6
+        speeds.append(
+            [
+                name,
+                dtype,
+                *(megabytes / found[one][way] if found[one][way] else None for way in (1, 2) for one in names),
+            ]
+        )
+        release_memory()
+    speed_names = [f"{way} {one}" for way in ("pack", "unpack") for one in names]
+    mean = float(np.mean(gains))
+    title = f"Bits per weight; gain over the smallest peer: mean {mean:+.2f} %, least {min(gains):+.2f} %"
+    emit(
+        options,
+        [
+            Table(title, ["tensor", "dtype", *names, "gain"], sizes, left=2),
+            Table("Speed, MB/s of dense elements, one thread", ["tensor", "dtype", *speed_names], speeds, left=2),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()

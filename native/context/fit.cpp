@@ -1,0 +1,180 @@
+// The model of a segment in layout context: which of those that it can have makes the segment smallest. Costs are counted
+// in bits from histograms. Compiled once, and without a fused multiply-add, so that every instruction set chooses alike.
+#include "fit_mask.hpp"
+#include "fit_values.hpp"
+
+namespace codec {
+
+double log2_of(uint64_t n) {
+  // log2 of 1 to 2 in steps of 1/2048, rounded so that every C library gives the same; between them straight lines.
+  struct Table {
+    double at[2050];
+    Table() {
+      for (uint32_t i = 0; i < 2050; ++i) at[i] = rint(log2(1 + i / 2048.0) * 1073741824.0) / 1073741824.0;
+    }
+  };
+  static const Table table;
+  if (n < 2) return 0;
+  const uint32_t exponent = 63 - uint32_t(__builtin_clzll(n));
+  const uint64_t mantissa = n << (63 - exponent) << 1;
+  const uint32_t i = uint32_t(mantissa >> 53);
+  const double rest = double(mantissa & ((uint64_t{1} << 53) - 1)) / 9007199254740992.0;
+  return exponent + table.at[i] + rest * (table.at[i + 1] - table.at[i]);
+}
+
+namespace {
+
+struct Fitter {
+  const Flat& f;
+  ContextModel& m;
+  Work& w;
+  MaskFitter mask{f, m, w};
+  ValueFitter values{f, m, w};
+
+  double side_bits(const uint8_t* rows, const uint8_t* cols, uint32_t* sums) {
+    uint32_t times[kSums];
+    double bits = 0;
+    count_classes(rows, f.rows, times);
+    *sums = 1 + largest(times);
+    if (largest(times)) bits += classes_bits(times, f.rows);
+    count_classes(cols, f.cols, times);
+    *sums += largest(times);
+    if (largest(times)) bits += classes_bits(times, f.cols);
+    return bits;
+  }
+
+  void take_classes(const uint8_t* rows, const uint8_t* cols) {
+    uint32_t times[kSums];
+    memcpy(m.row_class, rows, f.rows);
+    memcpy(m.col_class, cols, f.cols);
+    count_classes(rows, f.rows, times);
+    m.rows_differ = largest(times);
+    m.sums = 1 + largest(times);
+    count_classes(cols, f.cols, times);
+    m.cols_differ = largest(times);
+    m.sums += largest(times);
+  }
+
+  void fit(double* bits) {
+    m.stored = f.count;
+    m.coarse_count = m.near_count = 0;
+    m.group = 1;
+    m.lanes = 0;
+    *bits = 16;
+    if (!f.count) return;
+    double plain, mask_bits = mask.fit_density(&plain);
+    const double found = mask.fit_coarse(mask_bits);
+    if (m.coarse_count) {
+      mask_bits = found;
+      double inside;
+      const double within = mask.fit_density(&inside);
+      mask_bits += within - inside;
+    }
+    if (f.width == 1) values.choose_sign<uint8_t>();
+    if (f.width == 2) values.choose_sign<uint16_t>();
+    if (f.width == 4) values.choose_sign<uint32_t>();
+    if (f.width == 8) values.choose_sign<uint64_t>();
+    // The classes are those that serve mask and values best: by density, by size, or none.
+    uint32_t sums, tables = 1;
+    uint8_t *rows = w.rows, *cols = w.cols;
+    side_bits(rows, cols, &sums);
+    const bool fours = mask.fours_bits() < 0.98 * mask_bits;
+    if (fours) {
+      memset(rows, 0, f.rows);
+      for (uint32_t c = 0; c < f.cols; ++c) cols[c] = c % 4;
+      sums = 4;
+      m.group = 4;
+      m.near_count = 3;
+      for (uint32_t i = 0; i < 3; ++i) m.near[i] = i + 1;
+    }
+    double least = values.choose_tables(rows, cols, sums, &tables) + mask_bits;
+    if (!fours && f.count >= 2048 && values.fit_sizes()) {
+      uint32_t other_tables = 1, other_sums;
+      const double side = side_bits(w.other_rows, w.other_cols, &other_sums);
+      const double own = values.choose_tables(w.other_rows, w.other_cols, other_sums, &other_tables);
+      double inside = 0;
+      uint64_t all = 0;
+      for (uint64_t r = 0; r < f.rows; ++r) all += w.row_of[r];
+      inside = m.coarse_count ? mask_bits : binary_bits(f.count, all);
+      if (own + side + inside < least) {
+        least = own + side + inside;
+        rows = w.other_rows;
+        cols = w.other_cols;
+        tables = other_tables;
+      }
+    }
+    take_classes(rows, cols);
+    values.count_symbols(rows, cols, tables > 1, 1);
+    values.split(m.sums, tables, m.table_of);
+    *bits = values.finish_tables() + mask.choose_levels();
+    double side = side_bits(rows, cols, &sums);
+    for (uint32_t i = 0; i < m.coarse_count; ++i) {
+      uint64_t live = 0;
+      for (uint64_t b = 0; b < m.coarse[i].count; ++b) live += m.coarse[i].live[b / 8] >> b % 8 & 1;
+      side += binary_bits(live, m.coarse[i].count) * 1.04 + 24;
+    }
+    *bits += side + 80 + (m.tables > 1 ? m.sums * 3.0 : 0);
+    // A lane costs two bytes more than it tells: all of them less than 0.2 %.
+    const double bytes = *bits / 8;
+    while (m.lanes < 6 && bytes > 2400.0 * (1u << m.lanes)) ++m.lanes;
+    *bits += 32.0 * (1u << m.lanes);
+  }
+};
+
+}  // namespace
+
+// Every symbol that occurs gets at least 1 of 2^scale; the rest is shared out as the symbols occur.
+void normalise(const uint32_t* times, uint32_t symbols, uint32_t scale, uint16_t* counts) {
+  uint64_t total = 0;
+  for (uint32_t s = 0; s < symbols; ++s) total += times[s];
+  int64_t rest = int64_t(1) << scale;
+  for (uint32_t s = 0; s < symbols; ++s) {
+    uint64_t count = times[s] ? ((uint64_t{times[s]} << (scale + 1)) / total + 1) / 2 : 0;
+    if (times[s] && !count) count = 1;
+    counts[s] = uint16_t(count);
+    rest -= int64_t(count);
+  }
+  for (; rest; rest += rest < 0 ? 1 : -1) {
+    uint32_t best = symbols;
+    double least = 1e300;
+    for (uint32_t s = 0; s < symbols; ++s) {
+      if (!times[s] || (rest < 0 && counts[s] == 1)) continue;
+      // What one more or one less changes, about.
+      const double change = rest < 0 ? times[s] / (counts[s] - 0.5) : -(times[s] / (counts[s] + 0.5));
+      if (change < least) least = change, best = s;
+    }
+    counts[best] = uint16_t(counts[best] + (rest < 0 ? -1 : 1));
+  }
+}
+
+uint64_t fit_room(const Flat& f) {
+  return sizeof(Work) + 64 + (uint64_t{f.rows} + f.cols) * (8 + 4 + 4 + 2) + 2 * uint64_t{f.cols} + f.count +
+         16 * kSlack;
+}
+
+void fit_model(const Flat& f, ContextModel& m, uint8_t* work, double* bits) {
+  work += -reinterpret_cast<uintptr_t>(work) % 64;
+  Work& w = *reinterpret_cast<Work*>(work);
+  uint8_t* next = work + (sizeof(Work) + 63) / 64 * 64;
+  auto take = [&](auto*& to, uint64_t n) {
+    to = reinterpret_cast<std::remove_reference_t<decltype(to)>>(next);
+    next += n * sizeof *to;
+  };
+  take(w.row_sums, f.rows);
+  take(w.col_sums, f.cols);
+  take(w.row_ones, f.rows);
+  take(w.col_ones, f.cols);
+  take(w.row_of, f.rows);
+  take(w.col_of, f.cols);
+  take(w.rows, f.rows);
+  take(w.cols, f.cols);
+  take(w.other_rows, f.rows);
+  take(w.other_cols, f.cols);
+  take(w.line, f.cols + kSlack);
+  take(w.live, f.cols + kSlack);
+  take(w.symbols, f.count + kSlack);
+  Fitter fitter{f, m, w};
+  fitter.fit(bits);
+}
+
+}  // namespace codec

@@ -1,0 +1,307 @@
+// Choosing what codes the values: how their sign is treated, their symbols, tables by class.
+#pragma once
+#include <initializer_list>
+
+#include "costs.hpp"
+
+namespace codec {
+
+struct ValueFitter {
+  const Flat& f;
+  ContextModel& m;
+  Work& w;
+
+  // Every so many rows tell enough to choose by.
+  uint32_t step() const { return sample_step(f); }
+
+  template <class T>
+  static T key_of(T item, Sign sign) {
+    const T top = T(T(1) << (8 * sizeof(T) - 1));
+    return sign == Sign::none ? item : sign == Sign::inverted ? T(item ^ top) : T(item & T(top - 1));
+  }
+
+  // Range and OR of the keys of every `step`-th value.
+  template <class T>
+  void key_range(Sign sign, uint64_t step, T* least, T* most, T* any) const {
+    T low = T(~T(0)), high = 0, bits = 0;
+    for (uint64_t i = 0; i < f.count; i += step) {
+      T item;
+      memcpy(&item, f.values + i * sizeof(T), sizeof(T));
+      const T key = key_of(item, sign);
+      low = key < low ? key : low;
+      high = key > high ? key : high;
+      bits |= key;
+    }
+    *least = low;
+    *most = high;
+    *any = bits;
+  }
+
+  // Sets zeros, low, first and symbols to the finest symbols that there can be.
+  template <class T>
+  void finest(Sign sign, T least, T most, T any) {
+    const uint32_t bits = key_width(sizeof(T), sign);
+    m.sign = sign;
+    m.zeros = any ? uint32_t(__builtin_ctzll(any)) : bits - 1;
+    const uint32_t each = sign == Sign::modelled ? 2 : 1;
+    for (m.low = 0;; ++m.low) {
+      const uint64_t first = uint64_t{least} >> (m.zeros + m.low), last = uint64_t{most} >> (m.zeros + m.low);
+      if (last - first < 256 / each) {
+        m.first = first;
+        m.symbols = uint32_t(last - first + 1) * each;
+        return;
+      }
+    }
+  }
+
+  template <class T>
+  uint32_t symbol_of(T item) const {
+    const uint32_t top = uint32_t((uint64_t{key_of(item, m.sign)} >> (m.zeros + m.low)) - m.first);
+    return m.sign == Sign::modelled ? 2 * top + uint32_t(item >> (8 * sizeof(T) - 1)) : top;
+  }
+
+  // How the sign is treated, by a sample.
+  template <class T>
+  void choose_sign() {
+    Sign best = Sign::none;
+    if (sizeof(T) > 1) {
+      const uint64_t step = f.count / 2048 + 1;
+      double least = 1e300;
+      for (Sign sign : {Sign::raw, Sign::none, Sign::inverted, Sign::modelled}) {
+        T low, high, any;
+        key_range<T>(sign, step, &low, &high, &any);
+        finest<T>(sign, low, high, any);
+        if (m.field() > kMostRaw) continue;
+        uint32_t times[256] = {};
+        uint64_t n = 0, used = 0;
+        for (uint64_t i = 0; i < f.count; i += step, ++n) {
+          T item;
+          memcpy(&item, f.values + i * sizeof(T), sizeof(T));
+          ++times[symbol_of(item)];
+        }
+        double bits = log_sum(n) + double(n) * m.field();
+        for (uint32_t one : times) bits -= log_sum(one), used += one != 0;
+        // Symbols that occur once tell as much of the sample as of the tensor: half a bit for each of all.
+        bits += double(used) * 0.72;
+        if (bits < least * (sign == Sign::raw ? 1 : 0.99)) least = bits, best = sign;
+      }
+    }
+    T low, high, any;
+    key_range<T>(best, 1, &low, &high, &any);
+    finest<T>(best, low, high, any);
+    for (uint64_t i = 0; i < f.count; ++i) {
+      T item;
+      memcpy(&item, f.values + i * sizeof(T), sizeof(T));
+      w.symbols[i] = uint8_t(symbol_of(item));
+    }
+  }
+
+  // By class, of every `step`-th row.
+  void count_symbols(const uint8_t* rows, const uint8_t* cols, bool differ, uint32_t step) {
+    memset(w.histogram, 0, sizeof w.histogram);
+    const uint8_t* symbol = w.symbols;
+    if (!differ) {
+      for (uint64_t i = 0; i + 4 <= f.count; i += 4)
+        for (uint32_t j = 0; j < 4; ++j) ++w.histogram[j][symbol[i + j]];
+      for (uint64_t i = f.count / 4 * 4; i < f.count; ++i) ++w.histogram[0][symbol[i]];
+      for (uint32_t j = 1; j < 4; ++j)
+        for (uint32_t s = 0; s < 256; ++s) {
+          w.histogram[0][s] += w.histogram[j][s];
+          w.histogram[j][s] = 0;
+        }
+      return;
+    }
+    for (uint64_t r = 0; r < f.rows; ++r) {
+      if (r % step) {
+        symbol += w.row_ones[r];
+        continue;
+      }
+      const uint32_t row = rows[r];
+      each_bit(f, r, [&](uint32_t c) { w.histogram[row + cols[c]][*symbol++] += step; });
+    }
+  }
+
+  // Merges neighbouring symbols of a table so often.
+  static uint32_t coarser(const uint32_t* from, uint64_t first, uint32_t symbols, bool pairs, uint32_t times,
+                          uint32_t* to) {
+    uint32_t count = 0;
+    memset(to, 0, 256 * sizeof(uint32_t));
+    for (uint32_t s = 0; s < symbols; ++s) {
+      const uint64_t key = first + (pairs ? s / 2 : s);
+      const uint32_t top = uint32_t((key >> times) - (first >> times));
+      const uint32_t into = pairs ? 2 * top + s % 2 : top;
+      to[into] += from[s];
+      if (from[s] && into >= count) count = into + 1;
+    }
+    return count;
+  }
+
+  double table_bits(const uint32_t* times, uint32_t symbols, uint32_t scale, uint16_t* counts) const {
+    normalise(times, symbols, scale, counts);
+    double bits = 0;
+    uint64_t n = 0, sums[8] = {};
+    for (uint32_t s = 0; s < symbols; ++s) {
+      if (times[s]) bits += double(times[s]) * (scale - log2_of(counts[s]));
+      n += times[s];
+      const int64_t step = int64_t(counts[s]) - (s ? counts[s - 1] : 0);
+      const uint64_t folded = step < 0 ? uint64_t(-step) * 2 - 1 : uint64_t(step) * 2;
+      for (uint32_t k = 0; k < 8; ++k) sums[k] += 2 * (64 - uint32_t(__builtin_clzll((folded >> k) + 1))) - 1 + k;
+    }
+    uint64_t least = sums[0];
+    for (uint64_t sum : sums) least = sum < least ? sum : least;
+    return bits + double(least) + 3;
+  }
+
+  uint32_t scale_of(uint32_t tables) const {
+    uint32_t scale = f.count >= 16384 ? 12 : f.count >= 2048 ? 11 : 10;
+    while (tables << scale > kMostTableItems) --scale;
+    return scale;
+  }
+
+  // Bits of the values with so many tables for the classes of w.histogram; fills table_of and w.by_table.
+  double split(uint32_t sums, uint32_t tables, uint8_t* table_of) {
+    uint64_t total[kSums], all = 0, below = 0;
+    memset(w.by_table, 0, sizeof w.by_table);
+    for (uint32_t s = 0; s < sums; ++s) {
+      total[s] = 0;
+      for (uint32_t one : w.histogram[s]) total[s] += one;
+      all += total[s];
+    }
+    uint32_t number = 0, used = 0;
+    for (uint32_t s = 0; s < sums; ++s) {
+      // A table holds about its share of the values.
+      const uint32_t wanted = uint32_t((below + total[s] / 2) * tables / all);
+      if (used && total[s] && wanted > number) {
+        ++number;
+        used = 0;
+      }
+      table_of[s] = uint8_t(number);
+      used += total[s] != 0;
+      below += total[s];
+      for (uint32_t i = 0; i < 256; ++i) w.by_table[number][i] += w.histogram[s][i];
+    }
+    if (!used && number) {  // classes without values at the end
+      for (uint32_t s = 0; s < sums; ++s)
+        if (table_of[s] == number) table_of[s] = uint8_t(number - 1);
+      --number;
+    }
+    double bits = 0;
+    uint16_t counts[256];
+    for (uint32_t t = 0; t <= number; ++t) bits += table_bits(w.by_table[t], m.symbols, scale_of(number + 1), counts);
+    m.tables = number + 1;
+    return bits + (number ? sums * 3.0 : 0);
+  }
+
+  // The best number of tables for the classes of rows and columns.
+  double choose_tables(const uint8_t* rows, const uint8_t* cols, uint32_t sums, uint32_t* tables) {
+    count_symbols(rows, cols, sums > 1, step());
+    double best = 1e300;
+    uint8_t table_of[kSums];
+    for (uint32_t wanted = 1; wanted <= kMostTables; wanted *= 2) {
+      if (wanted > 1 && (sums == 1 || wanted > 2 * sums || f.count < 512 * wanted)) break;
+      const double bits = split(sums, wanted, table_of);
+      if (bits < best) best = bits, *tables = wanted;
+      if (bits > best * 1.02) break;
+    }
+    return best;
+  }
+
+  // Classes by how large the values of a row and of a column are, in w.other_rows and w.other_cols; whether there are.
+  bool fit_sizes() {
+    memset(w.row_sums, 0, 8 * uint64_t{f.rows});
+    memset(w.col_sums, 0, 8 * uint64_t{f.cols});
+    uint8_t size[256];
+    const bool whole = m.sign == Sign::none && f.width == 1;
+    for (uint32_t s = 0; s < 256; ++s) {
+      const uint32_t byte = uint32_t((m.first + s) << m.low);
+      const uint32_t middle = m.symbols / 2;
+      size[s] = uint8_t(whole                      ? (byte < 128 ? byte : 256 - byte)
+                        : m.sign == Sign::modelled ? s / 2
+                        : m.sign == Sign::inverted ? (s < middle ? middle - s : s - middle)
+                                                   : s);
+    }
+    uint64_t all = 0, squares = 0;
+    const uint8_t* symbol = w.symbols;
+    for (uint64_t r = 0; r < f.rows; ++r) {
+      uint64_t sum = 0;
+      each_bit(f, r, [&](uint32_t c) {
+        const uint32_t own = size[*symbol++];
+        sum += own;
+        squares += own * own;
+        w.col_sums[c] += own;
+      });
+      w.row_sums[r] = sum;
+      all += sum;
+    }
+    const double mean = double(all) / double(f.count), spread = double(squares) / double(f.count) - mean * mean;
+    const bool rows = size_classes(w.row_sums, w.row_ones, f.rows, mean, spread, w.other_rows);
+    const bool cols = size_classes(w.col_sums, w.col_ones, f.cols, mean, spread, w.other_cols);
+    return rows || cols;
+  }
+
+  // Up to 12 classes; all 0 where means differ by no more than chance.
+  static bool size_classes(const uint64_t* sums, const uint32_t* ones, uint64_t n, double mean, double spread,
+                           uint8_t* classes) {
+    double chance = 0, found = 0, least = 1e300, most = -1e300;
+    memset(classes, 0, n);
+    if (n < 2) return false;
+    for (uint64_t i = 0; i < n; ++i) {
+      if (!ones[i]) continue;
+      const double off = double(sums[i]) / ones[i] - mean;
+      found += off * off * ones[i];
+      chance += spread;
+      least = off < least ? off : least;
+      most = off > most ? off : most;
+    }
+    if (found < 1.5 * chance || most <= least) return false;
+    double deviation = found / double(chance) * spread;  // of a mean of one value; of the means of lines, roughly:
+    double count = 0;
+    for (uint64_t i = 0; i < n; ++i) count += ones[i];
+    deviation = sqrt((found - chance) / count);
+    const double step = deviation / 1.5;
+    const double from = -3 * deviation < least ? least : -3 * deviation;
+    uint8_t low = 255;
+    for (uint64_t i = 0; i < n; ++i) {
+      const double off = ones[i] ? double(sums[i]) / ones[i] - mean : 0;
+      const double at = (off - from) / step;
+      classes[i] = uint8_t(at < 0 ? 0 : at > 11 ? 11 : at);
+      low = classes[i] < low ? classes[i] : low;
+    }
+    for (uint64_t i = 0; i < n; ++i) classes[i] = uint8_t(classes[i] - low);
+    return true;
+  }
+
+  // Fewer, coarser symbols where their tables and what they tell is cheaper; then the tables themselves.
+  double finish_tables() {
+    uint32_t merged[256];
+    uint16_t counts[256];
+    const bool pairs = m.sign == Sign::modelled;
+    double least = 1e300;
+    uint32_t best = 0;
+    const uint32_t scale = scale_of(m.tables);
+    for (uint32_t times = 0; times < 8 && m.low + times + m.zeros < key_width(f.width, m.sign); ++times) {
+      if (m.field() + times > kMostRaw) break;
+      double bits = double(f.count) * (m.field() + times);
+      for (uint32_t t = 0; t < m.tables; ++t) {
+        const uint32_t symbols = coarser(w.by_table[t], m.first, m.symbols, pairs, times, merged);
+        bits += table_bits(merged, symbols, scale, counts);
+      }
+      if (bits < least) least = bits, best = times;
+      if (bits > least * 1.01) break;
+    }
+    uint32_t symbols = 0;
+    for (uint32_t t = 0; t < m.tables; ++t) {
+      const uint32_t own = coarser(w.by_table[t], m.first, m.symbols, pairs, best, merged);
+      memcpy(w.by_table[t], merged, sizeof merged);
+      symbols = own > symbols ? own : symbols;
+    }
+    for (uint32_t t = 0; t < m.tables; ++t) normalise(w.by_table[t], symbols, scale, m.counts[t]);
+    m.first >>= best;
+    m.low += best;
+    m.symbols = symbols;
+    m.scale = scale;
+    return least;
+  }
+};
+
+}  // namespace codec

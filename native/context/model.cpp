@@ -1,0 +1,395 @@
+// The head of a part in layout context, read and written (spec section 5.10).
+#include "fit.hpp"
+
+#include <cstring>
+
+namespace codec {
+
+namespace {
+
+// Bits, the least significant first. Reading stops at the end: from there on all bits are 0, and `over` is set.
+struct BitReader {
+  const uint8_t* data;
+  uint64_t size, at;  // in bits
+  bool over;
+
+  uint64_t window() const {
+    uint64_t word = 0;
+    const uint64_t byte = at / 8;
+    if (byte < size / 8) memcpy(&word, data + byte, size / 8 - byte < 8 ? size / 8 - byte : 8);
+    return word >> at % 8;
+  }
+  void skip(uint64_t n) {
+    at += n;
+    if (at > size) over = true, at = size;
+  }
+  uint64_t bits(uint32_t n) {  // up to 64
+    if (!n) return 0;
+    if (n > 32) {
+      const uint64_t low = bits(32);
+      return low | bits(n - 32) << 32;
+    }
+    const uint64_t found = window() & ((uint64_t{1} << n) - 1);
+    skip(n);
+    return found;
+  }
+  // Zeros before a one, which is read too; more than `most` count as that, and as an overrun.
+  uint64_t zeros(uint64_t most) {
+    for (uint64_t n = 0;;) {
+      const uint64_t word = window();
+      const uint64_t held = size - at < 57 ? size - at : 57;
+      const uint64_t here = word ? uint64_t(__builtin_ctzll(word)) : held;
+      if (here < held) {
+        skip(here + 1);
+        n += here;
+        if (n <= most) return n;
+        over = true;
+        return most;
+      }
+      n += held;
+      skip(held);
+      if (n > most || at == size) {
+        over = true;
+        return most;
+      }
+    }
+  }
+  uint64_t golomb(uint32_t k) {  // exponential Golomb code of order k
+    const uint32_t n = uint32_t(zeros(40));
+    const uint64_t top = (uint64_t{1} << n | bits(n)) - 1;
+    return top << k | bits(k);
+  }
+  uint64_t rice(uint32_t k, uint64_t most) {
+    const uint64_t top = zeros(most >> k);
+    return top << k | bits(k);
+  }
+};
+
+struct BitWriter {
+  uint8_t* data;
+  uint64_t at;
+
+  void bits(uint64_t value, uint32_t n) {
+    for (uint32_t done = 0; done < n;) {
+      const uint32_t shift = at % 8, take = 8 - shift < n - done ? 8 - shift : n - done;
+      if (!shift) data[at / 8] = 0;
+      data[at / 8] |= uint8_t((value >> done & ((1u << take) - 1)) << shift);
+      at += take;
+      done += take;
+    }
+  }
+  void zeros(uint64_t n) {
+    for (; n >= 32; n -= 32) bits(0, 32);
+    bits(uint64_t{1} << n, uint32_t(n) + 1);
+  }
+  void golomb(uint64_t value, uint32_t k) {
+    const uint64_t top = (value >> k) + 1;
+    const uint32_t n = 63 - uint32_t(__builtin_clzll(top));
+    zeros(n);
+    bits(top, n);
+    bits(value, k);
+  }
+  void rice(uint64_t value, uint32_t k) {
+    zeros(value >> k);
+    bits(value, k);
+  }
+};
+
+int64_t unfold(uint64_t value) { return value & 1 ? -int64_t(value >> 1) - 1 : int64_t(value >> 1); }
+uint64_t fold(int64_t value) { return value < 0 ? uint64_t(-value) * 2 - 1 : uint64_t(value) * 2; }
+
+uint32_t bit_length(uint64_t n) { return n ? 64 - uint32_t(__builtin_clzll(n)) : 0; }
+
+uint64_t low_ones(uint32_t n) { return n < 64 ? (uint64_t{1} << n) - 1 : ~uint64_t{0}; }
+
+// Classes of n rows or columns: 0 to 62, the least of them 0, and not all of them. Returns the largest, or more than kMostSums.
+uint32_t read_classes(BitReader& in, uint64_t n, uint8_t* classes) {
+  const uint32_t k = uint32_t(in.bits(3)), middle = uint32_t(in.bits(6));
+  uint32_t least = kMostSums, most = 0;
+  for (uint64_t i = 0; i < n && !in.over; ++i) {
+    const int64_t found = int64_t(middle) + unfold(in.rice(k, 2 * kMostSums));
+    if (found < 0 || found >= int64_t(kMostSums)) return kMostSums + 1;
+    classes[i] = uint8_t(found);
+    if (uint32_t(found) < least) least = uint32_t(found);
+    if (uint32_t(found) > most) most = uint32_t(found);
+  }
+  return least || !most ? kMostSums + 1 : most;
+}
+
+void write_classes(BitWriter& out, const uint8_t* classes, uint64_t n) {
+  uint64_t times[kMostSums + 1] = {}, below = 0;
+  for (uint64_t i = 0; i < n; ++i) ++times[classes[i]];
+  uint32_t middle = 0;
+  while ((below += times[middle]) * 2 < n) ++middle;
+  uint32_t best = 0;
+  uint64_t least = ~uint64_t{0};
+  for (uint32_t k = 0; k < 8; ++k) {
+    uint64_t bits = 0;
+    for (uint32_t c = 0; c < kMostSums; ++c) bits += times[c] * ((fold(int64_t(c) - middle) >> k) + 1 + k);
+    if (bits < least) least = bits, best = k;
+  }
+  out.bits(best, 3);
+  out.bits(middle, 6);
+  for (uint64_t i = 0; i < n; ++i) out.rice(fold(int64_t(classes[i]) - middle), best);
+}
+
+Status read_coarse(BitReader& in, uint32_t rows, uint32_t cols, Coarse& coarse, uint64_t* found) {
+  const uint64_t tall = in.golomb(2) + 1, wide = in.golomb(2) + 1;
+  *found = tall;
+  if (tall > rows) return Status::out_of_range;
+  *found = wide;
+  if (wide > cols || tall * wide < 4) return Status::out_of_range;
+  coarse.rows = uint32_t(tall);
+  coarse.cols = uint32_t(wide);
+  coarse.across = (cols + wide - 1) / wide;
+  coarse.count = (rows + tall - 1) / tall * coarse.across;
+  const uint64_t live = *found = in.golomb(8);
+  if (live > coarse.count) return Status::out_of_range;
+  const uint32_t k = uint32_t(in.bits(4));
+  uint64_t at = 0;
+  for (uint64_t i = 0; i < live; ++i) {
+    at += in.rice(k, coarse.count);
+    if (in.over) return Status::too_short;
+    *found = at;
+    if (at >= coarse.count) return Status::out_of_range;
+    coarse.live[at / 8] |= uint8_t(1u << at % 8);
+    ++at;
+  }
+  return Status::ok;
+}
+
+void write_coarse(BitWriter& out, const Coarse& coarse) {
+  uint64_t live = 0, gap = 0, sums[16] = {};
+  auto each = [&](auto&& use) {
+    gap = 0;
+    for (uint64_t i = 0; i < coarse.count; ++i) {
+      if (coarse.live[i / 8] >> i % 8 & 1) {
+        use(gap);
+        gap = 0;
+      } else {
+        ++gap;
+      }
+    }
+  };
+  each([&](uint64_t n) {
+    ++live;
+    for (uint32_t k = 0; k < 16; ++k) sums[k] += (n >> k) + 1 + k;
+  });
+  uint32_t best = 0;
+  for (uint32_t k = 1; k < 16; ++k)
+    if (sums[k] < sums[best]) best = k;
+  out.golomb(coarse.rows - 1, 2);
+  out.golomb(coarse.cols - 1, 2);
+  out.golomb(live, 8);
+  out.bits(best, 4);
+  each([&](uint64_t n) { out.rice(n, best); });
+}
+
+// Tables: complete, and no longer than they have to be.
+Status read_tables(BitReader& in, uint32_t width, ContextModel& m, uint64_t* found) {
+  m.tables = uint32_t(in.bits(4)) + 1;
+  for (uint32_t s = 0; m.tables > 1 && s < m.sums; ++s) {
+    m.table_of[s] = uint8_t(in.bits(bit_length(m.tables - 1)));
+    *found = m.table_of[s];
+    if (m.table_of[s] >= m.tables) return Status::out_of_range;
+  }
+  m.sign = Sign(in.bits(2));
+  m.zeros = uint32_t(in.bits(6));
+  m.low = uint32_t(in.bits(6));
+  const uint32_t bits = key_width(width, m.sign);
+  *found = m.low + m.zeros;
+  if ((width == 1 && m.sign >= Sign::raw) || m.low + m.zeros >= bits || m.field() > kMostRaw) return Status::bad_table;
+  m.first = in.bits(bits - m.low - m.zeros);
+  m.symbols = uint32_t(in.bits(8)) + 1;
+  m.scale = 9 + uint32_t(in.bits(2));
+  *found = m.first;
+  if (((m.symbols - 1) >> (m.sign == Sign::modelled)) > low_ones(bits - m.low - m.zeros) - m.first)
+    return Status::bad_table;
+  *found = m.tables << m.scale;
+  if (*found > kMostTableItems) return Status::bad_table;
+  uint32_t least = 0, most = 0;
+  for (uint32_t t = 0; t < m.tables; ++t) {
+    const uint32_t k = uint32_t(in.bits(3));
+    int64_t count = 0, total = 0;
+    for (uint32_t s = 0; s < m.symbols; ++s) {
+      count += unfold(in.golomb(k));
+      if (in.over) return Status::too_short;
+      *found = uint64_t(count);
+      if (count < 0 || count > int64_t(1) << m.scale) return Status::bad_table;
+      m.counts[t][s] = uint16_t(count);
+      total += count;
+    }
+    *found = uint64_t(total);
+    if (total != int64_t(1) << m.scale) return Status::bad_table;
+    least |= m.counts[t][0];
+    if (m.sign == Sign::modelled && m.symbols > 1) least |= m.counts[t][1];
+    most |= m.counts[t][m.symbols - 1];
+  }
+  *found = m.symbols;
+  return least && most ? Status::ok : Status::bad_table;
+}
+
+void write_tables(BitWriter& out, uint32_t width, const ContextModel& m) {
+  out.bits(m.tables - 1, 4);
+  for (uint32_t s = 0; m.tables > 1 && s < m.sums; ++s) out.bits(m.table_of[s], bit_length(m.tables - 1));
+  out.bits(uint32_t(m.sign), 2);
+  out.bits(m.zeros, 6);
+  out.bits(m.low, 6);
+  out.bits(m.first, key_width(width, m.sign) - m.low - m.zeros);
+  out.bits(m.symbols - 1, 8);
+  out.bits(m.scale - 9, 2);
+  for (uint32_t t = 0; t < m.tables; ++t) {
+    uint64_t sums[8] = {};
+    for (uint32_t s = 0; s < m.symbols; ++s) {
+      const uint64_t step = fold(int64_t(m.counts[t][s]) - (s ? m.counts[t][s - 1] : 0));
+      for (uint32_t k = 0; k < 8; ++k) sums[k] += 2 * bit_length((step >> k) + 1) - 1 + k;
+    }
+    uint32_t best = 0;
+    for (uint32_t k = 1; k < 8; ++k)
+      if (sums[k] < sums[best]) best = k;
+    out.bits(best, 3);
+    for (uint32_t s = 0; s < m.symbols; ++s)
+      out.golomb(fold(int64_t(m.counts[t][s]) - (s ? m.counts[t][s - 1] : 0)), best);
+  }
+}
+
+}  // namespace
+
+void place_model(ContextModel& m, uint64_t rows, uint64_t cols, uint8_t* room) {
+  m.row_class = room;
+  m.col_class = room + rows + kSlack;
+  uint8_t* next = m.col_class + cols + kSlack;
+  for (Coarse& coarse : m.coarse) {
+    coarse.live = next;
+    next += rows * cols / 8 + 16;
+  }
+}
+
+Status read_model(const uint8_t* part, uint64_t size, uint32_t rows, uint32_t cols, uint32_t width, ContextModel& m,
+                  uint64_t* bytes, uint64_t* found) {
+  BitReader in = {part, 8 * size, 0, false};
+  *bytes = 0;
+  m.stored = *found = in.golomb(8);
+  if (m.stored > uint64_t{rows} * cols) return Status::out_of_range;
+  if (m.stored) {
+    m.lanes = uint32_t(in.bits(3));
+    *found = m.lanes;
+    if (m.lanes > 6) return Status::out_of_range;
+    *found = m.coarse_count = uint32_t(in.bits(2));
+    if (m.coarse_count > kMostCoarse) return Status::out_of_range;
+    for (uint32_t i = 0; i < m.coarse_count; ++i) {
+      const Status status = read_coarse(in, rows, cols, m.coarse[i], found);
+      if (status != Status::ok) return status;
+    }
+    m.rows_differ = in.bits(1);
+    m.sums = 1 + (m.rows_differ ? read_classes(in, rows, m.row_class) : 0);
+    m.cols_differ = in.bits(1);
+    m.sums += m.cols_differ ? read_classes(in, cols, m.col_class) : 0;
+    if (in.over) return Status::too_short;
+    *found = m.sums;
+    if (m.sums > kMostSums) return Status::out_of_range;
+    m.group = 1;
+    m.near_count = 0;
+    const uint64_t group = *found = in.golomb(0) + 1;
+    if (group > 1) {
+      if (cols > kPanel || cols % group) return Status::out_of_range;
+      m.group = uint32_t(group);
+      m.near_count = uint32_t(in.bits(2));
+      for (uint32_t i = 0; i < m.near_count; ++i) {
+        const uint64_t near = *found = in.golomb(1) + 1;
+        if (near >= group || (i && near <= m.near[i - 1])) return Status::not_ascending;
+        m.near[i] = uint32_t(near);
+      }
+      *found = m.near_count;
+      if (!m.near_count) return Status::not_canonical;
+    }
+    *found = m.chances();
+    if (m.chances() > kMostChances) return Status::out_of_range;
+    int64_t level = 160;
+    for (uint32_t i = 0; i < m.chances(); ++i) {
+      level += unfold(in.golomb(2));
+      if (in.over) return Status::too_short;
+      *found = uint64_t(level);
+      if (level < 0 || level >= int64_t(kLevels)) return Status::out_of_range;
+      m.level[i] = uint16_t(level);
+    }
+    const Status status = read_tables(in, width, m, found);
+    if (status != Status::ok) return status;
+  }
+  *found = size;
+  if (in.over) return Status::too_short;
+  *bytes = (in.at + 7) / 8;
+  const uint64_t rest = *found = in.bits(uint32_t(8 * *bytes - in.at));
+  return rest ? Status::padding : Status::ok;
+}
+
+uint64_t most_head(uint64_t rows, uint64_t cols) {
+  // Classes take at most 1 + 2 * 63 bits even by an order that does not suit them, gaps less than two bits a block.
+  return 64 + 16 * (rows + cols) + kMostCoarse * (rows * cols / 4 + 64) + 4 * kMostChances + 4 * 256 * kMostTables;
+}
+
+uint64_t write_model(const ContextModel& m, uint32_t rows, uint32_t cols, uint32_t width, uint8_t* out) {
+  BitWriter to = {out, 0};
+  to.golomb(m.stored, 8);
+  if (m.stored) {
+    to.bits(m.lanes, 3);
+    to.bits(m.coarse_count, 2);
+    for (uint32_t i = 0; i < m.coarse_count; ++i) write_coarse(to, m.coarse[i]);
+    to.bits(m.rows_differ, 1);
+    if (m.rows_differ) write_classes(to, m.row_class, rows);
+    to.bits(m.cols_differ, 1);
+    if (m.cols_differ) write_classes(to, m.col_class, cols);
+    to.golomb(m.group - 1, 0);
+    if (m.group > 1) {
+      to.bits(m.near_count, 2);
+      for (uint32_t i = 0; i < m.near_count; ++i) to.golomb(m.near[i] - 1, 1);
+    }
+    for (uint32_t i = 0; i < m.chances(); ++i) to.golomb(fold(int64_t(m.level[i]) - (i ? m.level[i - 1] : 160)), 2);
+    write_tables(to, width, m);
+  }
+  return (to.at + 7) / 8;
+}
+
+void fill_table(const uint16_t* counts, uint32_t symbols, uint32_t* items) {
+  uint32_t start = 0;
+  for (uint32_t s = 0; s < symbols; ++s) {
+    for (uint32_t i = 0; i < counts[s]; ++i) items[start + i] = (counts[s] - 1u) | i << 12 | s << 24;
+    start += counts[s];
+  }
+}
+
+void live_line(const ContextModel& m, uint32_t row, uint32_t col, uint32_t n, uint8_t* line) {
+  memset(line, 0xFF, n);
+  for (uint32_t i = 0; i < m.coarse_count; ++i) {
+    const Coarse& coarse = m.coarse[i];
+    const uint64_t base = uint64_t{row / coarse.rows} * coarse.across;
+    for (uint32_t at = 0; at < n;) {
+      const uint64_t block = (col + at) / coarse.cols;
+      uint64_t end = (block + 1) * coarse.cols - col;
+      if (end > n) end = n;
+      if (!(coarse.live[(base + block) / 8] >> (base + block) % 8 & 1)) memset(line + at, 0, end - at);
+      at = uint32_t(end);
+    }
+  }
+}
+
+const uint8_t* LiveLines::of(uint32_t row) {
+  if (!m.coarse_count) return nullptr;
+  bool fresh = !begun;
+  for (uint32_t i = 0; i < m.coarse_count; ++i) fresh |= row % m.coarse[i].rows == 0;
+  if (fresh) live_line(m, row, col, n, line);
+  begun = true;
+  return line;
+}
+
+void class_line(const ContextModel& m, uint32_t row, uint32_t col, uint32_t n, const uint8_t* live, uint8_t* line) {
+  const uint8_t own = uint8_t(1 + (m.rows_differ ? m.row_class[row] : 0));
+  if (m.cols_differ)
+    for (uint32_t i = 0; i < n; ++i) line[i] = uint8_t(own + m.col_class[col + i]);
+  else
+    memset(line, own, n);
+  if (live)
+    for (uint32_t i = 0; i < n; ++i) line[i] &= live[i];
+}
+
+}  // namespace codec

@@ -1,0 +1,90 @@
+// The model of one segment in layout context (spec section 5.10): what the mask and the values are coded by, as the head
+// of a part says it.
+#pragma once
+#include "../contract.hpp"
+
+namespace codec {
+
+constexpr uint32_t kMostLanes = 64;     // states side by side
+constexpr uint32_t kMaskBits = 14;      // bits of a probability of the mask
+constexpr uint32_t kMostSums = 63;      // classes of an element
+constexpr uint32_t kMostChances = 256;  // probabilities of the mask
+constexpr uint32_t kMostTables = 16;
+constexpr uint32_t kMostTableItems = 1 << 15;  // items of all tables that symbols are looked up in
+constexpr uint32_t kMostCoarse = 2, kMostNear = 3;
+constexpr uint32_t kLevels = 321;    // probabilities that can be said
+constexpr uint32_t kLow = 1u << 16;  // states are at least this; words of 16 bits bring them there
+constexpr uint32_t kMostRaw = 56;    // raw bits of a value: one load of 64 bits, shifted by up to 7, holds them
+
+// How the bits of a value are read as a key: as they are; with the top bit inverted; without the top bit, which is raw,
+// or the lowest bit of the symbol.
+enum class Sign : uint32_t { none, inverted, raw, modelled };
+
+// A coarse mask: which blocks of rows x cols hold stored elements, a bit each in row-major order.
+struct Coarse {
+  uint32_t rows, cols;
+  uint64_t across, count;
+  uint8_t* live;
+};
+
+struct ContextModel {
+  uint64_t stored;
+  uint32_t lanes;  // log2
+  uint32_t coarse_count;
+  Coarse coarse[kMostCoarse];
+  uint8_t* row_class;  // of each row and column of the segment
+  uint8_t* col_class;
+  bool rows_differ, cols_differ;
+  uint32_t sums;                 // classes of an element: of its row plus of its column
+  uint32_t group;                // columns that are coded one after the other; 1: all together
+  uint32_t near_count;           // how many columns before an element in its group say more of it
+  uint32_t near[kMostNear];      // how far before
+  uint16_t level[kMostChances];  // [near bits * sums + class]
+  uint32_t tables;
+  uint8_t table_of[kMostSums + 1];  // by class
+  Sign sign;
+  uint32_t zeros, low, symbols, scale;
+  uint64_t first;
+  uint16_t counts[kMostTables][256];  // of each symbol, of 2^scale in a table
+
+  uint32_t chances() const { return sums << near_count; }
+  uint32_t field() const { return low + (sign == Sign::raw); }
+  uint64_t raw_bytes() const { return (stored * field() + 7) / 8; }
+};
+
+// The probability of a one at a level, of 2^kMaskBits: 161 levels up to one half that keep 4 bits behind the first, and
+// as many from there on.
+inline uint32_t chance_at(uint32_t level) {
+  const uint32_t near = level <= 160 ? level : 320 - level, exponent = near / 16, rest = near % 16;
+  const uint32_t chance = exponent ? (16 + rest) << (exponent - 1) : rest;
+  return level <= 160 ? chance : (1u << kMaskBits) - chance;
+}
+
+inline uint32_t key_width(uint32_t width, Sign sign) { return 8 * width - (sign >= Sign::raw); }
+
+// Bytes that the arrays of a model take for a segment of so many rows and columns.
+inline uint64_t model_room(uint64_t rows, uint64_t cols) {
+  return rows + cols + 2 * kSlack + kMostCoarse * (rows * cols / 8 + 16);
+}
+// Points a model's arrays into such room.
+void place_model(ContextModel&, uint64_t rows, uint64_t cols, uint8_t* room);
+
+// Bytes of a head; *bytes: how many it has. The status says what is wrong with it, `found` what was there.
+Status read_model(const uint8_t* part, uint64_t size, uint32_t rows, uint32_t cols, uint32_t width, ContextModel&,
+                  uint64_t* bytes, uint64_t* found);
+// The head of a model; returns its bytes, which are at most most_head().
+uint64_t write_model(const ContextModel&, uint32_t rows, uint32_t cols, uint32_t width, uint8_t* out);
+uint64_t most_head(uint64_t rows, uint64_t cols);
+
+// What the states of a table's symbols become, by the low bits of a state: count - 1 in bits 0 to 11, bias in 12 to 23,
+// symbol in 24 to 31.
+void fill_table(const uint16_t* counts, uint32_t symbols, uint32_t* items);
+
+// The model that makes a segment smallest, in `room` of model_room(); *bits: about how many bits its part takes. `work`
+// has fit_room() bytes.
+uint64_t fit_room(const Flat&);
+void fit_model(const Flat&, ContextModel&, uint8_t* work, double* bits);
+// log2 of n, the same everywhere.
+double log2_of(uint64_t n);
+
+}  // namespace codec

@@ -1,0 +1,145 @@
+"""Layout context (5.10): frames that a reader must read, and parts that it must refuse."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from cases import Bad, Case, book_of, few, frame_case, sample
+from writer import encode
+from writer_context import Field, g, joined, r
+
+
+def context_cases() -> Iterator[Case]:
+    """Every field of the head, every sign, panels at their edges."""
+    matrix = sample((9, 24), "F32", 40, seed=1100)
+    models: dict[str, dict[str, Any]] = {f"lanes_{1 << lanes}": {"lanes": lanes} for lanes in range(7)}
+    models |= {f"sign_{sign}": {"sign": sign} for sign in range(4)}
+    models |= {f"scale_{scale}": {"scale": scale} for scale in (9, 11, 12)}
+    models |= {
+        "no_masks": {"blocks": []},
+        "rows_and_columns": {"blocks": [(1, 24), (9, 1)]},
+        "one_block": {"blocks": [(9, 24)]},
+    }
+    models |= {
+        "tables_4": {"tables": 4, "rows": [0, 1, 2, 3, 4, 5, 6, 7, 8]},
+        "one_class": {"rows": [0] * 9, "columns": [0] * 24},
+    }
+    models |= {"classes_63": {"rows": [0, 38, *[1] * 7], "columns": [0, 24, *range(22)], "blocks": []}}
+    models |= {"group_4": {"group": 4, "near": [1, 2, 3], "columns": [0, 1, 2, 3] * 6, "rows": [0] * 9}}
+    models |= {"group_24": {"group": 24, "near": [1, 5, 23]}, "group_8": {"group": 8, "near": [7], "lanes": 3}}
+    for name, model in models.items():
+        yield frame_case(f"context_{name}", "5.10", matrix, "F32", "context", segment=(9, 24), codes={"coded": model})
+    for number, dtype in enumerate(("F64", "U64", "I64", "I16", "BF16", "I8", "BOOL")):
+        bits = sample((5, 11), dtype, 60, seed=1120 + number)
+        yield frame_case(f"context_type_{dtype}", "5.10", bits, dtype, "context", segment=(2, 11))
+    wide = np.frombuffer(np.arange(1, 41, dtype="<u8") * 0x9E3779B97F4A7C15, "<u8").reshape(4, 10)
+    for sign in (0, 2):
+        yield frame_case(f"context_raw_field_{sign}", "5.10", wide, "F64", "context", codes={"coded": {"sign": sign}})
+    long = sample((2, 16390), "U8", 3, seed=1130)
+    yield frame_case("context_long_rows", "5.10", long, "U8", "context")
+    tall = sample((700, 40), "U8", 5, seed=1131)
+    yield frame_case("context_panels", "5.10", tall, "U8", "context", codes={"coded": {"group": 2, "near": [1]}})
+    full = sample((4, 8), "F16", 100, seed=1132)
+    yield frame_case("context_full", "5.10", full, "F16", "context")
+    labels = few((6, 9), "F32", 9, 1133)
+    yield frame_case(
+        "context_labels", "7.2", labels, "F32", "context", segment=(4, 9), book=book_of(labels, 4, 0, zero=False)
+    )
+
+
+# A part of 4 x 6 elements of 16 bits, of which the first three of each row are 1.
+_K = 12
+
+
+def head_of(**change: Any) -> bytes:
+    """Its head, with some fields replaced; one that is None is left out."""
+    fields: dict[str, list[Field] | None] = {
+        "k": g(_K, 8), "lanes": [(0, 3)], "masks": [(0, 2)], "rows": [(0, 1)],
+        "columns": [(1, 1), (0, 3), (0, 6), *[one for column in range(6) for one in r(2 * (column > 2), 0)]],
+        "group": g(0, 0), "levels": [*g(2 * 160, 2), *g(2 * 320 - 1, 2)], "tables": [(0, 4)], "table_of": [],
+        "sign": [(0, 2)], "bits": [(0, 6), (0, 6)], "first": [(1, 16)], "symbols": [(0, 8)], "scale": [(0, 2)],
+        "counts": [(7, 3), *g(2 * 512, 7)],
+    }  # fmt: skip
+    return joined([one for name, field in fields.items() for one in (change.get(name, field) or [])])
+
+
+def context_bads() -> Iterator[Bad]:
+    """Every rule of 5.10."""
+    bits = np.zeros((4, 6), "<u2")
+    bits[:, :3] = 1
+    state = (65536).to_bytes(4, "little")
+
+    def bad(name: str, rule: str, part: bytes, values: np.ndarray = bits, dtype: str = "U16", **options: Any) -> Bad:
+        draft = encode(values, dtype, "context", **options)
+        draft.parts[0][0] = part
+        return Bad(f"context_{name}", rule, draft.build())
+
+    def head(name: str, rule: str, behind: bytes = state, **change: Any) -> Bad:
+        return bad(name, rule, head_of(**change) + behind)
+
+    right = head_of() + state
+    yield bad("head_cut", "R5.10a", head_of()[:8])
+    yield bad("nothing", "R5.10a", b"")
+    for fill in range(8):  # one of them leaves bits behind the last field
+        longer = head_of(k=g(_K, 8), counts=[(7, 3), *g(1024, 7), (0, fill), (1, 1)])
+        if len(longer) == len(head_of()):
+            yield bad("padding_of_the_head", "R5.10a", longer + state)
+            break
+    yield head("too_many_stored", "R5.10b", k=g(25, 8))
+    yield head("lanes_7", "R5.10b", lanes=[(7, 3)])
+    yield head("masks_3", "R5.10b", masks=[(3, 2)])
+    for name, fields in {
+        "too_tall": [*g(4, 2), *g(0, 2)], "too_wide": [*g(0, 2), *g(6, 2)], "too_small": [*g(0, 2), *g(2, 2)],
+        "too_many": [*g(1, 2), *g(1, 2), *g(7, 8)],
+        "behind_the_last": [*g(1, 2), *g(1, 2), *g(2, 8), (0, 4), *r(0, 0), *r(5, 0)],
+    }.items():  # fmt: skip
+        yield head(f"blocks_{name}", "R5.10b", masks=[(1, 2), *fields])
+    yield head("group_of_4", "R5.10b", group=[*g(3, 0), (1, 2), *g(0, 1)])
+    yield head("no_neighbours", "R5.10b", group=[*g(2, 0), (0, 2)])
+    yield head("distances_descend", "R5.10b", group=[*g(2, 0), (2, 2), *g(1, 1), *g(0, 1)])
+    yield head("distance_of_the_group", "R5.10b", group=[*g(2, 0), (1, 2), *g(2, 1)])
+    wide = np.zeros((1, 16386), np.uint8)
+    wide[0, 0] = 1
+    long = head_of(k=g(1, 8), columns=[(0, 1)], group=[*g(1, 0), (1, 2), *g(0, 1)])
+    yield bad("group_of_long_rows", "R5.10b", long + state, wide, "U8")
+    classes = [(1, 1), (0, 3)]
+    yield head("class_below_0", "R5.10b", rows=[*classes, (0, 6), *r(0, 0), *r(1, 0), *r(0, 0), *r(2, 0)])
+    yield head("class_63", "R5.10b", rows=[*classes, (62, 6), *r(123, 0), *r(2, 0), *r(0, 0), *r(0, 0)])
+    yield head("least_class_1", "R5.10c", rows=[*classes, (1, 6), *r(0, 0), *r(2, 0), *r(0, 0), *r(0, 0)])
+    yield head("classes_do_not_differ", "R5.10c", rows=[*classes, (0, 6), *[one for _ in range(4) for one in r(0, 0)]])
+    rows = [*classes, (0, 6), *r(124, 0), *[one for _ in range(3) for one in r(0, 0)]]
+    yield head("classes_64", "R5.10c", rows=rows)
+    many = [*classes, (0, 6), *r(90, 0), *[one for _ in range(3) for one in r(0, 0)]]
+    yield head("levels_376", "R5.10c", rows=many, group=[*g(5, 0), (3, 2), *g(0, 1), *g(1, 1), *g(2, 1)])
+    yield head("level_321", "R5.10d", levels=[*g(2 * 161, 2), *g(0, 2)])
+    yield head("level_below_0", "R5.10d", levels=[*g(2 * 161 - 1, 2), *g(0, 2)])
+    yield head("table_of_a_class", "R5.10b", tables=[(2, 4)], table_of=[(3, 2), (0, 2)])
+    yield head("no_bits_of_a_symbol", "R5.10b", bits=[(8, 6), (8, 6)], first=[])
+    yield head("table_short", "R5.10e", counts=[(7, 3), *g(2 * 511, 7)])
+    yield head("table_long", "R5.10e", counts=[(7, 3), *g(2 * 513, 7)])
+    yield head("count_below_0", "R5.10e", symbols=[(1, 8)], counts=[(7, 3), *g(1, 7), *g(2 * 513, 7)])
+    yield head("first_symbol_missing", "R5.10e", symbols=[(1, 8)], counts=[(7, 3), *g(0, 7), *g(2 * 512, 7)])
+    yield head("last_symbol_missing", "R5.10e", symbols=[(1, 8)], counts=[(7, 3), *g(2 * 512, 7), *g(1023, 7)])
+    yield head("symbols_outside", "R5.10e", first=[(65535, 16)], symbols=[(1, 8)],
+               counts=[(7, 3), *g(2 * 256, 7), *g(0, 7)])  # fmt: skip
+    tables = {"tables": [(15, 4)], "table_of": [(0, 4), (0, 4)], "scale": [(3, 2)]}
+    yield head("tables_too_large", "R5.10e", counts=[(7, 3), *g(2 * 4096, 7)] * 16, **tables)
+    yield bad("sign_of_a_byte", "R5.10b", head_of(sign=[(2, 2)], first=[(1, 7)]) + state, bits.astype(np.uint8), "U8")
+    deep = head_of(bits=[(0, 6), (57, 6)], first=[(0, 7)])
+    yield bad("raw_field_57", "R5.10b", deep + state + bytes(100), bits.astype("<u8"), "U64")
+    yield bad("no_state", "R5.10f", head_of())
+    yield bad("half_a_word", "R5.10f", right + b"\0")
+    none = np.zeros((4, 6), "<u2")
+    yield bad("bytes_behind_nothing", "R5.10f", joined(g(0, 8)) + b"\0\0", none)
+    yield bad("state_below", "R5.10g", head_of() + (65535).to_bytes(4, "little"))
+    yield bad("word_missing", "R5.10h", head_of(levels=[*g(0, 2), *g(2 * 160 - 1, 2)]) + state)
+    yield bad("word_left", "R5.10i", right + b"\0\0")
+    yield bad("state_left", "R5.10i", head_of() + (65537).to_bytes(4, "little"))
+    yield head("stored_more", "R5.10j", k=g(_K + 1, 8))
+    yield head("stored_less", "R5.10j", k=g(_K - 1, 8))
+    low = head_of(bits=[(0, 6), (1, 6)], first=[(0, 15)])
+    yield bad("padding_of_raw_bits", "R5.10k", low + state + b"\xff\x1f")
+    labels = few((4, 6), "F32", 3, 1140)
+    draft = encode(labels, "F32", "context", book=book_of(labels, 2, 0, zero=False))
+    draft.parts[0][0] = head_of(first=[(4, 8)]) + state
+    yield Bad("context_label_of_no_entry", "R7.2f", draft.build())

@@ -1,0 +1,190 @@
+"""How a plain writer of format.md makes the parts of layout context: section 5.10.
+
+It does not look for the smallest model: what it writes by default goes through most of the section, and a case may ask
+for more by ``model``.
+"""
+
+from typing import Any
+
+import numpy as np
+
+Field = tuple[int, int]  # a number and its bits
+
+
+def g(number: int, order: int) -> list[Field]:
+    q = (number >> order) + 1
+    b = q.bit_length() - 1
+    return [(0, b), (1, 1), (q - (1 << b), b), (number & (1 << order) - 1, order)]
+
+
+def r(number: int, order: int) -> list[Field]:
+    return [(0, number >> order), (1, 1), (number & (1 << order) - 1, order)]
+
+
+def folded(number: int) -> int:
+    return 2 * number if number >= 0 else -2 * number - 1
+
+
+def shortest(code: Any, numbers: list[int], orders: int) -> int:
+    """The lowest order that takes the fewest bits."""
+    return min(range(orders), key=lambda order: sum(bits for one in numbers for _, bits in code(one, order)))
+
+
+def joined(fields: list[Field]) -> bytes:
+    value = at = 0
+    for number, bits in fields:
+        value |= number << at
+        at += bits
+    return value.to_bytes(-(-at // 8), "little")
+
+
+def probability(level: int) -> int:
+    if level > 160:
+        return 16384 - probability(320 - level)
+    return level if level < 16 else (16 + level % 16) << level // 16 - 1
+
+
+def level_near(share: float) -> int:
+    """The level nearest to a share; 0 and 320 only for none and all."""
+    if share in (0, 1):
+        return int(320 * share)
+    return min(range(1, 320), key=lambda level: abs(probability(level) - 16384 * share))
+
+
+def class_fields(classes: list[int]) -> list[Field]:
+    if not any(classes):
+        return [(0, 1)]
+    middle = sorted(classes)[-(-len(classes) // 2) - 1]
+    numbers = [folded(one - middle) for one in classes]
+    order = shortest(r, numbers, 8)
+    return [(1, 1), (order, 3), (middle, 6), *(field for one in numbers for field in r(one, order))]
+
+
+def mask_fields(live: np.ndarray, tall: int, wide: int) -> list[Field]:
+    places = np.flatnonzero(live).tolist()
+    gaps = [place - before - 1 for place, before in zip(places, [-1, *places], strict=False)]
+    order = shortest(r, gaps, 16)
+    fields = [*g(tall - 1, 2), *g(wide - 1, 2), *g(len(gaps), 8), (order, 4)]
+    return [*fields, *(field for gap in gaps for field in r(gap, order))]
+
+
+def panels(h: int, w: int) -> list[list[int]]:
+    """The positions of each panel."""
+    place = np.arange(h * w).reshape(h, w)
+    if w > 16384:
+        return [row[at : at + 16384].tolist() for row in place for at in range(0, w, 16384)]
+    tall = 16384 // w
+    return [place[row : row + tall].ravel().tolist() for row in range(0, h, tall)]
+
+
+def shares_of(times: dict[int, int], symbols: int, scale: int) -> list[int]:
+    """Counts of 2^scale, at least 1 for each symbol that occurs; what is left goes to the commonest."""
+    total = sum(times.values())
+    counts = [max(1, (times[s] << scale) // total) if s in times else 0 for s in range(symbols)]
+    counts[counts.index(max(counts))] += (1 << scale) - sum(counts)
+    return counts
+
+
+def context_part(stored: np.ndarray, values: list[int], value_bits: int, kind: str, model: dict[str, Any]) -> bytes:
+    """One segment; ``values`` are those of the stored elements in row-major order."""
+    h, w = stored.shape
+    if not values:
+        return joined(g(0, 8))
+    lanes, group, near = model.get("lanes", 2), model.get("group", 1), model.get("near", [])
+    if w % group or w > 16384:
+        group, near = 1, []
+    rows, columns = (stored.sum(axis=axis) > stored.sum() / stored.shape[1 - axis] for axis in (1, 0))
+    row_classes = model.get("rows", rows.astype(int).tolist() if rows.any() and not rows.all() else [0] * h)
+    column_classes = model.get("columns", (2 * columns).tolist() if columns.any() and not columns.all() else [0] * w)
+    masks, dead = [], np.zeros((h, w), bool)
+    for tall, wide in model.get("blocks", [(2, 2)]):
+        if tall > h or wide > w or tall * wide < 4:
+            continue
+        edge = np.zeros((-(-h // tall) * tall, -(-w // wide) * wide), bool)
+        edge[:h, :w] = stored
+        live = edge.reshape(len(edge) // tall, tall, -1, wide).any(axis=(1, 3))
+        masks.append(mask_fields(live, tall, wide))
+        dead |= ~np.repeat(np.repeat(live, tall, axis=0), wide, axis=1)[:h, :w]
+    classes = np.add.outer(np.array(row_classes), np.array(column_classes)).ravel()
+    s = 1 + max(row_classes) + max(column_classes)
+    flat = stored.ravel()
+
+    def number_of(panel: list[int], j: int) -> int:
+        x = sum(bool(flat[panel[j - one]]) << i for i, one in enumerate(near) if one <= j % group)
+        return int(classes[panel[j]]) + s * x
+
+    ones, every = np.zeros(s << len(near), int), np.zeros(s << len(near), int)
+    for panel in panels(h, w):
+        for j, place in enumerate(panel):
+            if not dead.flat[place]:
+                every[number_of(panel, j)] += 1
+                ones[number_of(panel, j)] += flat[place]
+    levels = [level_near(one / of) if of else 160 for one, of in zip(ones.tolist(), every.tolist(), strict=True)]
+
+    sign = model.get("sign", {"float": 2, "signed": 1}.get(kind, 0) if value_bits > 8 else 0)
+    top = 1 << value_bits - 1
+    keys = [one ^ top if sign == 1 else one % top if sign >= 2 else one for one in values]
+    key_bits = value_bits - (sign >= 2)
+    any_bit = int(np.bitwise_or.reduce(np.array(keys, np.uint64)))
+    zeros = model.get("zeros", min((any_bit & -any_bit).bit_length() - 1 if any_bit else key_bits - 1, 3))
+    low = model.get("low", 0)
+    while (max(keys) >> zeros + low) - (min(keys) >> zeros + low) >= (128 if sign == 3 else 256):
+        low += 1
+    first = min(keys) >> zeros + low
+    tops = [(key >> zeros + low) - first for key in keys]
+    symbols = [2 * t + (one >= top) for t, one in zip(tops, values, strict=True)] if sign == 3 else tops
+    raws = [
+        key >> zeros & (1 << low) - 1 | (int(one >= top) << low if sign == 2 else 0)
+        for key, one in zip(keys, values, strict=True)
+    ]
+    field = low + (sign == 2)
+    owners = classes[flat].tolist()
+    tables = min(model.get("tables", 2), len(set(owners)))
+    scale, count = model.get("scale", 10), max(symbols) + 1
+    used = sorted(set(owners))
+    table_of = [used.index(one) % tables if one in used else 0 for one in range(s)]
+    counts = []
+    for table in range(tables):
+        times: dict[int, int] = {}
+        for symbol, owner in zip(symbols, owners, strict=True):
+            if table_of[owner] == table:
+                times[symbol] = times.get(symbol, 0) + 1
+        counts.append(shares_of(times, count, scale))
+
+    head = [*g(len(values), 8), (lanes, 3), (len(masks), 2), *(one for mask in masks for one in mask)]
+    head += [*class_fields(row_classes), *class_fields(column_classes), *g(group - 1, 0)]
+    head += [(len(near), 2)] * (group > 1) + [one for distance in near for one in g(distance - 1, 1)]
+    for level, before in zip(levels, [160, *levels], strict=False):
+        head += g(folded(level - before), 2)
+    head += [(tables - 1, 4), *((one, (tables - 1).bit_length()) for one in table_of), (sign, 2), (zeros, 6), (low, 6)]
+    head += [(first, key_bits - low - zeros), (count - 1, 8), (scale - 9, 2)]
+    for one in counts:
+        steps = [folded(now - before) for now, before in zip(one, [0, *one], strict=False)]
+        order = shortest(g, steps, 8)
+        head += [(order, 3), *(piece for step in steps for piece in g(step, order))]
+
+    # Everything that is coded, in order: lane, first count, counts, bits of their sum.
+    coded: list[tuple[int, int, int, int]] = []
+    number = 0
+    for panel in panels(h, w):
+        for start in range(group):
+            for i, j in enumerate(range(start, len(panel), group)):
+                if dead.flat[panel[j]]:
+                    continue
+                chance = probability(levels[number_of(panel, j)])
+                own = (0, chance) if flat[panel[j]] else (chance, 16384 - chance)
+                coded.append((i % (1 << lanes), *own, 14))
+        for i, place in enumerate([place for place in panel if flat[place]]):
+            table = counts[table_of[classes[place]]]
+            coded.append((i % (1 << lanes), sum(table[: symbols[number]]), table[symbols[number]], scale))
+            number += 1
+    states, words = [65536] * (1 << lanes), []
+    for lane, begin, many, bits in reversed(coded):
+        if states[lane] >= many << 32 - bits:
+            words.append(states[lane] % 65536)
+            states[lane] //= 65536
+        states[lane] = (states[lane] // many << bits) + states[lane] % many + begin
+    body = b"".join(state.to_bytes(4, "little") for state in states)
+    body += b"".join(word.to_bytes(2, "little") for word in reversed(words))
+    packed = sum(one << at * field for at, one in enumerate(raws))
+    return joined(head) + body + packed.to_bytes(-(-len(values) * field // 8), "little")

@@ -1,0 +1,168 @@
+"""Layout context: its model finds what there is to find, and its bytes are the same everywhere."""
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import codec
+from codec import kernels
+from codec.entropy import context_plain as plain
+from codec.layouts.context import Context
+
+RNG = np.random.default_rng(0)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def pruned(a: np.ndarray, sparsity: float) -> np.ndarray:
+    return np.where(np.abs(a) < np.quantile(np.abs(a), sparsity), a.dtype.type(0), a)
+
+
+def model_of(a: np.ndarray) -> plain.Model:
+    """The model that is chosen for a matrix in one segment."""
+    rows, cols = a.shape
+    streams = kernels.Streams(rows, cols, rows, cols, a.itemsize, (1 << 8 * a.itemsize) - 1, 0, Context.number, (), 1)
+    streams.encode(kernels.octets(a), None, 1)
+    return plain.read_model(bytes(streams.part(0, 0)), rows, cols, a.itemsize)[0]
+
+
+def coded_bits(a: np.ndarray) -> float:
+    """Bits per weight of the coded parts, which come back."""
+    p = codec.encode(a, layout="context")
+    assert codec.decode(codec.dumps(p)).tobytes() == a.tobytes()
+    return 8 * p.parts["coded"] / a.size
+
+
+def entropy(share: float) -> float:
+    return float(-share * np.log2(share) - (1 - share) * np.log2(1 - share))
+
+
+def test_independent_zeros_take_their_entropy() -> None:
+    for share in (0.5, 0.1, 0.01):
+        a = np.where(RNG.random((600, 800)) < share, np.float32(1), np.float32(0))
+        found = coded_bits(a)
+        assert found < entropy(share) * 1.005 + 0.003
+        assert model_of(a).classes == 1
+
+
+def test_rows_and_columns_of_different_density_are_classes() -> None:
+    odds = RNG.standard_normal((600, 1)) + RNG.standard_normal(400)
+    share = 1 / (1 + np.exp(-odds))
+    a = np.where(RNG.random(share.shape) < share, np.float32(1), np.float32(0))
+    model = model_of(a)
+    assert model.row_class is not None
+    assert model.col_class is not None
+    assert coded_bits(a) < float(np.mean([entropy(one) for one in share.ravel()])) + 0.03
+
+
+def test_dead_blocks_rows_and_columns_cost_next_to_nothing() -> None:
+    blocks = np.repeat(np.repeat(RNG.random((80, 100)) < 0.2, 8, axis=0), 4, axis=1)
+    a = np.where(blocks, np.float32(1), np.float32(0))
+    assert [one[:2] for one in model_of(a).blocks] == [(8, 4)]
+    assert coded_bits(a) < entropy(0.2) / 32 * 1.2
+    lines = np.zeros((300, 400), np.float32)
+    lines[::3, RNG.random(400) < 0.5] = 1
+    assert coded_bits(lines) < 0.02
+
+
+def test_two_of_four_takes_the_entropy_of_a_group() -> None:
+    grouped = np.abs(normal(400, 100, 4))
+    a = (np.argsort(np.argsort(grouped)) < 2).astype(np.float32).reshape(400, 400)
+    assert model_of(a).group == 4
+    assert coded_bits(a) < np.log2(6) / 4 + 0.015
+
+
+def test_what_values_tell() -> None:
+    a = pruned(normal(400, 500), 0.5)
+    whole = coded_bits(a)
+    # Exact up-casts of 16 bits cost what these cost.
+    half = a.astype(np.float16)
+    assert coded_bits(half.astype(np.float32)) < coded_bits(half) * 1.01
+    # A sign that is always the same costs nothing, nor does a value that is.
+    assert coded_bits(np.abs(a)) < whole - 0.45
+    assert coded_bits(np.where(a != 0, np.float32(-3.7), np.float32(0))) < 1.01
+    # Rows of another scale get tables of their own.
+    rows = np.exp(2 * RNG.standard_normal((400, 1)))
+    scaled = np.rint(np.clip(a * rows * 20, -127, 127)).astype(np.int8)
+    assert len(model_of(scaled).tables) > 1
+
+
+@pytest.mark.parametrize(
+    "a",
+    [
+        np.zeros((500, 600), np.float32),
+        np.eye(1, 300_000, 77, dtype=np.float32),
+        np.full((300, 400), 3.25, np.float32),
+        np.frombuffer(np.random.default_rng(1).bytes(1 << 20), np.uint32).reshape(512, 512),
+        np.frombuffer(np.random.default_rng(2).bytes(1 << 10), np.uint8).reshape(32, 32),
+    ],
+    ids=["zeros", "one", "constant", "random", "random KB"],
+)
+def test_never_larger_than_raw_but_for_the_head(a: np.ndarray) -> None:
+    p = codec.encode(a)
+    head = p.nbytes - sum(p.parts[name] for name in p.entropy)
+    assert p.nbytes <= a.nbytes + head + 64
+    assert codec.decode(p).tobytes() == a.tobytes()
+
+
+def test_entropy_does_not_apply() -> None:
+    a = pruned(normal(20, 30), 0.5)
+    for entropy_stage in ("none", "huffman", "zstd"):
+        with pytest.raises(codec.ArgumentError, match="does not apply to layout context"):
+            codec.encode(a, layout="context", entropy=entropy_stage)
+    assert codec.encode(a, objective="memory").layout != "context"
+
+
+def test_disk_takes_it_for_pruned_weights() -> None:
+    assert codec.encode(pruned(normal(384, 384), 0.8)).layout == "context"
+
+
+_PRINT = """
+import hashlib, numpy as np, codec
+rng, found = np.random.default_rng(0), hashlib.sha256()
+for dtype in ("float32", "float16", "int8", "int32"):
+    for keep in (0.5, 0.03):
+        a = rng.standard_normal((700, 300)) * np.exp(rng.standard_normal((700, 1)) / 2) * 20
+        a[np.abs(a) < np.quantile(np.abs(a), 1 - keep)] = 0
+        found.update(codec.dumps(codec.encode(np.clip(a, -120, 120).astype(dtype), layout="context", threads=1)))
+print(found.hexdigest())
+"""
+
+
+def test_every_instruction_set_writes_the_same() -> None:
+    found = set()
+    for name in kernels.info()["available"]:
+        environment = {**os.environ, "CODEC_KERNEL": name}
+        run = subprocess.run([sys.executable, "-P", "-c", _PRINT], env=environment, capture_output=True, check=True)
+        found.add(run.stdout)
+    assert len(found) == 1
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_structured_matrices_come_back(data: st.DataObject) -> None:
+    rows, cols = data.draw(st.integers(1, 300)), data.draw(st.sampled_from([1, 4, 9, 63, 64, 384, 20_000]))
+    rows = min(rows, 400_000 // cols)
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    spread: Any = data.draw(st.sampled_from([0, 0.5, 2]))
+    a = rng.standard_normal((rows, cols)) * np.exp(spread * rng.standard_normal((rows, 1)))
+    a *= np.exp(spread * rng.standard_normal(cols))
+    a[np.abs(a) < np.quantile(np.abs(a), data.draw(st.sampled_from([0, 0.5, 0.9, 0.999])))] = 0
+    if data.draw(st.booleans()):
+        r, c = data.draw(st.sampled_from([(1, 4), (8, 4), (16, 1), (3, 9)]))
+        live = rng.random((rows // r + 1, cols // c + 1)) < 0.3
+        a *= np.repeat(np.repeat(live, r, axis=0), c, axis=1)[:rows, :cols]
+    dtype = data.draw(st.sampled_from(["float32", "float16", "float64", "int8", "int16", "uint8"]))
+    integers = np.dtype(dtype).kind != "f"
+    scale = 100 / (np.abs(a).max() or 1) if integers else 1
+    found = (np.abs(a * scale) if dtype == "uint8" else np.clip(a * scale, -6e4, 6e4)).astype(dtype)
+    found[found == 0] = 0
+    assert codec.decode(codec.dumps(codec.encode(found, layout="context"))).tobytes() == found.tobytes()
