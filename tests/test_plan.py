@@ -222,6 +222,7 @@ def test_what_a_plan_refuses(model: dict, tmp_path: Path) -> None:
         ({"batch": 0}, "batch=0"),
         ({"limit": 10}, "limit= needs"),
         ({"rules": [("a",)]}, "expected a pattern"),
+        ({"rules": {"spars": "csr"}}, "fits no tensor; close: sparse"),
     ):
         with pytest.raises(codec.ArgumentError, match=message):
             codec.plan(model, **options)
@@ -262,12 +263,12 @@ def test_repeated_blocks_are_one_row_on_a_terminal(tmp_path: Path, monkeypatch: 
     layers = {f"layers.{n}.fc.weight": sparse((64, 64), 0.7 + n / 20, seed=n) for n in range(4)}
     codec.save_file(layers, tmp_path / "model.safetensors", plan={"*": "dense"})
     assert "layers.3.fc.weight" in run("plan", tmp_path / "model.safetensors", "--objective", "memory").stdout
-    monkeypatch.setattr(sys.modules["codec.cli.plan"], "terminal_width", lambda: 60)  # codec.cli.plan is the verb
-    monkeypatch.setattr("codec.cli.table.terminal_width", lambda: 60)
+    monkeypatch.setattr(sys.modules["codec.cli.plan"], "terminal_width", lambda: 80)  # codec.cli.plan is the verb
+    monkeypatch.setattr("codec.cli.table.terminal_width", lambda: 80)
     lines = run(
         "plan", tmp_path / "model.safetensors", "--objective", "memory", "--rule", "*=bitmap"
     ).stdout.splitlines()
-    assert max(map(len, lines)) <= 60
+    assert max(map(len, lines)) <= 80
     monkeypatch.setattr("codec.cli.table.terminal_width", lambda: 200)
     wide = run("plan", tmp_path / "model.safetensors", "--objective", "memory", "--rule", "*=bitmap").stdout
     assert "layers.*.fc.weight x 4" in wide

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,6 @@ def test_a_browser_shows_it(page: Path, tmp_path: Path, width: int) -> None:
 
 
 def test_without_plotly_it_says_what_to_install(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "plotly.offline", None)
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
     refused(run("report", model, "-o", tmp_path / "x.html"), 1, "pip install 'codec[report]'")
     assert not (tmp_path / "x.html").exists()

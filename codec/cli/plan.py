@@ -132,8 +132,9 @@ def _facts(one: Choice) -> dict[str, Any]:
 def plan_text(found: Plan, explain: bool = False) -> str:
     """A plan as a table, and the reasons below it."""
     timed = found.seconds is not None
-    groups = blocks(found.choices) if terminal_width() else [[one] for one in found.choices]
-    lines = [_line(group, timed) for group in groups]
+    narrow = terminal_width() is not None
+    groups = blocks(found.choices) if narrow else [[one] for one in found.choices]
+    lines = [_line(group, timed, narrow) for group in groups]
     dense, least = found.dense_nbytes, found.nbytes
     total = [counted(len(found), "tensor"), "", "", "", "", "", size(dense), size(least), ratio(dense, least)]
     header = ["name", "dtype", "shape", "layout", "zeros", "pays from", "dense", "packed", "ratio"]
@@ -162,9 +163,13 @@ def block_name(group: Sequence[Choice]) -> str:
     return group[0].name if len(group) == 1 else f"{_NUMBER.sub('*', group[0].name)} x {len(group)}"
 
 
-def _line(group: Sequence[Choice], timed: bool) -> list[str]:
-    """A row of the table: one tensor, or a group of blocks with the range of their zeros and their sums."""
+def _line(group: Sequence[Choice], timed: bool, narrow: bool) -> list[str]:
+    """A row of the table: one tensor, or a group of blocks with the range of their zeros and their sums.
+
+    On a terminal layouts come without their parameters, which --explain and --json tell.
+    """
     one = group[0]
+    layout = one.layout if narrow else one.label
     zeros = [each.sparsity for each in group if each.sparsity is not None]
     dense = sum(each.dense_nbytes for each in group)
     least = 0 if one.tied_to else sum(each.nbytes for each in group)
@@ -175,7 +180,7 @@ def _line(group: Sequence[Choice], timed: bool) -> list[str]:
         block_name(group),
         one.dtype,
         shape_text(one.shape),
-        f"tied to {one.tied_to}" if one.tied_to else one.label if one.packed else STAYS_DENSE,
+        f"tied to {one.tied_to}" if one.tied_to else layout if one.packed else STAYS_DENSE,
         spread,
         "-" if one.pays_from is None else percent(one.pays_from),
         size(dense),

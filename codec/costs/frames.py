@@ -26,8 +26,9 @@ from codec.matrix import Grid, TensorSpec
 from codec.prune.structures import Structures, check_structure, fixes_sparsity, structures_of
 
 INDEPENDENT = "element"
-# Segments that are sampled of a matrix, and twice as many: the difference is what a segment takes.
-_SAMPLED = 4
+# Segments that are sampled of a matrix, and twice as many: the difference is what a segment takes. Of large segments
+# there are fewer, so that about so many elements are sampled.
+_SAMPLED, _ELEMENTS = 4, 1 << 19
 
 Given = tuple[tuple[str, Any], ...]
 
@@ -89,14 +90,15 @@ def _structured(
         return predict(plan, source.counts(needs_of(plan), plan.spec.grid), 0)
 
     down = -(-whole.rows // whole.segment_rows) if whole.size else 0
-    if down <= 2 * _SAMPLED:
+    sampled = max(1, min(_SAMPLED, _ELEMENTS // max(1, whole.segment_rows * whole.cols)))
+    if down <= 2 * sampled:
         return nbytes(whole.rows)
-    few, many = (n * whole.segment_rows for n in (_SAMPLED, 2 * _SAMPLED))
+    few, many = (n * whole.segment_rows for n in (sampled, 2 * sampled))
     small, large = nbytes(few), nbytes(many)
     return round(small + (large - small) * (whole.rows - few) / (many - few))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=24)
 def _sample(
     element: ElementType, rows: int, cols: int, shape: tuple[int, ...], structure: str, sparsity: float
 ) -> ArraySource:

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any, Self
 
@@ -262,6 +263,16 @@ def check_rules(rules: Any) -> list[tuple[str, dict[str, Any]]]:
         EncodeRequest.of(arguments["layout"], params, "disk", arguments.get("entropy", "auto"))
         checked.append((pattern, arguments))
     return checked
+
+
+def refuse_idle(rules: Sequence[tuple[str, dict[str, Any]]], names: Sequence[str]) -> None:
+    """ArgumentError for a rule that fits no tensor: nothing would come of it, and nobody would notice."""
+    for pattern, _ in rules:
+        if pattern not in names and not any(fnmatchcase(name, pattern) for name in names):
+            near = get_close_matches(pattern, names, n=3)
+            raise ArgumentError(
+                f"the rule for {pattern!r} fits no tensor" + (f"; close: {', '.join(near)}" if near else "")
+            )
 
 
 def rule_for(name: str, rules: Sequence[tuple[str, dict[str, Any]]]) -> tuple[str, dict[str, Any]] | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from codec.costs.breakeven import break_even
 from codec.costs.options import LEAST_FRAME, Bytes, Clock, Objective, Option, Speed, demanded
-from codec.costs.plan import Choice, Path, Plan, check_rules, rule_for
+from codec.costs.plan import Choice, Path, Plan, check_rules, refuse_idle, rule_for
 from codec.costs.tensors import GivenTensors, Tensors, can_be_counted, stats_of_stored
 from codec.costs.ties import Prints
 from codec.encoding.request import check_objective
@@ -89,6 +89,7 @@ def plan(
     checked = check_rules(rules)
     goal: Objective = Speed(machine, batch) if objective == "speed" else Bytes(objective)
     with _opened(tensors_or_path) as tensors:
+        refuse_idle(checked, list(tensors))
         planner = _Planner(objective, goal, checked, machine, batch)
         prints = Prints(tensors)
         found: dict[str, _Open] = {}

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from codec.costs.machine.model import Row
-from codec.costs.machine.timing import rising, seconds_of, split
+from codec.costs.machine.timing import seconds_of, split
 from codec.errors import CodecError
 
 _TALL, _SQUARE = (2048, 256), (512, 1024)
@@ -72,9 +72,7 @@ def _rows(seconds: float, batches: Sequence[int]) -> Iterator[Row]:
     for library, dtype, product in libraries:
         width = {"float64": 8, "float32": 4}.get(dtype, 2)
         fixed = seconds_of(product((1, 1), 1), each)
-        tall, square = (
-            rising([seconds_of(product(shape, b), each) - fixed for b in batches]) for shape in (_TALL, _SQUARE)
-        )
+        tall, square = ([seconds_of(product(shape, b), each) - fixed for b in batches] for shape in (_TALL, _SQUARE))
         row, rest = split(tall, square, _TALL[0], _SQUARE[0])
         element = (tuple(one / (_SQUARE[0] * _SQUARE[1]) for one in rest),)
         for name in _STANDS_FOR[dtype]:

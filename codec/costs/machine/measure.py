@@ -5,7 +5,7 @@ import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from math import prod
 from time import perf_counter
 from typing import Any
@@ -15,9 +15,9 @@ import numpy as np
 from codec import kernels
 from codec.costs.frames import contenders
 from codec.costs.machine.libraries import measured as measured_libraries
-from codec.costs.machine.model import FAR, Row, along
+from codec.costs.machine.model import FAR, LANES, Row, by
 from codec.costs.machine.profile import MachineProfile, cache_path
-from codec.costs.machine.timing import rising, seconds_of, split
+from codec.costs.machine.timing import seconds_of, split
 from codec.dtypes import BY_NAME
 from codec.errors import ArgumentError
 from codec.layouts import LAYOUTS
@@ -103,8 +103,10 @@ def executed() -> list[tuple[str, dict[str, Any]]]:
 
 
 def _batches() -> tuple[int, ...]:
-    """Where the kernels for a batch change, by the rows that there are, and the largest."""
-    found = {1, _LONGEST // 4, _LONGEST}
+    """Where the kernels for a batch change, by the rows that there are; and the largest, its half, and some that leave
+    a part of a register.
+    """
+    found = {1, LANES - 1, _LONGEST, *(n - rest for n in (_LONGEST // 2, _LONGEST) for rest in (0, 3, LANES + 1))}
     for row in kernels.product_kernels():
         low, high = row["batch"]
         found |= {low, high or low}
@@ -131,8 +133,8 @@ class _Made:
         fixed = seconds_of(_product(self.least, 1), each)
 
         def without_fixed(w: PackedTensor, chosen: Sequence[int]) -> list[float]:
-            times = rising([seconds_of(_product(w, b), each) for b in chosen])
-            known = [fixed + w.shape[1] * along(b, batches, column) for b in chosen]
+            times = [seconds_of(_product(w, b), each) for b in chosen]
+            known = [fixed + w.shape[1] * by(b, batches, column) for b in chosen]
             return [max(0.0, time - one) for time, one in zip(times, known, strict=True)]
 
         times = [without_fixed(w, batches) for w in self.square]
@@ -174,6 +176,7 @@ def _product(w: PackedTensor, batch: int, threads: int = 1) -> Callable[[], obje
     return lambda: multiply(w, x, threads=threads)
 
 
+@lru_cache(maxsize=8)
 def _matrix(shape: tuple[int, int], density: float, dtype: str) -> np.ndarray:
     random = np.random.default_rng(0)
     element = BY_NAME[dtype]
@@ -185,7 +188,7 @@ def _columns(budget: float, batches: Sequence[int]) -> tuple[float, ...]:
     """Seconds for a column of x: of a matrix without entries, wide against narrow."""
     wide, narrow = (encode(np.zeros((16, n), np.float32), layout="csr", objective="memory") for n in (8192, 512))
     each = budget / (2 * len(batches))
-    far, near = (rising([seconds_of(_product(w, b), each) for b in batches]) for w in (wide, narrow))
+    far, near = ([seconds_of(_product(w, b), each) for b in batches] for w in (wide, narrow))
     return tuple(max(0.0, a - b) / (8192 - 512) for a, b in zip(far, near, strict=True))
 
 

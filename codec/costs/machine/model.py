@@ -21,6 +21,7 @@ import numpy as np
 _OVERLAP = 6.0
 # Bytes of x: as many as in the measured square matrix with the largest batch, and as in the wide one.
 NEAR, FAR = 256 << 10, 2 << 20
+LANES = 8  # columns of x that fill a register
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,28 @@ class Row:
         self, rows: int, cols: int, density: float, batch: int, densities: Sequence[float], batches: Sequence[int]
     ) -> float:
         """Of one call, from the cache."""
-        each = [along(batch, batches, by_batch) for by_batch in self.element]
-        element = max(0.0, along(density, densities, each))
+        element = max(0.0, along(density, densities, [by(batch, batches, one) for one in self.element]))
         share = min(1.0, max(0.0, log(max(1, 4 * cols * batch) / NEAR) / log(FAR / NEAR)))
         element += share * density * batch * self.far
-        return self.fixed + rows * max(0.0, along(batch, batches, self.row)) + rows * cols * element
+        return self.fixed + rows * max(0.0, by(batch, batches, self.row)) + rows * cols * element
+
+
+def by(batch: int, batches: Sequence[int], values: Sequence[float]) -> float:
+    """A cost by batch: between measured ones linearly, and beyond the largest in proportion.
+
+    Batches that fill whole registers of ``LANES`` columns, and those that leave a part of one, are measured apart: the
+    rest is often the dearest part of a product.
+
+    >>> by(3, [1, 2, 4], [1.0, 2.0, 4.0]), by(24, [8, 9, 16], [3.0, 9.0, 4.0]), by(18, [8, 9, 16], [3.0, 9.0, 4.0])
+    (3.0, 6.0, 18.0)
+    """
+    alike = list(range(len(batches)))
+    if batch > LANES and any(b > LANES for b in batches):
+        same = [i for i, b in enumerate(batches) if b >= LANES and (b % LANES == 0) == (batch % LANES == 0)]
+        alike = same or alike
+    points = [batches[i] for i in alike]
+    last = points[-1]
+    return along(min(batch, last), points, [values[i] for i in alike]) * max(1.0, batch / last)
 
 
 def along(at: float, points: Sequence[float], values: Sequence[float]) -> float:

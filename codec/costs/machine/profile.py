@@ -9,7 +9,7 @@ from math import inf, isfinite
 from typing import Any, Self
 
 from codec.costs.frames import frame_bytes
-from codec.costs.machine.model import Row, along, rate, together
+from codec.costs.machine.model import Row, by, rate, together
 from codec.dtypes import BY_NAME, ElementType
 from codec.encoding.sizes import encoded_nbytes
 from codec.errors import ArgumentError
@@ -182,7 +182,7 @@ class MachineProfile:
         tile = batch_tile(max(4, spec.element.width if spec.element.is_float else 4) * grid.cols, batch)
         passes = [tile] * (batch // tile) + ([batch % tile] if batch % tile else [])
         compute = sum(row.seconds(grid.rows, grid.cols, density, b, self.densities, self.batches) for b in passes)
-        column = sum(grid.cols * max(0.0, along(b, self.batches, self.column)) for b in passes)
+        column = sum(grid.cols * max(0.0, by(b, self.batches, self.column)) for b in passes)
         memory = len(passes) * nbytes / self._rate(nbytes, threads, cold)
         macs = grid.size * density * batch / self._peak
         return self._timed(compute + column, memory, macs, row.fixed * len(passes), threads)

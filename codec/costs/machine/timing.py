@@ -28,15 +28,6 @@ def _once(call: Callable[[], object], clock: Clock) -> float:
     return clock() - start
 
 
-def rising(times: Sequence[float]) -> list[float]:
-    """Times of growing batches: a smaller one takes no longer than a larger, whatever disturbed its measurement.
-
-    >>> rising([5.0, 1.0, 2.0])
-    [1.0, 1.0, 2.0]
-    """
-    return [min(times[at:]) for at in range(len(times))]
-
-
 def split(
     tall: Sequence[float], square: Sequence[float], tall_rows: int, square_rows: int
 ) -> tuple[tuple[float, ...], list[float]]:
