@@ -74,7 +74,7 @@ def _linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, ro
         # The sums of a small batch are the result as they are; torch rounds them to the input's dtype.
         sums = multiply(w, flat.T, threads=_threads(), kind=kind)
         if bias is not None:
-            sums += _elements(bias)[:, None]
+            sums += _elements(bias.float() if bias.dtype in _HALVES else bias)[:, None]
         result = torch.from_numpy(np.ascontiguousarray(sums.T).reshape(shape))
         return result if wide is x else result.to(x.dtype)
     flat = _elements(x).reshape(-1, cols)
