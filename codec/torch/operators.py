@@ -16,7 +16,7 @@ from codec import convolution, kernels
 from codec.arraylike import from_torch, torch_element
 from codec.dtypes import BY_NAME
 from codec.errors import ArgumentError
-from codec.products import multiply
+from codec.products import TILE_BYTES, multiply
 from codec.products.operands import kind_of
 from codec.torch.frames import frame_in
 
@@ -31,6 +31,8 @@ _VIEWS: dict[torch.dtype, tuple[torch.dtype | None, np.dtype]] = {
     for element in _FLOATS
     if hasattr(torch, element.dtype.name)
 }
+
+_HALVES = (torch.bfloat16, torch.float16)
 
 
 def _define(schema: str, run: Callable[..., torch.Tensor], fake: Callable[..., torch.Tensor]) -> None:
@@ -63,17 +65,22 @@ def _threads() -> int:
 
 def _linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, rows: int) -> torch.Tensor:
     w = frame_in(weight)
+    cols, shape = w.shape[-1], (*x.shape[:-1], rows)
     _check_matrix(w.shape, x, 1, rows)
-    flat = _elements(x).reshape(-1, w.shape[1])
-    kind = kind_of(w.spans.head.element, flat, w.shape[1])
-    term = None if bias is None else _elements(bias)[:, None]
-    if len(flat) == 1 and kind.result == kind.acc.dtype:  # one vector, whose sums are the result: nothing is copied
+    wide = x.float() if x.dtype in _HALVES else x
+    flat = _elements(wide).reshape(-1, cols)
+    kind = kind_of(w.spans.head.element, flat, cols)
+    if kind.result == kind.acc.dtype and len(flat) * rows * kind.acc.width <= TILE_BYTES:
+        # The sums of a small batch are the result as they are; torch rounds them to the input's dtype.
         sums = multiply(w, flat.T, threads=_threads(), kind=kind)
-        if term is not None:
-            sums += term
-        return torch.from_numpy(sums.reshape(*x.shape[:-1], rows))
-    result = x.new_empty((*x.shape[:-1], rows))
-    multiply(w, flat.T, out=_elements(result).reshape(-1, rows).T, bias=term, threads=_threads(), kind=kind)
+        if bias is not None:
+            sums += _elements(bias.float() if bias.dtype in _HALVES else bias)[:, None]
+        result = torch.from_numpy(np.ascontiguousarray(sums.T).reshape(shape))
+        return result if wide is x else result.to(x.dtype)
+    flat = _elements(x).reshape(-1, cols)
+    result = x.new_empty(shape)
+    term = None if bias is None else _elements(bias)[:, None]
+    multiply(w, flat.T, out=_elements(result).reshape(-1, rows).T, bias=term, threads=_threads())
     return result
 
 
