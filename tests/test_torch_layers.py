@@ -212,8 +212,8 @@ def test_memory_that_changes_is_noticed() -> None:
 def test_threads_follow_torch_and_do_not_change_the_result(monkeypatch) -> None:
     layer, x = ct.SparseLinear.from_dense(linear()), torch.randn(40, 80)
     seen = []
-    real = operators.multiply
-    monkeypatch.setattr(operators, "multiply", lambda *a, **k: seen.append(k["threads"]) or real(*a, **k))
+    real = operators.products.linear
+    monkeypatch.setattr(operators.products, "linear", lambda *a, **k: seen.append(k["threads"]) or real(*a, **k))
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from codec import convolution, kernels
+from codec import convolution, kernels, products
 from codec.arraylike import from_torch, torch_element
 from codec.dtypes import BY_NAME
 from codec.errors import ArgumentError
 from codec.products import TILE_BYTES, multiply
-from codec.products.operands import kind_of
 from codec.torch.frames import frame_in
 
 _library = torch.library.Library("codec", "DEF")
@@ -32,7 +31,7 @@ _VIEWS: dict[torch.dtype, tuple[torch.dtype | None, np.dtype]] = {
     if hasattr(torch, element.dtype.name)
 }
 
-_HALVES = (torch.bfloat16, torch.float16)
+_WIDE, _HALVES = (torch.float32, torch.float64), (torch.bfloat16, torch.float16)
 
 
 def _define(schema: str, run: Callable[..., torch.Tensor], fake: Callable[..., torch.Tensor]) -> None:
@@ -67,16 +66,13 @@ def _linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, ro
     w = frame_in(weight)
     cols, shape = w.shape[-1], (*x.shape[:-1], rows)
     _check_matrix(w.shape, x, 1, rows)
-    wide = x.float() if x.dtype in _HALVES else x
-    flat = _elements(wide).reshape(-1, cols)
-    kind = kind_of(w.spans.head.element, flat, cols)
-    if kind.result == kind.acc.dtype and len(flat) * rows * kind.acc.width <= TILE_BYTES:
-        # The sums of a small batch are the result as they are; torch rounds them to the input's dtype.
-        sums = multiply(w, flat.T, threads=_threads(), kind=kind)
-        if bias is not None:
-            sums += _elements(bias.float() if bias.dtype in _HALVES else bias)[:, None]
-        result = torch.from_numpy(np.ascontiguousarray(sums.T).reshape(shape))
-        return result if wide is x else result.to(x.dtype)
+    half = x.dtype in _HALVES
+    if x.dtype in _WIDE or (half and 4 * x.numel() <= TILE_BYTES):
+        # The sums are the result as they are; of a small batch of halves, torch rounds them.
+        flat = _elements(x.float() if half else x).reshape(-1, cols)
+        term = None if bias is None else _elements(bias.float() if bias.dtype in _HALVES else bias)
+        found = torch.from_numpy(products.linear(flat, w, term, threads=_threads()).reshape(shape))
+        return found.to(x.dtype)
     flat = _elements(x).reshape(-1, cols)
     result = x.new_empty(shape)
     term = None if bias is None else _elements(bias)[:, None]
