@@ -1,5 +1,5 @@
-// The model of a segment in layout context: which of those that it can have makes the segment smallest. Costs are counted
-// in bits from histograms. Compiled once, and without a fused multiply-add, so that every instruction set chooses alike.
+// The model of a segment in layout context: which of those that it can have makes the segment smallest. Costs are
+// counted in bits from histograms. Compiled once, and without a fused multiply-add, so that every set chooses alike.
 #include "fit_mask.hpp"
 #include "fit_values.hpp"
 

@@ -138,7 +138,7 @@ struct MaskFitter {
     return bits + 40 * kLevelBits + 2.0 * f.cols;
   }
 
-  // -- coarse masks ----------------------------------------------------------------------------------------------------
+  // -- coarse masks --------------------------------------------------------------------------------------------------
 
   // Bits of a coarse mask and the mask within it; marks its live blocks.
   double coarse_bits(Coarse& coarse, uint32_t rows, uint32_t cols) {

@@ -102,7 +102,8 @@ uint32_t bit_length(uint64_t n) { return n ? 64 - uint32_t(__builtin_clzll(n)) :
 
 uint64_t low_ones(uint32_t n) { return n < 64 ? (uint64_t{1} << n) - 1 : ~uint64_t{0}; }
 
-// Classes of n rows or columns: 0 to 62, the least of them 0, and not all of them. Returns the largest, or more than kMostSums.
+// Classes of n rows or columns: 0 to 62, the least of them 0, and not all of them. Returns the largest, or more than
+// kMostSums.
 uint32_t read_classes(BitReader& in, uint64_t n, uint8_t* classes) {
   const uint32_t k = uint32_t(in.bits(3)), middle = uint32_t(in.bits(6));
   uint32_t least = kMostSums, most = 0;

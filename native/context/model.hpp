@@ -1,5 +1,5 @@
-// The model of one segment in layout context (spec section 5.10): what the mask and the values are coded by, as the head
-// of a part says it.
+// The model of one segment in layout context (spec section 5.10): what the mask and the values are coded by, as the
+// head of a part says it.
 #pragma once
 #include "../contract.hpp"
 
