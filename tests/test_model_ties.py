@@ -305,8 +305,8 @@ def test_breakeven_counts_tied_tensors_once(tmp_path, packed):
 def test_breakeven_reads_each_tensor_once(tmp_path, monkeypatch):
     w = pruned(128, 128)
     save_file({"a": w, "b": w, "c": w.copy(), "d": pruned(128, 128)}, tmp_path / "m.safetensors", plan={"*": "dense"})
-    read, get = [], codec.model.ModelFile.get_tensor
-    monkeypatch.setattr(codec.model.ModelFile, "get_tensor", lambda self, name: read.append(name) or get(self, name))
+    read, get = [], codec.model.ModelFile.get_stored
+    monkeypatch.setattr(codec.model.ModelFile, "get_stored", lambda self, name: read.append(name) or get(self, name))
     rows = {row["name"]: row for row in facts("breakeven", tmp_path / "m.safetensors")["tensors"]}
     assert read == ["a", "c", "d"]
     assert {name: row["tied_to"] for name, row in rows.items()} == {"a": None, "b": "a", "c": "a", "d": None}
