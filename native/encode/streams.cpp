@@ -30,7 +30,7 @@ void free_streams(Streams* s) {
 bool set_part(Part& part, const uint8_t* data, uint64_t size) {
   uint8_t* copy = static_cast<uint8_t*>(malloc(size + kSlack));
   if (!copy) return false;
-  memcpy(copy, data, size);
+  if (size) memcpy(copy, data, size);
   free(part.data);
   part.data = copy;
   part.size = size;
