@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import multipliers as peers
+import multipliers
 import numpy as np
 from datasets import Cold, cast, cold_packed, values_of
 from measure import Cell, Table, arguments, emit, interleaved, median, note, one_thread
@@ -41,7 +41,7 @@ class Contender:
         return self.multiply(self.made[self.turn % len(self.made)], self.x)
 
 
-def of_peer(peer: type[peers.Peer], dense: np.ndarray, x: np.ndarray) -> Contender:
+def of_peer(peer: type[multipliers.Peer], dense: np.ndarray, x: np.ndarray) -> Contender:
     """A peer's copies."""
     first = peer(dense)
     made = [first, *(peer(dense) for _ in range(copies(first.nbytes) - 1))]
@@ -68,7 +68,7 @@ def measure(dense: np.ndarray, dtype: str, batch: int, seconds: float) -> dict[s
     shape = (dense.shape[1],) if batch == 1 else (dense.shape[1], batch)
     x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
     exact = plain.astype(np.float64) @ x
-    chosen = [peer for peer in peers.present() if peer.precision in ("F32", dtype)]
+    chosen = [peer for peer in multipliers.present() if peer.precision in ("F32", dtype)]
     runs = [of_codec(codec.encode(own, objective="speed", batch=batch), x)]
     runs += [of_peer(peer, plain, x) for peer in chosen]
     for run in runs:
@@ -81,7 +81,7 @@ def measure(dense: np.ndarray, dtype: str, batch: int, seconds: float) -> dict[s
 
 def fastest(times: dict[str, float], dtype: str, *, sparse: bool) -> float:
     """The fastest dense peer of a precision, or the fastest sparse one of any."""
-    chosen = [p for p in peers.present() if p.sparse == sparse and (sparse or p.precision in ("F32", dtype))]
+    chosen = [p for p in multipliers.present() if p.sparse == sparse and (sparse or p.precision in ("F32", dtype))]
     return min(times[peer.name] for peer in chosen)
 
 
@@ -115,9 +115,9 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the speed-ups as an SVG")
     options = parser.parse_args()
     values = values_of(options.weights, options.side**2).reshape(options.side, options.side)
-    if absent := peers.missing():
+    if absent := multipliers.missing():
         note(f"not installed: {', '.join(absent)}")
-    names = [peer.name for peer in peers.present()]
+    names = [peer.name for peer in multipliers.present()]
     rows: list[list[Cell]] = []
     found: dict[tuple[str, int], list[float]] = {}
     for dtype in DTYPES:

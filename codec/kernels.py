@@ -245,11 +245,6 @@ code_lengths = _native.code_lengths
 product_kernels = _native.product_kernels
 
 
-def type_code(element: ElementType) -> int:
-    """The native number of an element type (bool multiplies as u8)."""
-    return _TYPE_CODES[element.name]
-
-
 def kind_code(kind: str) -> int:
     """The native number of an item kind."""
     return _KINDS.index(kind)

@@ -1,4 +1,4 @@
-"""Which layout multiplies fastest: a small table, measured with benchmarks/product.py (Zen 4, one thread).
+"""Which layout multiplies fastest: a small table (Zen 4, one thread; benchmarks/speedup.py shows what comes of it).
 
 Each row says for which element types and batches it holds, from which share of zeros on, and what is taken there. Below
 the first share the tensor stays dense: skipping its zeros would cost more than multiplying them.
