@@ -9,7 +9,7 @@ namespace {
 
 struct Candidate {
   const ProductKernel* row;
-  const void* x;  // as the row wants it; null until it is used
+  const void* x;  // as the row wants it; null until a thread uses it, then the same for all
 };
 
 // The rows that may multiply panels of one form and direction, in the order in which they are asked.
@@ -77,24 +77,25 @@ Status multiply_panel(const View& v, const Product& w, const Place& at, const Co
     found = choice.of[uint32_t(p.form)][direction].find(p, x_at);
   }
   if (!found) return Status::out_of_range;
-  if (!found->x) {
-    found->x = w.x->prepared(found->row->prepare);
-    if (!found->x) return Status::no_memory;
+  const void* prepared = __atomic_load_n(&found->x, __ATOMIC_ACQUIRE);
+  if (!prepared) {
+    prepared = w.x->prepared(found->row->prepare);
+    if (!prepared) return Status::no_memory;
     __atomic_store_n(&w.x->used[found->row - k.products], uint8_t{1}, __ATOMIC_RELAXED);
+    __atomic_store_n(&found->x, prepared, __ATOMIC_RELEASE);
   }
   if (found->row->value == Type::any && !is_ready(w, p.values)) {
     const Status converted = k.convert_values(w.value, p.values, p.count, w.accumulator, scratch.values, w.limit);
     if (converted != Status::ok) return converted;
     p.values = reinterpret_cast<const uint8_t*>(scratch.values);
   }
-  const uint64_t strip = w.x->strip(), row_bytes = strip * item_bytes(w.accumulator);
-  const uint8_t* x = static_cast<const uint8_t*>(found->x);
+  const uint64_t strip = w.x->strip(), item = item_bytes(w.accumulator), row_bytes = strip * item;
+  const uint8_t* x = static_cast<const uint8_t*>(prepared) + x_at * row_bytes;
   uint8_t* y = columns.sums + (y_at - columns.top) * row_bytes;
   for (uint64_t from = columns.from, end; from < columns.to; from = end, y += columns.height * row_bytes) {
-    end = (from / strip + 1) * strip < columns.to ? (from / strip + 1) * strip : columns.to;
-    const uint64_t inside = from % strip * item_bytes(w.accumulator);
-    found->row->run(p, x + (from / strip * strip_rows(w.x->n) + x_at) * row_bytes + inside, y + inside, strip,
-                    end - from);
+    const uint64_t begin = from & ~(strip - 1), inside = (from - begin) * item;  // a strip is a power of two
+    end = begin + strip < columns.to ? begin + strip : columns.to;
+    found->row->run(p, x + begin * strip_rows(w.x->n) * item + inside, y + inside, strip, end - from);
   }
   return Status::ok;
 }
@@ -114,7 +115,7 @@ Result multiply_segment(const View& v, const Product& w, uint64_t segment, const
 struct Work {
   const View& v;
   const Product& w;
-  const Choice choice;
+  Choice choice;
   uint64_t first, last, across, bands, width;
   Failure failure;
 
@@ -153,11 +154,10 @@ void Work::run(uint64_t band, uint64_t group) {
     memset(work.sums.data, 0, rows * strips * strip * item);
   else
     kernels().to_strips(sums);
-  Choice own = choice;
   const Columns mine = {left, left + columns, row, rows, work.sums.data};
   Result r;
   uint64_t segment = from;
-  for (; segment < to && r.ok(); ++segment) r = multiply_segment(v, w, segment, mine, own, work);
+  for (; segment < to && r.ok(); ++segment) r = multiply_segment(v, w, segment, mine, choice, work);
   work.trim();
   if (!r.ok()) return failure.report(r, segment - 1);
   const auto term = [&](const void* of) {

@@ -2,28 +2,35 @@
 #include "operand.hpp"
 
 #include <new>
+#include <utility>
 
 namespace codec {
 
 namespace {
 
-template <class T, class Bits>
-bool all_finite(const T* x, Strides at, uint64_t n, uint64_t batch, Bits infinity) {
-  if (at.column != 1) {  // the other way round, so that what lies side by side is read side by side
-    const Strides turned = {at.column, at.row};
-    const uint64_t rows = n;
-    at = turned;
-    n = batch;
-    batch = rows;
-  }
+// Whether one of n items, `step` apart, is an infinity or a NaN. Items side by side are compared several at a time.
+template <bool side_by_side, class T, class Bits>
+bool any_infinite(const T* x, int64_t step, uint64_t n, Bits infinity) {
   Bits found = 0;
   for (uint64_t i = 0; i < n; ++i) {
+    Bits bits;
+    memcpy(&bits, x + (side_by_side ? int64_t(i) : int64_t(i) * step), sizeof(bits));
+    found |= Bits((bits & infinity) == infinity);
+  }
+  return found;
+}
+
+template <class T, class Bits>
+bool all_finite(const T* x, Strides at, uint64_t n, uint64_t batch, Bits infinity) {
+  if (at.column != 1 || batch == 1) {  // the other way round, so that what lies side by side is read side by side
+    at = {at.column, at.row};
+    std::swap(n, batch);
+  }
+  bool found = false;
+  for (uint64_t i = 0; i < n; ++i) {
     const T* row = x + int64_t(i) * at.row;
-    for (uint64_t j = 0; j < batch; ++j) {
-      Bits bits;
-      memcpy(&bits, row + int64_t(j) * at.column, sizeof(bits));
-      found |= Bits((bits & infinity) == infinity);
-    }
+    found |= at.column == 1 ? any_infinite<true>(row, 1, batch, infinity)
+                            : any_infinite<false>(row, at.column, batch, infinity);
   }
   return !found;
 }
@@ -34,12 +41,8 @@ constexpr uint64_t kMostKept = 4 << 20;
 Buffer* kept = nullptr;
 
 void trade(Buffer& one, Buffer& other) {
-  uint8_t* data = one.data;
-  const uint64_t capacity = one.capacity;
-  one.data = other.data;
-  one.capacity = other.capacity;
-  other.data = data;
-  other.capacity = capacity;
+  std::swap(one.data, other.data);
+  std::swap(one.capacity, other.capacity);
 }
 
 void take_kept(Buffer& to) {
