@@ -104,8 +104,8 @@ class Head(Description):
 
 
 def align(n: Any, to: int = ALIGNMENT) -> Any:
-    """n rounded up to a multiple; also for arrays of integers."""
-    return -(-n // to) * to
+    """n rounded up to a multiple of a power of two; also for arrays of signed integers."""
+    return n + (to - 1) & -to
 
 
 def header_bytes(described: Description, nnz: int, negative_zeros: int, streams: Sequence[StreamHead]) -> bytes:

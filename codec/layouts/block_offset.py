@@ -218,15 +218,15 @@ class BlockOffset(Layout):
                 return None, None
             live = self._live_columns(counts.cols)
             wide = np.add.reduceat(live, np.arange(0, grid.cols, grid.segment_cols)) if grid.size else live
-            down = grid.segments // max(1, grid.across)
-            return live[:: self._shape[1]].sum(keepdims=True), grid.heights * np.tile(wide, down)
+            widths = wide[np.arange(grid.segments) % max(1, grid.across)]
+            return live[:: self._shape[1]].sum(keepdims=True), grid.heights * widths
         if counts.block_parts is not None:
             shape: Block | None = self._shape
             if shape not in counts.block_parts:  # of shapes that are the same once they are clipped, any does
                 own = _clipped(self._shape, grid)
                 shape = next((one for one in counts.block_parts if _clipped(one, grid) == own), None)
             if shape is not None:
-                found = counts.block_parts[shape].astype(np.int64)
+                found = counts.block_parts[shape].view(np.int64)
                 return found[:, 0], found[:, 1]
         if self._shape == (1, grid.segment_cols) and counts.rows is not None:
             starts = np.concatenate(([0], np.cumsum(grid.heights)[:-1]))

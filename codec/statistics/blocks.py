@@ -85,7 +85,10 @@ def _live(shape: Shape, words: Words) -> int:
 def _parts(shape: Shape, words: Words) -> np.ndarray:
     """Blocks of each segment that hold an entry, and their elements."""
     live, (_, r, c) = _by_segment(shape, words), _of("clipped", shape, words.grid)
-    return np.stack([live, live * np.uint64(r * c) - words.of["clipped", r, c]], axis=1)
+    parts = np.empty((len(live), 2), np.uint64)
+    parts[:, 0] = live
+    parts[:, 1] = live * np.uint64(r * c) - words.of["clipped", r, c]
+    return parts
 
 
 def _whole(c: int, words: Words) -> int:
