@@ -13,7 +13,7 @@ from codec.encoding.pack import pack, pack_array
 from codec.encoding.request import EncodeRequest
 from codec.encoding.sources import CsrSource, FrameSource
 from codec.errors import ArgumentError
-from codec.frame import Spans, check_out, in_memory, parse, restated
+from codec.frame import Spans, aligned_copy, check_out, in_memory, parse, restated
 from codec.indexing import take
 from codec.layouts.csr import Csr
 from codec.matrix import TensorSpec, dimensions, is_int
@@ -355,7 +355,7 @@ class PackedTensor:
 
 
 def _from_bytes(data: bytes) -> PackedTensor:
-    return PackedTensor.of_frame(np.frombuffer(data, np.uint8))
+    return PackedTensor.of_frame(aligned_copy(np.frombuffer(data, np.uint8)))
 
 
 class Transpose:

@@ -12,6 +12,7 @@ import numpy as np
 
 from codec.encoding.pack import pack_array
 from codec.errors import ArgumentError
+from codec.frame import aligned_copy
 from codec.matrix import is_int
 from codec.packed import PackedTensor
 
@@ -180,5 +181,5 @@ def loads(buffer: Any, *, copy: bool = False) -> PackedTensor:
         raise ArgumentError("the buffer is not contiguous; expected one frame's bytes, side by side")
     data = np.frombuffer(view, np.uint8) if view.nbytes else np.zeros(0, np.uint8)
     if copy:
-        data = data.copy()
+        data = aligned_copy(data)
     return PackedTensor.of_frame(data)

@@ -6,6 +6,7 @@ the kernels.
 
 from codec.frame.build import build, predicted_size, restated
 from codec.frame.head import MAGIC, VERSION, Description, Head, Parts, StreamHead
+from codec.frame.memory import aligned, aligned_copy
 from codec.frame.proof import Read, parse, read_head
 from codec.frame.spans import Packed, Spans, check_out, in_memory, on_demand
 
@@ -19,6 +20,8 @@ __all__ = [
     "Read",
     "Spans",
     "StreamHead",
+    "aligned",
+    "aligned_copy",
     "build",
     "check_out",
     "in_memory",

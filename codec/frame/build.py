@@ -24,6 +24,7 @@ from codec.frame.head import (
     row_type,
     table_bytes,
 )
+from codec.frame.memory import aligned
 
 # (the frame, where each part goes by stream and segment, room for their checksums): copies the parts of streams that
 # are not shared, and fills in their checksums.
@@ -70,7 +71,7 @@ def build(
     bounds = start + int(align(common, PART_ALIGNMENT).sum()) + np.concatenate(([0], np.cumsum(padded.sum(axis=0))))
     length = int(align(int(bounds[-1]))) + ALIGNMENT
 
-    frame = _zeros(length)
+    frame = aligned(length, zeros=True)
     offsets = np.ascontiguousarray(bounds[:-1] + np.cumsum(padded, axis=0) - padded, np.uint64)
     checksums = np.zeros(offsets.shape, np.uint32)
     write(frame, offsets, checksums)
@@ -123,10 +124,3 @@ def restated(head: Head, data: np.ndarray, shape: tuple[int, ...], row_dims: int
     spec = replace(head.spec, shape=shape, row_dims=row_dims)
     described = Description(spec, head.layout, head.values)
     return build(described, head.nnz, head.negative_zeros, head.streams, sizes, shared, copy)
-
-
-def _zeros(length: int) -> np.ndarray:
-    # Begins on a cache line, so that what is aligned in the frame is aligned in memory.
-    block = np.zeros(length + ALIGNMENT, np.uint8)
-    skip = -block.ctypes.data % ALIGNMENT
-    return block[skip : skip + length]

@@ -10,9 +10,8 @@ import stat
 import weakref
 from typing import NoReturn, Protocol
 
-import numpy as np
-
 from codec.errors import ArgumentError, FormatError
+from codec.frame import aligned
 
 CHUNK = 1 << 30  # bytes per system call: Linux stops at 2 GiB, others refuse more
 _HUB_LINK = re.compile(r"(?:\.\./){2,8}blobs/[0-9a-f]{40}(?:[0-9a-f]{24})?")
@@ -137,9 +136,7 @@ def private_memory(length: int) -> memoryview:
     """So many writable bytes; where there are at least 64, they begin at a multiple of that."""
     if length < 64:
         return memoryview(bytearray(length))
-    space = np.empty(length + 63, np.uint8)
-    skip = -space.ctypes.data % 64
-    return space[skip : skip + length].data
+    return aligned(length).data
 
 
 def open_path(path: str, *, use_mmap: bool = False) -> RawFile:
