@@ -31,9 +31,9 @@ class _Step(NamedTuple):
 # By the kind of element and whether the batch is a single column: steps of rising sparsity, the first from 0 on.
 _LANES = Bitmap(order="lanes")
 _TABLE: dict[tuple[str, bool], tuple[_Step, ...]] = {
-    ("wide float", True): (_Step(0, Dense()), _Step(0.4, _LANES), _Step(0.7, Sell())),
+    ("wide float", True): (_Step(0, Dense()), _Step(0.1, _LANES), _Step(0.65, Sell())),
     ("wide float", False): (_Step(0, Dense()), _Step(0.3, Sell())),
-    ("narrow float", True): (_Step(0, Dense()), _Step(0.1, _LANES), _Step(0.7, Sell())),
+    ("narrow float", True): (_Step(0, Dense()), _Step(0.1, _LANES), _Step(0.6, Sell())),
     ("narrow float", False): (_Step(0, Dense()), _Step(0.3, Sell())),
     ("byte", True): (_Step(0, Dense()), _Step(0.3, _LANES), _Step(0.7, Sell())),
     ("byte", False): (_Step(0, Dense()), _Step(0.4, Sell())),
