@@ -18,7 +18,8 @@ LAYOUTS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "dense": [("dense", {})],
     "sliced": [("sell", {})],
 }
-DTYPES = {"f64": "float64", "f32": "float32", "bf16": "bfloat16", "i64": "int64", "i32": "int32"}
+DTYPES = {"f64": "float64", "f32": "float32", "bf16": "bfloat16", "f16": "float16"}
+DTYPES |= {"i64": "int64", "i32": "int32", "i8": "int8"}
 # What stands for "any" value type, which is converted first.
 ANY = {"f32": "float16", "f64": "float32", "i64": "int16", "i32": "int8"}
 SHAPES = [(70, 65), (130, 3000), (9, 17_000)]
