@@ -1,7 +1,8 @@
 """The ways in which one tensor can be stored, each with its bytes and, on a machine that was measured, its time."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
 
 from codec.encoding.choose import plan_of, smallest
@@ -14,9 +15,6 @@ from codec.layouts import make_layout
 from codec.matrix import TensorSpec
 from codec.model import TensorInfo, worth_packing
 from codec.statistics import TensorStats
-
-# A frame takes no fewer bytes: head, segment table and trailing zeros.
-LEAST_FRAME = 256
 
 
 @dataclass(frozen=True)
@@ -42,9 +40,9 @@ class Option:
     stored_as: str = "frame"
 
     @classmethod
-    def itself(cls, info: TensorInfo, seconds: float | None = None) -> Self:
+    def itself(cls, info: TensorInfo) -> Self:
         """The tensor as itself."""
-        return cls("dense", {}, "auto", info.dense_nbytes, seconds, "dense")
+        return cls("dense", {}, "auto", info.dense_nbytes, None, "dense")
 
     @property
     def packed(self) -> bool:
@@ -92,8 +90,8 @@ class Objective(Protocol):
     def options(self, info: TensorInfo, stats: TensorStats) -> list[Option]:
         """Every way to pack a tensor that is worth a thought, the cheapest first."""
 
-    def dense(self, info: TensorInfo, stats: TensorStats) -> Option:
-        """The tensor as itself."""
+    def timed(self, option: Option, info: TensorInfo, stats: TensorStats) -> Option:
+        """An option with its time, where that counts."""
 
     def cost(self, option: Option) -> float:
         """What an option costs."""
@@ -109,12 +107,17 @@ class Bytes:
     objective: str
 
     def options(self, info: TensorInfo, stats: TensorStats) -> list[Option]:
-        """As ``encode`` compares them."""
-        return _sized(EncodeRequest.of("auto", {}, self.objective), stats)
+        """As ``encode`` compares them; then, for the margin, those that it leaves out as too large for the disk."""
+        found = _sized(EncodeRequest.of("auto", {}, self.objective), stats)
+        if self.objective == "disk":
+            known = {option.label for option in found}
+            others = _sized(EncodeRequest.of("auto", {}, "memory"), stats)
+            found += [option for option in others if option.label not in known]
+        return found
 
-    def dense(self, info: TensorInfo, stats: TensorStats) -> Option:
-        """Its own bytes."""
-        return Option.itself(info)
+    def timed(self, option: Option, info: TensorInfo, stats: TensorStats) -> Option:
+        """Without one."""
+        return option
 
     def cost(self, option: Option) -> float:
         """Bytes."""
@@ -130,7 +133,7 @@ class Speed:
     """The least time of a product; without a measured machine, the layout that encode takes for "speed"."""
 
     clock: Clock | None
-    batch: int = 1
+    batch: int | None = None
 
     def options(self, info: TensorInfo, stats: TensorStats) -> list[Option]:
         """The layouts that were measured; a vector is no operand of a product."""
@@ -141,19 +144,21 @@ class Speed:
             return [_sized_as(layout.name, layout.given, stats)] if layout.name != "dense" else []
         found = []
         for name, params in self.clock.executed():
-            try:
-                option = _sized_as(name, params, stats)
-            except ArgumentError:  # a layout that cannot hold this tensor
-                continue
-            seconds = self.clock.product_seconds(name, params, stats.spec, stats.nnz, option.nbytes, self.batch)
-            found.append(Option(name, params, "none", option.nbytes, seconds))
+            with suppress(ArgumentError):  # a layout that cannot hold this tensor
+                found.append(self.timed(_sized_as(name, params, stats), info, stats))
         return sorted(found, key=lambda option: (option.seconds or 0.0, option.nbytes))
 
-    def dense(self, info: TensorInfo, stats: TensorStats) -> Option:
-        """The dense library's time."""
-        timed = self.clock is not None and len(info.shape) >= 2
-        seconds = self.clock.dense_seconds(stats.spec, self.batch) if timed and self.clock else None
-        return Option.itself(info, seconds)
+    def timed(self, option: Option, info: TensorInfo, stats: TensorStats) -> Option:
+        """With the seconds of a product: packed, or by the fastest dense library."""
+        if self.clock is None or len(info.shape) < 2:
+            return option
+        columns = self.batch or 1
+        seconds = (
+            self.clock.product_seconds(option.layout, option.params, stats.spec, stats.nnz, option.nbytes, columns)
+            if option.packed
+            else self.clock.dense_seconds(stats.spec, columns)
+        )
+        return replace(option, seconds=seconds)
 
     def cost(self, option: Option) -> float:
         """Seconds, or bytes where nothing was measured."""
