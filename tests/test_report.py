@@ -1,6 +1,8 @@
 """The report: one offline page with all of a model, shown by a real browser where the machine has one."""
 
+import base64
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -56,10 +58,10 @@ def test_the_page_is_whole_and_needs_no_network(page: Path) -> None:
     found = embedded(page, "facts")
     assert {row["name"] for row in found["tensors"]} >= {"layers.0.fc.weight", "</script><b>x"}
     assert any("Layer collapse: gone" in line for line in found["advice"])
-    assert any("as fast as the dense library" in line for line in found["advice"])
+    assert any("as fast as with the dense library" in line for line in found["advice"])
     one = next(row for row in found["tensors"] if row["name"] == "layers.0.fc.weight")
-    assert len(one["map"]["rows"]) == len(one["map"]["cells"]) == 40
-    assert sum(one["map"]["rows"]) == sum(one["map"]["cols"]) == 1
+    assert len(base64.b64decode(one["map"]["cells"])) == one["map"]["height"] * one["map"]["width"] == 40 * 40
+    assert (one["map"]["rows"], one["map"]["cols"]) == ([3], [2])  # row 5 of 64, column 7 of 128
     assert next(row for row in found["tensors"] if row["name"] == "bias")["map"] is None
     curve = found["curves"][0]
     assert len(curve["seconds"]) == len(BATCHES)
@@ -67,6 +69,60 @@ def test_the_page_is_whole_and_needs_no_network(page: Path) -> None:
     charts = embedded(page, "charts")
     assert [len(pair) for pair in charts] == [2] * len(found["curves"])
     assert any("pays from" in str(trace.get("hovertext")) for trace in charts[0][0]["data"])
+
+
+@pytest.mark.parametrize(
+    "name", ["{{plotly}}", "{{facts}}", "{{title}}", "{{nothing}}", "a b.0.w", "\u2028", "'\"&<!--"]
+)
+def test_names_are_text_whatever_they_look_like(name: str, tmp_path: Path) -> None:
+    w = np.where(np.arange(64 * 64).reshape(64, 64) % 5, 0, 1).astype(np.float32)
+    source, target = tmp_path / f"{name.replace('/', '_')}.safetensors", tmp_path / "page.html"
+    codec.save_file({name: w, "gone": np.zeros((64, 64), np.float32)}, source)
+    report(source, target, machine=made_up())
+    found, text = embedded(target, "facts"), target.read_text()
+    assert found["tensors"][0]["name"] == name or found["tensors"][1]["name"] == name
+    assert found["name"] == source.name
+    assert len(embedded(target, "charts")) == len(found["curves"])
+    assert text.count('id="plotly"') == text.count("<title>") == 1
+
+
+def test_a_file_name_that_is_no_text(tmp_path: Path) -> None:
+    source = os.fsencode(tmp_path) + b"/\xff.safetensors"
+    codec.save_file({"w": np.zeros((64, 64), np.float32)}, tmp_path / "model.safetensors")
+    try:
+        os.rename(tmp_path / "model.safetensors", source)
+    except OSError:
+        pytest.skip("this file system takes only names that are text")
+    report(os.fsdecode(source), tmp_path / "page.html", machine=made_up())
+    assert "<title>?.safetensors" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("tensors", "words"),
+    [
+        ({}, ["Nothing to pack"]),
+        ({"v": np.ones(9, np.float32), "s": np.float32(1), "none": np.zeros((0, 4), np.float32)}, ["Nothing to pack"]),
+        ({"w": np.arange(4096, dtype=np.uint8).reshape(64, 64)}, ["Nothing to pack", "Run it dense"]),
+        ({"w": np.zeros((64, 64), np.float32)}, ["Layer collapse: w", "Run it packed"]),
+    ],
+    ids=["empty", "vectors", "dense", "collapsed"],
+)
+def test_models_of_which_little_is_to_be_said(tensors: dict, words: list, tmp_path: Path) -> None:
+    codec.save_file(tensors, tmp_path / "model.safetensors")
+    found = report(tmp_path / "model.safetensors", tmp_path / "page.html", machine=made_up())
+    for word in words:
+        assert any(word in line for line in found["advice"]), found["advice"]
+    assert not any("-" in line.split() or "0.00x" in line for line in found["advice"])
+    assert len(embedded(tmp_path / "page.html", "facts")["tensors"]) == len(tensors)
+
+
+def test_many_tensors_have_small_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("codec.report.facts._CELLS", 4 * 100)
+    tensors = {f"layers.{n}.w": np.eye(64, dtype=np.float32) for n in range(4)}
+    codec.save_file(tensors, tmp_path / "model.safetensors", plan={"*": "dense"})
+    found = report(tmp_path / "model.safetensors", tmp_path / "page.html", machine=made_up())
+    assert {(row["map"]["height"], row["map"]["width"]) for row in found["tensors"]} == {(10, 10)}
+    assert {row["block"] for row in found["tensors"]} == {"layers.*.w"}
 
 
 def test_without_a_profile_there_are_no_times(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
