@@ -100,6 +100,7 @@ def test_statistics_and_sparsities_tell_the_same() -> None:
         ("matvec", {"threads": True}, "threads=True"),
         ("matvec", {"sparsity": None}, "one of sparsity= and stats="),
         ("matvec", {"layout": "cheese"}, "cheese"),
+        ("matmul", {"dtype": "int32"}, "products of int32 weights were not measured"),
         ("decode", {"layout": None}, "'decode' needs a layout"),
     ],
 )

@@ -146,6 +146,8 @@ def test_tied_tensors_may_be_stored_apart(model: dict, copied: bool, objective: 
 
 
 def test_a_dense_matrix_says_why_it_stays_so(model: dict) -> None:
+    timed = codec.plan({"w": np.eye(64, dtype=np.int64)}, objective="speed", machine=Clock())
+    assert timed.choice("w").why == "stays dense: times of products with I64 weights are not known"
     found = codec.plan({"w": model["dense"], "v": model["bias"]}, objective="speed")
     assert found.choice("w").why == "stays dense: with 0.00 % zeros the dense product is the faster one"
     assert found.choice("v").why == "stays dense: a product needs two dimensions"
@@ -259,6 +261,9 @@ class Clock:
     """A machine on which bitmap takes half the time of dense at every density, and csr a tenth at three times as much
     memory traffic, so that a limit has something to exchange.
     """
+
+    def multiplies(self, element: object) -> bool:
+        return element.width <= 4
 
     def executed(self) -> list:
         return [("csr", {}), ("bitmap", {})]

@@ -104,8 +104,9 @@ def test_a_file_name_that_is_no_text(tmp_path: Path) -> None:
         ({"v": np.ones(9, np.float32), "s": np.float32(1), "none": np.zeros((0, 4), np.float32)}, ["Nothing to pack"]),
         ({"w": np.arange(4096, dtype=np.uint8).reshape(64, 64)}, ["Nothing to pack", "Run it dense"]),
         ({"w": np.zeros((64, 64), np.float32)}, ["Layer collapse: w", "Run it packed"]),
+        ({"w": np.eye(64, dtype=np.int32)}, ["Save it with codec encode"]),
     ],
-    ids=["empty", "vectors", "dense", "collapsed"],
+    ids=["empty", "vectors", "dense", "collapsed", "untimed"],
 )
 def test_models_of_which_little_is_to_be_said(tensors: dict, words: list, tmp_path: Path) -> None:
     codec.save_file(tensors, tmp_path / "model.safetensors")
@@ -137,15 +138,37 @@ def test_without_a_profile_there_are_no_times(model: Path, tmp_path: Path, monke
     assert "page.html" in run("report", model, "-o", target, "--force").stdout
 
 
+def dom(page: Path, folder: Path, width: int = 1300) -> str:
+    """What a browser makes of a page."""
+    done = subprocess.run(
+        [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={width},1200",
+         "--virtual-time-budget=20000", f"--user-data-dir={folder}", "--dump-dom", page.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    return done.stdout
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here to show the page")
+def test_a_browser_shows_hostile_names_as_text(tmp_path: Path) -> None:
+    """One page for all: what cannot be timed, names with spaces, with tags, and like parts of the page."""
+    names = [f"a b.{n}.w" for n in range(2)] + ["<a href='https://example.com'>x</a>", "{{plotly}}", "line\nend"]
+    tensors = {name: np.eye(64, dtype=np.float32) * (1 + n) for n, name in enumerate(names)}
+    codec.save_file(tensors | {"ints": np.eye(96, dtype=np.int32)}, tmp_path / "m.safetensors", plan={"*": "dense"})
+    report(tmp_path / "m.safetensors", tmp_path / "page.html", machine=made_up())
+    shown = dom(tmp_path / "page.html", tmp_path)
+    body = shown[: shown.index('id="facts"')]
+    assert 'data-ready="true"' in shown
+    assert "a b.*.w x 2" in body
+    assert "&lt;a href='https://example.com'&gt;x&lt;/a&gt;" in body
+    assert 'href="https://example.com' not in body
+    assert "{{plotly}}" in body
+    assert "as fast (" in body
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium here to show the page")
 @pytest.mark.parametrize("width", [1300, 500])
 def test_a_browser_shows_it(page: Path, tmp_path: Path, width: int) -> None:
-    done = subprocess.run(
-        [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={width},1200",
-         "--virtual-time-budget=20000", f"--user-data-dir={tmp_path}", "--dump-dom", page.as_uri()],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    shown = done.stdout
+    shown = dom(page, tmp_path, width)
     assert 'data-ready="true"' in shown  # after the last chart was drawn
     assert shown.count('class="main-svg"') >= 2
     assert "layers.*.fc.weight x 3" in shown

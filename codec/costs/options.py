@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
 
+from codec.dtypes import ElementType
 from codec.encoding.choose import plan_of, smallest
 from codec.encoding.fastest import fastest
 from codec.encoding.predict import needs_of, predict
@@ -72,6 +73,9 @@ def _plain(value: Any) -> str:
 class Clock(Protocol):
     """What tells the time of a product on a machine: `codec.costs.machine.MachineProfile` does."""
 
+    def multiplies(self, element: ElementType) -> bool:
+        """Whether it knows times of products with weights of this dtype."""
+
     def executed(self) -> list[tuple[str, dict[str, Any]]]:
         """The layouts whose products were measured, with their parameters."""
 
@@ -136,8 +140,8 @@ class Speed:
     batch: int | None = None
 
     def options(self, info: TensorInfo, stats: TensorStats) -> list[Option]:
-        """The layouts that were measured; a vector is no operand of a product."""
-        if len(info.shape) < 2:
+        """The layouts that were measured; a vector is no operand of a product, nor is a wide integer."""
+        if len(info.shape) < 2 or (self.clock is not None and not self.clock.multiplies(stats.spec.element)):
             return []
         if self.clock is None:
             layout = fastest(stats.nnz, stats.spec, self.batch)
@@ -150,7 +154,7 @@ class Speed:
 
     def timed(self, option: Option, info: TensorInfo, stats: TensorStats) -> Option:
         """With the seconds of a product: packed, or by the fastest dense library."""
-        if self.clock is None or len(info.shape) < 2:
+        if self.clock is None or len(info.shape) < 2 or not self.clock.multiplies(stats.spec.element):
             return option
         columns = self.batch or 1
         seconds = (

@@ -201,6 +201,8 @@ class _Planner:
         if compared is None or one.stats is None:
             if len(one.info.shape) < 2 or one.stats is None:
                 return "stays dense: a product needs two dimensions"
+            if self.machine is not None and one.dense.seconds is None:
+                return f"stays dense: times of products with {one.info.dtype} weights are not known"
             return f"stays dense: with {percent(one.stats.sparsity)} zeros the dense product is the faster one"
         if compared.layout == "dense" and not one.best.packed:
             return "stays dense: no layout takes less"

@@ -100,8 +100,8 @@ def _layers(figure: Any, layers: list[dict[str, Any]], key: str, where: str = ""
 
 def _plain(figure: Any, title: str, heights: list[float]) -> dict[str, Any]:
     figure.update_layout(
-        xaxis={"title": "zeros, %", "range": [0, 100]}, yaxis={"title": title, "range": heights}, height=420,
-        margin={"l": 50, "r": 10, "t": 10, "b": 40}, legend={"orientation": "h", "y": -0.2}, autosize=True,
+        xaxis={"title": "zeros, %", "range": [0, 100]}, yaxis={"title": title, "range": heights},
+        margin={"l": 50, "r": 10, "t": 10}, autosize=True,  # page.html sets the legend and its room
     )  # fmt: skip
     found: dict[str, Any] = json.loads(figure.to_json())
     found["layout"].pop("template", None)  # colours and grids that are the defaults, and many bytes

@@ -151,7 +151,7 @@ def _curve(
         "seconds": [],
         "dense_seconds": [],
     }
-    if machine is not None:
+    if machine is not None and machine.multiplies(spec.element):
         found["seconds"] = [[_fastest(machine, spec, s, batch) for s in SPARSITIES] for batch in BATCHES]
         found["dense_seconds"] = [machine.dense_seconds(spec, batch) for batch in BATCHES]
     return found

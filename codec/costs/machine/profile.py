@@ -136,6 +136,8 @@ class MachineProfile:
             raise ArgumentError("expected one of sparsity= and stats=")
         spec = stats.spec if stats is not None else TensorSpec.of(dtype, shape)
         share = stats.sparsity if stats is not None else float(sparsity or 0.0)
+        if operation in PRODUCTS:
+            self._check_product(spec.element)
         if layout is None:
             if operation not in PRODUCTS:
                 raise ArgumentError(f"layout=None is the dense libraries' product; {operation!r} needs a layout")
@@ -151,6 +153,10 @@ class MachineProfile:
 
     # -- what a plan asks (codec.costs.options.Clock) ------------------------------------------------------------------
 
+    def multiplies(self, element: ElementType) -> bool:
+        """Whether products of weights of this dtype with float32 or float64 are predicted: those that round nothing."""
+        return element.is_float or element.width <= 2
+
     def executed(self) -> list[tuple[str, dict[str, Any]]]:
         """The layouts whose products were measured, with their parameters."""
         first = self.tables["products"]
@@ -160,11 +166,19 @@ class MachineProfile:
         self, layout: str, params: Mapping[str, Any], spec: TensorSpec, nnz: int, nbytes: int, batch: int
     ) -> float:
         """Seconds of a product with a tensor that stores so many entries in so many bytes."""
+        self._check_product(spec.element)
         return self._product(layout, params, spec, nnz / max(1, spec.grid.size), nbytes, batch, 1, False).seconds
 
     def dense_seconds(self, spec: TensorSpec, batch: int) -> float:
         """Seconds of the fastest dense library's product."""
+        self._check_product(spec.element)
         return self._library(spec, batch, 1, False).seconds
+
+    def _check_product(self, element: ElementType) -> None:
+        if not self.multiplies(element):
+            raise ArgumentError(
+                f"products of {element.dtype} weights were not measured; expected floats, or ints of 8 or 16 bits"
+            )
 
     # -- the model -----------------------------------------------------------------------------------------------------
 
