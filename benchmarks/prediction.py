@@ -1,12 +1,14 @@
-"""Predicted times against measured ones, on cases drawn anew in each run, and predicted break-evens.
+"""Predicted times against measured ones, predicted break-evens, and the planner's choices, on cases drawn in each run.
 
 Products with one thread: shapes of 256 to 8192 rows and columns, 30 to 98 % zeros, batches of 1 to 128, three dtypes,
-four layouts. Errors are quotients: 1.10 means that the greater of the two times is 10 % above the other. Times are
-processor time, so that other work on the machine counts less. The profile is measured first, unless --cached.
+four layouts; break-evens and choices on smaller shapes, as each takes many products. Errors are quotients: 1.10 means
+that the greater of two times is 10 % above the other. The profile is measured first, unless --cached.
+Times are processor time, so that other work on the machine counts less.
 """
 
 import argparse
 import json
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,33 +16,99 @@ from measure import machine, note, one_thread
 
 import codec
 from codec.costs.machine import MachineProfile, cached
+from codec.costs.machine.libraries import STANDS_FOR, libraries
 from codec.costs.machine.timing import seconds_of
-from codec.dtypes import BY_NAME
-from codec.products import multiply
+from codec.costs.options import named
+from codec.dtypes import BY_NAME, ElementType
 
 LAYOUTS: list[tuple[str, dict[str, Any]]] = [
     ("sell", {}), ("bitmap", {"order": "lanes"}), ("csr", {}), ("relative_index", {}),
 ]  # fmt: skip
 DTYPES = ("F32", "BF16", "F16")
 LEAST_SHAPE, MOST_SHAPE, MOST_BATCH = 256, 8192, 128
+FEW = 2048  # rows and columns of break-evens and choices
+BUDGET = 0.1  # seconds for a measured time, about
+MOST_ZEROS, STEPS = 0.99, 6  # break-evens are looked for up to there, by so many halvings
+
+Random = np.random.Generator
 
 
-def measured(profile: MachineProfile, random: np.random.Generator, largest: int) -> dict[str, Any]:
+def shape_of(random: Random, largest: int) -> tuple[int, int]:
+    """Rows and columns, each size as likely as its double."""
+    rows, cols = (int(LEAST_SHAPE * (largest / LEAST_SHAPE) ** random.random()) for _ in range(2))
+    return rows, cols
+
+
+def matrix(random: Random, shape: tuple[int, int], sparsity: float, element: ElementType) -> np.ndarray:
+    """Independent zeros."""
+    dense = random.standard_normal(shape, np.float32)
+    dense[random.random(shape, np.float32) < sparsity] = 0
+    return dense.astype(element.dtype)
+
+
+def product_seconds(a: np.ndarray, batch: int, layout: str, params: dict[str, Any], budget: float = BUDGET) -> float:
+    """Measured, packed."""
+    w = codec.encode(a, layout=layout, objective="memory", **params)
+    x = np.random.default_rng(0).standard_normal((a.shape[1], batch), np.float32)
+    return seconds_of(lambda: codec.matmul(w, x, threads=1), budget)
+
+
+def dense_seconds(shape: tuple[int, int], batch: int, element: ElementType, budget: float = BUDGET) -> float:
+    """Measured, by the fastest dense library."""
+    every = [of(shape, batch) for _, dtype, of in libraries() if element.name in STANDS_FOR[dtype]]
+    return min(seconds_of(product, budget) for product in every)
+
+
+def time_case(profile: MachineProfile, random: Random, largest: int) -> dict[str, Any]:
     """One random case: what was predicted, and what it took."""
     name, params = LAYOUTS[int(random.integers(len(LAYOUTS)))]
-    dtype = BY_NAME[DTYPES[int(random.integers(len(DTYPES)))]].dtype
-    rows, cols = (int(LEAST_SHAPE * (largest / LEAST_SHAPE) ** random.random()) for _ in range(2))
-    sparsity, batch = float(random.uniform(0.3, 0.98)), int(MOST_BATCH ** random.random())
-    dense = random.standard_normal((rows, cols), np.float32)
-    dense[random.random((rows, cols), np.float32) < sparsity] = 0
-    w = codec.encode(dense.astype(dtype), layout=name, objective="memory", **params)
-    x = random.standard_normal((cols, batch), np.float32)
-    options: dict[str, Any] = {"layout": name, "shape": w.shape, "dtype": dtype, "sparsity": w.sparsity, **params}
-    found = profile.predict("matmul", batch=batch, **options)
-    seconds = seconds_of(lambda: multiply(w, x, threads=1), 0.1)
+    element = BY_NAME[DTYPES[int(random.integers(len(DTYPES)))]]
+    shape, sparsity = shape_of(random, largest), float(random.uniform(0.3, 0.98))
+    batch = int(MOST_BATCH ** random.random())
+    a = matrix(random, shape, sparsity, element)
+    asked: dict[str, Any] = {"layout": name, "shape": shape, "dtype": element.dtype, "sparsity": sparsity, **params}
+    found = profile.predict("matmul", batch=batch, **asked)
+    seconds = product_seconds(a, batch, name, params)
     return {
-        "layout": name, "dtype": str(dtype), "shape": [rows, cols], "sparsity": sparsity, "batch": batch,
+        "layout": name, "dtype": element.name, "shape": shape, "sparsity": sparsity, "batch": batch,
         "predicted": found.seconds, "measured": seconds, "quotient": seconds / found.seconds, "bound": found.bound_by,
+    }  # fmt: skip
+
+
+def break_even_case(profile: MachineProfile, random: Random) -> dict[str, Any]:
+    """The sparsity from which sell beats the dense library: predicted, and found by halving."""
+    element, batch = BY_NAME[DTYPES[int(random.integers(2))]], int(2 ** random.integers(0, 6))
+    shape = shape_of(random, FEW)
+    predicted = codec.break_even("sell", shape, element.dtype, metric="matmul", batch=batch, machine=profile).sparsity
+    low, high = 0.0, MOST_ZEROS
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        a = matrix(random, shape, middle, element)
+        budget = BUDGET / 2
+        pays = product_seconds(a, batch, "sell", {}, budget) < dense_seconds(shape, batch, element, budget)
+        low, high = (low, middle) if pays else (middle, high)
+    limited = MOST_ZEROS if predicted is None else min(MOST_ZEROS, predicted)
+    return {
+        "shape": shape, "dtype": element.name, "batch": batch, "predicted": limited, "measured": (low + high) / 2,
+    }  # fmt: skip
+
+
+def choice_case(profile: MachineProfile, random: Random) -> dict[str, Any]:
+    """What the planner takes, and how much slower that is than the best of all."""
+    element, batch = BY_NAME[DTYPES[int(random.integers(2))]], int(2 ** random.integers(0, 6))
+    shape, sparsity = shape_of(random, FEW), float(random.uniform(0.3, 0.98))
+    a = matrix(random, shape, sparsity, element)
+    chosen = codec.plan({"w": a}, objective="speed", machine=profile, batch=batch).choice("w")
+    times = {"dense": dense_seconds(shape, batch, element)}
+    for name, params in profile.executed():
+        with suppress(codec.ArgumentError):
+            times[named(name, params)] = product_seconds(a, batch, name, params, BUDGET / 2)
+    taken = named(chosen.layout, chosen.params) if chosen.packed else "dense"
+    best = min(times, key=times.__getitem__)
+    made = times.get(taken) or product_seconds(a, batch, chosen.layout, dict(chosen.params))
+    return {
+        "shape": shape, "dtype": element.name, "batch": batch, "sparsity": sparsity, "taken": taken, "best": best,
+        "quotient": made / times[best],
     }  # fmt: skip
 
 
@@ -49,6 +117,7 @@ def main() -> None:
     one_thread()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=60)
+    parser.add_argument("--shapes", type=int, default=10, help="break-evens and choices, each")
     parser.add_argument("--largest", type=int, default=MOST_SHAPE, help="rows and columns of the largest matrices")
     parser.add_argument("--cached", action="store_true", help="take the profile that was measured before")
     parser.add_argument("--seed", type=int)
@@ -59,16 +128,26 @@ def main() -> None:
         note("measuring the machine")
         profile = codec.profile_machine(cache=False)
     random = np.random.default_rng(options.seed)
-    cases = [measured(profile, random, options.largest) for _ in range(options.cases)]
-    errors = np.exp(np.abs(np.log([case["quotient"] for case in cases])))
-    median, ninth = (float(q) for q in np.quantile(errors, (0.5, 0.9)))
+    note("times")
+    cases = [time_case(profile, random, options.largest) for _ in range(options.cases)]
+    note("break-evens")
+    evens = [break_even_case(profile, random) for _ in range(options.shapes)]
+    note("choices")
+    choices = [choice_case(profile, random) for _ in range(options.shapes)]
     if options.json:
-        print(json.dumps({"machine": machine(), "median": median, "90th": ninth, "cases": cases}, indent=1))
+        print(json.dumps({"machine": machine(), "times": cases, "break_evens": evens, "choices": choices}, indent=1))
         return
-    print(f"{len(cases)} cases: median error {median:.2f}, 90th percentile {ninth:.2f}")
+    if cases:
+        errors = np.exp(np.abs(np.log([case["quotient"] for case in cases])))
+        median, ninth = np.quantile(errors, (0.5, 0.9))
+        print(f"{len(cases)} cases: median error {median:.2f}, 90th percentile {ninth:.2f}")
     for name, _ in LAYOUTS:
         found = [case["quotient"] for case in cases if case["layout"] == name]
         print(f"{name}: measured / predicted {np.median(found):.2f}" if found else f"{name}: no case")
+    near = sum(abs(one["predicted"] - one["measured"]) <= 0.05 for one in evens)
+    print(f"break-even within 5 points of the measured one: {near} of {len(evens)}")
+    good = sum(one["quotient"] <= 1.1 for one in choices)
+    print(f"choice within 10 % of the best: {good} of {len(choices)}")
 
 
 if __name__ == "__main__":

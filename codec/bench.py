@@ -12,6 +12,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter
 from typing import Any
@@ -69,20 +70,24 @@ def bench(
     variables = ("CODEC_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
     environment = {**os.environ, **dict.fromkeys(variables, str(threads))}
     asked = json.dumps([path, list(names), list(batches), seconds, as_stored])
-    with subprocess.Popen(
-        [sys.executable, "-P", "-m", "codec.bench"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-    ) as child:  # fmt: skip
+    command = [sys.executable, "-P", "-m", "codec.bench"]
+    with (  # what it complains of goes to a file: a pipe that nobody reads meanwhile would stop it
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, text=True, env=environment
+        ) as child,
+    ):
         assert child.stdin is not None
         assert child.stdout is not None
-        assert child.stderr is not None
         child.stdin.write(asked)
         child.stdin.close()
         for line in child.stdout:
             yield json.loads(line)
-        last = (child.stderr.read().strip().splitlines() or [""])[-1]
-        if child.wait():
-            raise CodecError(f"the process that measures products failed: {last or child.returncode}")
+        failed = child.wait()
+        complaints.seek(0)
+        last = (complaints.read().strip().splitlines() or [""])[-1]
+        if failed:
+            raise CodecError(f"the process that measures products failed: {last or failed}")
 
 
 def read_speed() -> float:
@@ -142,7 +147,7 @@ def _codec(packed: PackedTensor, x: np.ndarray) -> Product:
 
 
 def _numpy(plain: np.ndarray, x: np.ndarray) -> Product:
-    copies = [plain.copy() for _ in range(_copies(plain.nbytes))]
+    copies = [plain, *(plain.copy() for _ in range(_copies(plain.nbytes) - 1))]
     return lambda turn: copies[turn % len(copies)] @ x
 
 
@@ -151,7 +156,7 @@ def _torch(packed: PackedTensor, plain: np.ndarray, x: np.ndarray) -> dict[str, 
     import torch
 
     def product(dense: Any, right: Any) -> Product:
-        copies = [dense.clone() for _ in range(_copies(dense.nbytes))]
+        copies = [dense, *(dense.clone() for _ in range(_copies(dense.nbytes) - 1))]
         return lambda turn: copies[turn % len(copies)] @ right
 
     wide, vector = torch.from_numpy(plain), torch.from_numpy(x)

@@ -12,19 +12,23 @@ import codec
 from codec.costs.inverse import granularity, sparsity_for_bytes, sparsity_for_speedup
 from codec.costs.machine import MachineProfile, cached, profile_machine
 from codec.costs.machine.measure import executed
-from codec.costs.machine.model import FAR, Row, together
-from codec.costs.machine.profile import OPERATIONS, cache_path
+from codec.costs.machine.model import BATCHES, FAR, SIZES, Row, together
+from codec.costs.machine.profile import OPERATIONS, cache_path, this_cpu
 
 
 def made_up(**changes: object) -> MachineProfile:
     """A machine with round figures: 1 us for a call, 1 ns for a non-zero and column, 0.1 ns for an element."""
-    batches, densities = (1, 64), (0.0, 1.0)
-    element = ((1e-10, 1e-10), (1.1e-9, 6.41e-8))
-    rows = tuple(Row(name, params, "F32", 1e-6, (0.0, 0.0), element) for name, params in executed())
-    whole = tuple(replace(row, row=(0.0,), element=((1e-10,), (3e-10,))) for row in rows)
-    dense = (Row("numpy", {"dtype": "float32", "width": 4}, "F32", 1e-6, (0.0, 0.0), ((5e-10, 1.6e-8),)),)
+    fixed, none = (1e-6,), (0.0,)
+    element = (1e-10,) * len(BATCHES), tuple(1e-10 + 1e-9 * batch for batch in BATCHES)
+    rows = tuple(Row(name, params, "F32", fixed, none, none, element, none) for name, params in executed())
+    whole = tuple(replace(row, element=((1e-10,), (3e-10,))) for row in rows)
+    library = (tuple(max(5e-10, 2.5e-10 * batch) for batch in BATCHES),) * len(SIZES)
+    dense = tuple(
+        Row("numpy", {"dtype": "float32", "width": 4, "aligned": aligned}, "F32", fixed, none, none, library, none)
+        for aligned in (False, True)
+    )
     whole_machine = MachineProfile(
-        "made up", "scalar", 4, ((1e6, 1e11), (1e8, 1e10)), 1e10, 4.0, 2.0, batches, densities, (0.0, 0.0),
+        this_cpu(), "scalar", 4, ((1e6, 1e11), (1e8, 1e10)), 1e10, 4.0, 2.0, (0.0, 1.0),
         {"products": rows, "dense": dense, "decode": whole, "encode": whole},
     )  # fmt: skip
     return replace(whole_machine, **changes)
@@ -66,13 +70,14 @@ def test_the_model_adds_up() -> None:
         "matvec", layout=None, shape=(500, 200), dtype="float32", sparsity=0
     ).seconds == pytest.approx(1e-6 + 1e5 * 5e-10, rel=0.01)
     far = replace(
-        machine, tables={**machine.tables, "products": tuple(replace(r, far=1e-9) for r in machine.tables["products"])}
+        machine,
+        tables={**machine.tables, "products": tuple(replace(r, far=(6.4e-8,)) for r in machine.tables["products"])},
     )
     near, beyond = (
-        m.predict("matmul", layout="csr", shape=(64, FAR // 256), dtype="float32", sparsity=0.5, batch=64).seconds
+        m.predict("matmul", layout="csr", shape=(64, FAR), dtype="float32", sparsity=0.5, batch=64).seconds
         for m in (machine, far)
     )
-    assert beyond - near == pytest.approx(64 * (FAR // 256) * 0.5 * 64 * 1e-9, rel=0.05)
+    assert beyond - near == pytest.approx(64 * FAR * 0.5 * 6.4e-8, rel=0.05)
     assert together(0.0, 0.0) == 0
     assert together(1.0, 0.0) == 1
 
@@ -95,6 +100,8 @@ def test_statistics_and_sparsities_tell_the_same() -> None:
         ("matvec", {"threads": True}, "threads=True"),
         ("matvec", {"sparsity": None}, "one of sparsity= and stats="),
         ("matvec", {"layout": "cheese"}, "cheese"),
+        ("matmul", {"dtype": "int32"}, "products of int32 weights were not measured"),
+        ("decode", {"layout": None}, "'decode' needs a layout"),
     ],
 )
 def test_what_is_not_predicted(operation: str, options: dict, message: str) -> None:
@@ -131,13 +138,20 @@ def test_times_without_a_profile_say_the_way_out(tmp_path: Path, monkeypatch: py
     refused(run("breakeven", "--shape", "64x64", "--metric", "matvec"), 2, "codec config --measure")
 
 
+def test_a_profile_of_another_processor_is_none(kept: MachineProfile, plain: Path) -> None:
+    assert cached() == kept
+    replace(kept, cpu="another").save(cache_path())
+    assert cached() is None
+    refused(run("breakeven", "--shape", "64x64", "--metric", "matvec"), 2, "codec config --measure")
+
+
 def test_profiles_are_files(tmp_path: Path) -> None:
     path, machine = tmp_path / "machine.json", made_up()
     machine.save(path)
     assert MachineProfile.load(path) == machine
     good = json.loads(path.read_text())
     for change in (
-        {"codec_profile": 9}, {"cpu": None, "more": 1}, {"batches": [1, "x"]}, {"tables": {}}, {"tables": 3},
+        {"codec_profile": 9}, {"cpu": None, "more": 1}, {"densities": [1, "x"]}, {"tables": {}}, {"tables": 3},
         {"tables": {**good["tables"], "products": [{"layout": "csr"}]}}, {"bandwidth": [[1, float("nan")]]},
     ):  # fmt: skip
         path.write_text(json.dumps({**good, **change}))
@@ -154,6 +168,9 @@ def test_inverse_questions() -> None:
     assert half == pytest.approx(0.5625, abs=0.002)  # a bitmap of 1 + 16 d bits is 8
     assert sparsity_for_bytes([(shape, "float16")], 4 << 20) == 0.0
     assert sparsity_for_bytes([(shape, "float16")], 10) is None
+    for wrong in (float("nan"), -1, "4 GB"):
+        with pytest.raises(codec.ArgumentError, match="expected a number from 0 on"):
+            sparsity_for_bytes([(shape, "float16")], wrong)
     blocks = sparsity_for_bytes([(shape, "float16")], 1 << 20, structure="4x4")
     assert blocks is not None
     assert blocks < half
@@ -175,6 +192,9 @@ def test_verbs_with_a_profile(kept: MachineProfile, plain: Path, tmp_path: Path)
     assert told["unit"] == "joules"
     refused(run("breakeven", "--shape", "8x8", "--metric", "decode", "--plot", tmp_path / "a.svg"), 2, "--metric bytes")
     refused(run("breakeven", plain, "--metric", "decode"), 2, "needs --shape")
+    refused(run("breakeven", plain, "--batch", "8"), 2, "--batch is for --metric matmul")
+    refused(run("breakeven", "--shape", "8x8", "--batch", "8"), 2, "--batch is for --metric matmul")
+    refused(run("plan", plain, "--batch", "8"), 2, 'with "speed"')
     planned = facts("plan", plain, "--objective", "speed", "--batch", "4")
     rows = {row["name"]: row for row in planned["tensors"]}
     assert rows["w"]["seconds"] < rows["w"]["dense_seconds"]

@@ -83,6 +83,27 @@ def test_packed_tensors_of_the_same_bytes_are_stored_once(tmp_path):
     assert aliases(tmp_path / "m") == {}  # asked for otherwise
 
 
+def test_tied_tensors_with_equal_entries_are_packed_once(tmp_path, monkeypatch):
+    made = []
+    pack = codec.model.packing.pack_array
+    monkeypatch.setattr("codec.model.packing.pack_array", lambda a, **asked: made.append(asked) or pack(a, **asked))
+    w = pruned(64, 64)
+    blocks = {"layout": "block_offset", "block": (4, 4)}
+    for one, other in (
+        (blocks, {"layout": "block_offset", "block": [4, 4]}),
+        ({"layout": "csr"}, {"layout": "csr"}),
+        ("csr", "csr"),
+    ):
+        made.clear()
+        save_file({"a": w, "b": w}, tmp_path / "m", plan={"a": one, "b": other})
+        assert (len(made), aliases(tmp_path / "m")) == (1, {"b": "a"})
+    codec.save_file({"a": w, "b": w}, tmp_path / "m", plan=codec.plan({"a": w, "b": w}))
+    assert len(made) == 2  # one of the pair before, one of this
+    books = [{"layout": "csr", "values": "codebook", "codebook": np.array([1, 2], np.float32)} for _ in "ab"]
+    save_file({"a": w, "b": w}, tmp_path / "m", plan=dict(zip("ab", books, strict=True)))
+    assert aliases(tmp_path / "m") == {"b": "a"}  # packed twice, as arrays are not compared, and stored once
+
+
 def test_arrays_made_on_access_are_compared_by_their_bytes(tmp_path):
     """Memory is used again: an address that comes back says nothing."""
 

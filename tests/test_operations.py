@@ -1,7 +1,7 @@
 """Operations and energy are those that papers print: Li 2017, EIE, Deep Compression, and the 45 nm table."""
 
 import csv
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 
 import pytest
@@ -88,6 +88,49 @@ def test_resnets_of_li_2017(
     assert saved(network, removed) == pytest.approx(printed, abs=0.1)
 
 
+def resnet34() -> tuple[Network, dict[int, str]]:
+    """ResNet-34 for ImageNet as Li 2017 counts it, without its shortcuts' projections."""
+    layers, firsts, before, channels, number = [Layer("conv1", 64, 3, (7, 7), 112 * 112)], {}, None, 64, 2
+    for width, side, blocks in ((64, 56, 3), (128, 28, 4), (256, 14, 6), (512, 7, 3)):
+        for _ in range(blocks):
+            first, second = f"conv{number}", f"conv{number + 1}"
+            firsts[number] = first
+            layers.append(Layer(first, width, channels, (3, 3), side * side, reads=before))
+            layers.append(Layer(second, width, width, (3, 3), side * side, reads=first))
+            before, channels, number = second, width, number + 2
+    return Network.of([*layers, Layer("fc", 1000, 512)]), firsts
+
+
+@pytest.mark.parametrize(
+    ("shares", "macs", "parameters", "printed"),
+    [
+        ((0.3, 0.3, 0.3, 0), 3_080_916_992, 19_962_560, ("15.5", "7.6")),
+        ((0.5, 0.6, 0.4, 0), 2_763_001_856, 19_280_576, ("24.2", "10.8")),
+    ],
+)
+def test_resnet34_of_li_2017(shares: tuple, macs: int, parameters: int, printed: tuple) -> None:
+    """Pruned in the first layers of its blocks, but for the sensitive ones; all printed digits are these."""
+    network, firsts = resnet34()
+    whole = network.operations()
+    assert (whole.macs, whole.parameters) == (3_644_493_824, 21_607_616)  # printed as 3.64e9 and 21.6 M
+    stages = [0] * 3 + [1] * 4 + [2] * 6 + [3] * 3
+    removed = {
+        name: ceil(round(shares[stage] * 64 * 2**stage, 9))
+        for (number, name), stage in zip(firsts.items(), stages, strict=True)
+        if number not in (2, 8, 14, 16, 26, 28, 30, 32)
+    }
+    after = network.without_filters(removed).operations()
+    assert (after.macs, after.parameters) == (macs, parameters)
+    assert tuple(f"{share:.1f}" for share in saved(network, removed)) == printed
+
+
+def test_resnet34_of_li_2017_by_its_second_layers() -> None:
+    """A fifth of what the blocks of the third stage hand on; 7.4 % of the multiply-adds, where the paper prints 7.5."""
+    network, firsts = resnet34()
+    third = [f"conv{number + 1}" for number in firsts][7:13]
+    assert saved(network, dict.fromkeys(third, ceil(0.2 * 256))) == pytest.approx((7.5, 7.2), abs=0.1)
+
+
 def test_what_removing_filters_reaches() -> None:
     """Batch norm of the filters, the layer behind, and a linear layer behind a feature map of 7 x 7."""
     layers = [
@@ -105,6 +148,15 @@ def test_what_removing_filters_reaches() -> None:
     sparse = network.operations({"fc": 0.5})
     assert network.operations().macs - sparse.macs == 5 * 196
     assert network.operations().theoretical_speedup(sparse) > 1
+
+
+def test_a_network_that_is_pruned_away() -> None:
+    layer = Layer("a", 8, 3)
+    dense, nothing = layer.operations(), layer.operations(sparsity=1.0)
+    assert dense.compression_ratio(nothing) == dense.theoretical_speedup(nothing) == inf
+    for wrong in ({"sparsity": 1.5}, {"sparsity": float("nan")}, {"activations": -0.1}):
+        with pytest.raises(codec.ArgumentError, match=r"expected a share of zeros from 0 to 1"):
+            layer.operations(**wrong)
 
 
 @pytest.mark.parametrize(

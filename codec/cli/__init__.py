@@ -6,22 +6,35 @@ stats.py the one that counts, plan.py and breakeven.py those that choose and com
 draws that, metrics.py compares times), bench.py the one that measures products, report.py the one that writes a page.
 """
 
+from importlib import import_module
+
 import click
 
-from codec.cli.bench import bench
-from codec.cli.breakeven import breakeven
-from codec.cli.convert import convert
-from codec.cli.files import decode, encode
-from codec.cli.foreign import formats
-from codec.cli.output import Verbs
-from codec.cli.plan import plan
-from codec.cli.prune import prune
-from codec.cli.report import report
-from codec.cli.show import config, demo, inspect
-from codec.cli.stats import stats
-from codec.cli.verify import verify
+from codec.cli.output import Faults
 
-__all__ = ["main"]
+__all__ = ["VERBS", "main"]
+
+# Each verb, and the module that has it as a function of its name: only the one that is asked for is imported.
+VERBS = {
+    "prune": "prune", "encode": "files", "decode": "files", "inspect": "show", "verify": "verify", "convert": "convert",
+    "formats": "foreign", "stats": "stats", "plan": "plan", "breakeven": "breakeven", "bench": "bench",
+    "report": "report", "config": "show", "demo": "show",
+}  # fmt: skip
+
+
+class Verbs(Faults):
+    """The group of verbs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names, in the order of a model's way."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A verb by its name."""
+        if cmd_name not in VERBS:
+            return None
+        verb: click.Command = getattr(import_module(f"codec.cli.{VERBS[cmd_name]}"), cmd_name)
+        return verb
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -32,9 +45,3 @@ def main() -> None:
     Model files are safetensors files, which other tools open too. The exit status is 0 if all is well, 1 for a fault in
     the data, 2 for a fault in the command, and 130 after Ctrl-C.
     """
-
-
-for verb in (
-    prune, encode, decode, inspect, verify, convert, formats, stats, plan, breakeven, bench, report, config, demo
-):  # fmt: skip
-    main.add_command(verb)

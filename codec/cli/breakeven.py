@@ -59,7 +59,9 @@ _PAYS_FROM = (
     show_default=True,
     help="With --shape: what is compared. Times need a profile of this machine: codec config --measure.",
 )
-@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Columns of the product.")
+@click.option(
+    "--batch", type=click.IntRange(1), help="With --metric matmul and energy: columns of the product.  [default: 1]"
+)
 @click.option("--plot", type=target_file, help="Draw the sizes over the sparsity into a .svg, .png or .pdf file.")
 @click.option(
     "--objective",
@@ -74,7 +76,7 @@ def breakeven(
     dtype: str,
     structure: str | None,
     metric: str,
-    batch: int,
+    batch: int | None,
     plot: Path | None,
     objective: str | None,
     quiet: bool,
@@ -89,13 +91,15 @@ def breakeven(
     """
     if (src is None) == (shape is None):
         raise click.UsageError("expected one of SRC and --shape")
+    if batch is not None and metric == "bytes":
+        raise click.UsageError("--batch is for --metric matmul and energy: bytes are the same for any product")
     if shape is not None:
         if objective is not None:
             raise click.UsageError("--objective needs SRC: without values no entropy stage can be counted")
         if metric != "bytes":
             if plot is not None or structure is not None:
                 raise click.UsageError("--plot and --structure are for --metric bytes")
-            found = compare(_shape(shape), _element(dtype), metric, batch, SPARSITIES)
+            found = compare(_shape(shape), _element(dtype), metric, batch or 1, SPARSITIES)
             emit(found, lambda: compared_text(found, SPARSITIES), as_json)
             return
         facts, curves = _of_shape(_shape(shape), _element(dtype), structure or INDEPENDENT)

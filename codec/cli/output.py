@@ -74,8 +74,8 @@ class DataFault(click.ClickException):
         """Print nothing."""
 
 
-class Verbs(click.Group):
-    """The group of verbs: what the library or the system refuses becomes one line on stderr, and a status."""
+class Faults(click.Group):
+    """A group of verbs of which what the library or the system refuses becomes one line on stderr, and a status."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb that the command line names."""

@@ -1,6 +1,5 @@
 """The verb that chooses layouts for the tensors of a model before anything is encoded: plan."""
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from codec.cli.output import (
     source,
     target_file,
 )
-from codec.cli.table import shape_text, table, terminal_width
+from codec.cli.table import safe, shape_text, table, terminal_width
 from codec.cli.write import choice, layout_params
 from codec.costs.machine import cached
 from codec.costs.plan import Choice, Plan
@@ -27,7 +26,6 @@ from codec.model import safe_open
 from codec.units import counted, duration, percent, ratio, size
 
 STAYS_DENSE = "stays dense"
-_NUMBER = re.compile(r"(?<=[._])\d+(?=[._])")
 
 
 @click.command()
@@ -43,7 +41,9 @@ _NUMBER = re.compile(r"(?<=[._])\d+(?=[._])")
     metavar="PATTERN=LAYOUT",
     help="A layout that tensors of such names take whatever it costs, as 'fc*=csr' or '*.proj=relative_index,bits=4'.",
 )
-@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Columns of the products timed.")
+@click.option(
+    "--batch", type=click.IntRange(1), help="With --objective speed: columns of the products.  [default: 1, if timed]"
+)
 @click.option(
     "--limit", type=click.IntRange(1), metavar="BYTES", help="With --objective speed: the fastest that takes so much."
 )
@@ -56,7 +56,7 @@ def plan(
     output: Path | None,
     objective: str,
     given: tuple[str, ...],
-    batch: int,
+    batch: int | None,
     limit: int | None,
     explain: bool,
     force: bool,
@@ -143,9 +143,9 @@ def plan_text(found: Plan, explain: bool = False) -> str:
         total += _times(found.seconds, sum(one.dense_seconds or 0.0 for one in found.choices))
     text = table(header, lines, left=4, total=total)
     if explain:
-        text += "\n\n" + "\n".join(f"{one.name}: {one.why}" for one in found.choices)
+        text += "\n\n" + "\n".join(safe(f"{one.name}: {one.why}") for one in found.choices)
     if found.collapsed:
-        text += f"\n\nLayer collapse: {', '.join(found.collapsed)} hold nothing but zeros."
+        text += "\n\n" + safe(f"Layer collapse: {', '.join(found.collapsed)} hold nothing but zeros.")
     return text
 
 
@@ -153,14 +153,14 @@ def blocks(choices: Sequence[Choice]) -> list[list[Choice]]:
     """Tensors whose names differ in their numbers only, and that are alike and stored alike, together."""
     groups: dict[Any, list[Choice]] = {}
     for one in choices:
-        key = _NUMBER.sub("*", one.name), one.dtype, one.shape, one.label, one.stored_as, one.tied_to is None
+        key = one.block, one.dtype, one.shape, one.label, one.stored_as, one.tied_to is None
         groups.setdefault(key, []).append(one)
     return list(groups.values())
 
 
 def block_name(group: Sequence[Choice]) -> str:
     """The name of a group of blocks, with how many there are."""
-    return group[0].name if len(group) == 1 else f"{_NUMBER.sub('*', group[0].name)} x {len(group)}"
+    return group[0].name if len(group) == 1 else f"{group[0].block} x {len(group)}"
 
 
 def _line(group: Sequence[Choice], timed: bool, narrow: bool) -> list[str]:

@@ -15,6 +15,7 @@ from codec.cli.output import (
     source,
     target_file,
 )
+from codec.cli.table import safe
 from codec.model import safe_open
 from codec.report import report as write_report
 from codec.units import size
@@ -44,4 +45,4 @@ def report(src: Path, output: Path, force: bool, quiet: bool, as_json: bool) -> 
         "file_bytes": output.stat().st_size,
         "advice": facts["advice"],
     }
-    emit(told, lambda: "\n".join([*facts["advice"], "", f"{output}: {size(told['file_bytes'])}"]), as_json)
+    emit(told, lambda: "\n".join([*map(safe, facts["advice"]), "", f"{output}: {size(told['file_bytes'])}"]), as_json)

@@ -96,7 +96,7 @@ def config(measure: bool, seconds: float, quiet: bool, as_json: bool) -> None:
     """Print versions, kernels and threads, as for a bug report.
 
     --measure takes the times of this machine's products, on which codec plan --objective speed and codec breakeven
-    --metric rely. It prints where they are kept, as JSON.
+    --metric rely. They are kept in a JSON file, whose path is printed.
     """
     facts = configuration()
     text = configuration_text()

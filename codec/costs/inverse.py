@@ -43,6 +43,8 @@ def sparsity_for_bytes(
     >>> round(sparsity_for_bytes([((4096, 4096), "float16")], 16 << 20), 2)  # half of it
     0.56
     """
+    if not isinstance(nbytes, int | float) or not nbytes >= 0:
+        raise ArgumentError(f"nbytes={nbytes!r}; expected a number from 0 on")
     listed = list(shapes.values() if isinstance(shapes, Mapping) else shapes)
     counted: dict[tuple[tuple[int, ...], str], int] = {}
     for shape, dtype in listed:

@@ -6,7 +6,7 @@ Removing m filters of a layer removes m / n of its own operations, and of the la
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from math import prod
+from math import inf, prod
 from typing import Self
 
 from codec.errors import ArgumentError
@@ -35,12 +35,12 @@ class Operations:
         return Operations(self.parameters + other.parameters, self.macs + other.macs, self.accesses + other.accesses)
 
     def compression_ratio(self, pruned: "Operations") -> float:
-        """Parameters of the original by those of the pruned network (Blalock 2020, section 4)."""
-        return self.parameters / pruned.parameters
+        """Parameters of the original by those of the pruned network (Blalock 2020, section 4); inf without any."""
+        return self.parameters / pruned.parameters if pruned.parameters else inf
 
     def theoretical_speedup(self, pruned: "Operations") -> float:
-        """Multiply-adds of the original by those of the pruned network (Blalock 2020, section 4)."""
-        return self.macs / pruned.macs
+        """Multiply-adds of the original by those of the pruned network (Blalock 2020, section 4); inf without any."""
+        return self.macs / pruned.macs if pruned.macs else inf
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,14 @@ class Layer:
         return self.filters * self.channels * prod(self.kernel)
 
     def operations(self, *, sparsity: float = 0.0, activations: float = 0.0) -> Operations:
-        """What it takes with these shares of zeros among weights and activations.
+        """What it takes with these shares of zeros among weights and activations; ArgumentError beyond 0 to 1.
 
         >>> round(Layer("fc7", 4096, 4096).operations(sparsity=0.91, activations=0.647).macs / 4096**2, 3)
         0.032
         """
+        for name, share in (("sparsity", sparsity), ("activations", activations)):
+            if not 0 <= share <= 1:
+                raise ArgumentError(f"{name}={share!r} of layer {self.name!r}; expected a share of zeros from 0 to 1")
         kept, read = 1 - sparsity, 1 - activations
         parameters = self.weights * kept + self.filters * (self.bias + 2 * self.batch_norm)
         inputs = self.channels * self.positions * self.stride**2

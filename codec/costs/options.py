@@ -1,9 +1,11 @@
 """The ways in which one tensor can be stored, each with its bytes and, on a machine that was measured, its time."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
 
+from codec.dtypes import ElementType
 from codec.encoding.choose import plan_of, smallest
 from codec.encoding.fastest import fastest
 from codec.encoding.predict import needs_of, predict
@@ -14,9 +16,6 @@ from codec.layouts import make_layout
 from codec.matrix import TensorSpec
 from codec.model import TensorInfo, worth_packing
 from codec.statistics import TensorStats
-
-# A frame takes no fewer bytes: head, segment table and trailing zeros.
-LEAST_FRAME = 256
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,9 @@ class Option:
     stored_as: str = "frame"
 
     @classmethod
-    def itself(cls, info: TensorInfo, seconds: float | None = None) -> Self:
+    def itself(cls, info: TensorInfo) -> Self:
         """The tensor as itself."""
-        return cls("dense", {}, "auto", info.dense_nbytes, seconds, "dense")
+        return cls("dense", {}, "auto", info.dense_nbytes, None, "dense")
 
     @property
     def packed(self) -> bool:
@@ -74,6 +73,9 @@ def _plain(value: Any) -> str:
 class Clock(Protocol):
     """What tells the time of a product on a machine: `codec.costs.machine.MachineProfile` does."""
 
+    def multiplies(self, element: ElementType) -> bool:
+        """Whether it knows times of products with weights of this dtype."""
+
     def executed(self) -> list[tuple[str, dict[str, Any]]]:
         """The layouts whose products were measured, with their parameters."""
 
@@ -92,8 +94,8 @@ class Objective(Protocol):
     def options(self, info: TensorInfo, stats: TensorStats) -> list[Option]:
         """Every way to pack a tensor that is worth a thought, the cheapest first."""
 
-    def dense(self, info: TensorInfo, stats: TensorStats) -> Option:
-        """The tensor as itself."""
+    def timed(self, option: Option, info: TensorInfo, stats: TensorStats) -> Option:
+        """An option with its time, where that counts."""
 
     def cost(self, option: Option) -> float:
         """What an option costs."""
@@ -109,12 +111,17 @@ class Bytes:
     objective: str
 
     def options(self, info: TensorInfo, stats: TensorStats) -> list[Option]:
-        """As ``encode`` compares them."""
-        return _sized(EncodeRequest.of("auto", {}, self.objective), stats)
+        """As ``encode`` compares them; then, for the margin, those that it leaves out as too large for the disk."""
+        found = _sized(EncodeRequest.of("auto", {}, self.objective), stats)
+        if self.objective == "disk":
+            known = {option.label for option in found}
+            others = _sized(EncodeRequest.of("auto", {}, "memory"), stats)
+            found += [option for option in others if option.label not in known]
+        return found
 
-    def dense(self, info: TensorInfo, stats: TensorStats) -> Option:
-        """Its own bytes."""
-        return Option.itself(info)
+    def timed(self, option: Option, info: TensorInfo, stats: TensorStats) -> Option:
+        """Without one."""
+        return option
 
     def cost(self, option: Option) -> float:
         """Bytes."""
@@ -130,30 +137,32 @@ class Speed:
     """The least time of a product; without a measured machine, the layout that encode takes for "speed"."""
 
     clock: Clock | None
-    batch: int = 1
+    batch: int | None = None
 
     def options(self, info: TensorInfo, stats: TensorStats) -> list[Option]:
-        """The layouts that were measured; a vector is no operand of a product."""
-        if len(info.shape) < 2:
+        """The layouts that were measured; a vector is no operand of a product, nor is a wide integer."""
+        if len(info.shape) < 2 or (self.clock is not None and not self.clock.multiplies(stats.spec.element)):
             return []
         if self.clock is None:
             layout = fastest(stats.nnz, stats.spec, self.batch)
             return [_sized_as(layout.name, layout.given, stats)] if layout.name != "dense" else []
         found = []
         for name, params in self.clock.executed():
-            try:
-                option = _sized_as(name, params, stats)
-            except ArgumentError:  # a layout that cannot hold this tensor
-                continue
-            seconds = self.clock.product_seconds(name, params, stats.spec, stats.nnz, option.nbytes, self.batch)
-            found.append(Option(name, params, "none", option.nbytes, seconds))
+            with suppress(ArgumentError):  # a layout that cannot hold this tensor
+                found.append(self.timed(_sized_as(name, params, stats), info, stats))
         return sorted(found, key=lambda option: (option.seconds or 0.0, option.nbytes))
 
-    def dense(self, info: TensorInfo, stats: TensorStats) -> Option:
-        """The dense library's time."""
-        timed = self.clock is not None and len(info.shape) >= 2
-        seconds = self.clock.dense_seconds(stats.spec, self.batch) if timed and self.clock else None
-        return Option.itself(info, seconds)
+    def timed(self, option: Option, info: TensorInfo, stats: TensorStats) -> Option:
+        """With the seconds of a product: packed, or by the fastest dense library."""
+        if self.clock is None or len(info.shape) < 2 or not self.clock.multiplies(stats.spec.element):
+            return option
+        columns = self.batch or 1
+        seconds = (
+            self.clock.product_seconds(option.layout, option.params, stats.spec, stats.nnz, option.nbytes, columns)
+            if option.packed
+            else self.clock.dense_seconds(stats.spec, columns)
+        )
+        return replace(option, seconds=seconds)
 
     def cost(self, option: Option) -> float:
         """Seconds, or bytes where nothing was measured."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
@@ -15,6 +16,7 @@ from codec.matrix import is_int
 from codec.model.atomic import write_atomic
 
 _VERSION = 0
+_NUMBER = re.compile(r"(?<![^._])\d+(?![^._])")
 Path = str | os.PathLike[str]
 
 
@@ -72,6 +74,11 @@ class Choice:
     def label(self) -> str:
         """The layout with its parameters."""
         return named(self.layout, self.params)
+
+    @property
+    def block(self) -> str:
+        """The name that it shares with the same tensor of other blocks: each number in it is a ``*``."""
+        return _NUMBER.sub("*", self.name)
 
     @property
     def collapsed(self) -> bool:

@@ -4,20 +4,24 @@ tensors -> counts, once each -> options with their costs (options.py) -> the che
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
 from typing import Any
 
 from codec.costs.breakeven import break_even
-from codec.costs.options import LEAST_FRAME, Bytes, Clock, Objective, Option, Speed, demanded
+from codec.costs.options import Bytes, Clock, Objective, Option, Speed, demanded
 from codec.costs.plan import Choice, Path, Plan, check_rules, refuse_idle, rule_for
 from codec.costs.tensors import GivenTensors, Tensors, can_be_counted, stats_of_stored
 from codec.costs.ties import Prints
 from codec.encoding.request import check_objective
+from codec.entropy import NONE
 from codec.errors import ArgumentError
 from codec.matrix import is_int
 from codec.model import ModelFile, TensorInfo, naming, safe_open
+from codec.model.packing import LEAST_BYTES, LEAST_OF_VECTORS, SMALLEST_FRAME
 from codec.packed import PackedTensor
 from codec.statistics import TensorStats
 from codec.units import duration, percent, ratio, size
@@ -34,7 +38,7 @@ def plan(
     machine: Clock | None = None,
     rules: Any = (),
     limit: int | None = None,
-    batch: int = 1,
+    batch: int | None = None,
     progress: Progress | None = None,
 ) -> Plan:
     """Choose layouts and parameters for the tensors of a model, and say why.
@@ -57,8 +61,9 @@ def plan(
     limit : int, optional
         With objective "speed" and a machine: at most so many bytes in all, in the least time. Where the fastest layouts
         take more, those are exchanged that lose the least time for each byte saved.
-    batch : int
-        Columns of the products whose time counts.
+    batch : int, optional
+        With objective "speed": columns of the products whose time counts; by default 1 with a machine, and without one
+        what ``encode`` takes where it is not told.
     progress : callable, optional
         Called with (name, statistics or None) as tensors are counted.
 
@@ -82,8 +87,8 @@ def plan(
     ('relative_index', 'dense', 'stays dense: packing a vector must save 64 KiB')
     """
     check_objective(objective)
-    if not is_int(batch) or batch < 1:
-        raise ArgumentError(f"batch={batch!r}; expected an int from 1 on")
+    if batch is not None and (objective != "speed" or not is_int(batch) or batch < 1):
+        raise ArgumentError(f'batch={batch!r} and objective={objective!r}; expected an int from 1 on, with "speed"')
     if limit is not None and (objective != "speed" or machine is None):
         raise ArgumentError('limit= needs objective="speed" and machine=: without times every byte saved is free')
     checked = check_rules(rules)
@@ -95,13 +100,11 @@ def plan(
         found: dict[str, _Open] = {}
         for name in tensors:
             info = tensors.info(name)
-            found[name] = (
-                replace(found[info.alias_of], info=info) if info.alias_of else planner.open(tensors, name, prints)
-            )
+            shared = info.alias_of is not None and planner.rule(name) is planner.rule(info.alias_of)
+            found[name] = replace(found[info.alias_of], info=info) if shared else planner.open(tensors, name, prints)
             if progress is not None:
                 progress(name, found[name].stats)
-        packed = [name for name, one in found.items() if one.best.packed]
-        ties = prints.ties(packed)
+        ties = prints.ties({name: one.best for name, one in found.items()})
     if limit is not None:
         _fit(found, ties, limit)
     choices = [replace(planner.choice(one), tied_to=ties.get(name)) for name, one in found.items()]
@@ -141,13 +144,13 @@ class _Planner:
     goal: Objective
     rules: list[tuple[str, dict[str, Any]]]
     machine: Clock | None
-    batch: int
+    batch: int | None
     known: dict[Any, float | None] = field(default_factory=dict)
 
     def open(self, tensors: Tensors, name: str, prints: Prints) -> _Open:
         """Count a tensor, and choose for it alone."""
         info = tensors.info(name)
-        rule = rule_for(name, self.rules)
+        rule = self.rule(name)
         dense = Option.itself(info)
         if not can_be_counted(info):
             return _Open(info, None, dense, (), dense, f"stays dense: codec does not pack {info.dtype}")
@@ -157,13 +160,18 @@ class _Planner:
             prints.add(name, stored.to_dense if isinstance(stored, PackedTensor) else stored.array, stats.zero)
             if rule is not None:
                 forced = dense if rule[1] == {"layout": "dense"} else demanded(rule[1], stats, self.objective)
+                dense, forced = (self.goal.timed(one, info, stats) for one in (dense, forced))
                 return _Open(info, stats, dense, (), forced, f"{forced.label} by the rule for {rule[0]!r}")
             # The smallest frame there could be: where that does not pay, nothing need be looked at.
-            if self.objective != "speed" and not self.goal.pays(info, Option("dense", nbytes=LEAST_FRAME), dense):
+            if self.objective != "speed" and not self.goal.pays(info, Option("dense", nbytes=SMALLEST_FRAME), dense):
                 return _Open(info, stats, dense, (), dense, _too_small(info))
-            dense, options = self.goal.dense(info, stats), self.goal.options(info, stats)
+            dense, options = self.goal.timed(dense, info, stats), self.goal.options(info, stats)
         best = options[0] if options and self.goal.pays(info, options[0], dense) else dense
         return _Open(info, stats, dense, tuple(options), best)
+
+    def rule(self, name: str) -> tuple[str, dict[str, Any]] | None:
+        """The rule that a tensor goes by."""
+        return rule_for(name, self.rules)
 
     def choice(self, one: _Open) -> Choice:
         """What the plan says of a tensor, in words too."""
@@ -191,9 +199,13 @@ class _Planner:
 
     def _why(self, one: _Open, compared: Option | None, pays_from: float | None) -> str:
         if compared is None or one.stats is None:
-            return "stays dense: a product needs two dimensions"
+            if len(one.info.shape) < 2 or one.stats is None:
+                return "stays dense: a product needs two dimensions"
+            if self.machine is not None and one.dense.seconds is None:
+                return f"stays dense: times of products with {one.info.dtype} weights are not known"
+            return f"stays dense: with {percent(one.stats.sparsity)} zeros the dense product is the faster one"
         if compared.layout == "dense" and not one.best.packed:
-            return "stays dense: without zeros no layout takes less"
+            return "stays dense: no layout takes less"
         zeros = percent(one.stats.sparsity)
         pays = f"pays from {percent(pays_from)} zeros" if pays_from is not None else "pays by coding its values only"
         collapse = "layer collapse, all is pruned away: " if one.stats.sparsity == 1 and len(one.info.shape) > 1 else ""
@@ -202,15 +214,17 @@ class _Planner:
         if not one.best.packed:
             return f"{collapse}stays dense: {compared.label}, the best, takes {here}; it {pays}, here are {zeros}"
         others = [option for option in one.options if option.label != compared.label]
-        margin = ""
-        if others and self.goal.cost(second := min(others, key=self.goal.cost)) > 0:
-            share = 1 - cost / self.goal.cost(second)
-            margin = (
-                f", {percent(share)} less than {second.label}"
-                if share >= 0
-                else f", for fewer bytes than {second.label}"
-            )
+        margin = f", {self._margin(compared, min(others, key=self.goal.cost))}" if others else ""
         return f"{collapse}{compared.label} takes {here} ({ratio(dense, cost)}){margin}; {pays}, here are {zeros}"
+
+    def _margin(self, taken: Option, other: Option) -> str:
+        """How far the next best is."""
+        least, cost = self.goal.cost(taken), self.goal.cost(other)
+        stage = " without an entropy stage" if other.entropy == NONE != taken.entropy else ""
+        if least > cost and taken.seconds is not None:
+            return f"for fewer bytes than {other.label}"
+        share = 1 - least / cost if cost else 0.0
+        return f"{percent(abs(share))} {'less' if share >= 0 else 'more'} than {other.label}{stage}"
 
     def _text(self, option: Option, cost: float) -> str:
         return size(cost) if option.seconds is None else duration(cost)
@@ -222,9 +236,9 @@ class _Planner:
         timed: Any = self.machine if option.seconds is not None else None
         key = option.label, stats.shape, stats.spec.element.name, stats.row_dims, timed is None
         if key not in self.known:
-            metric = "bytes" if timed is None else "matvec" if self.batch == 1 else "matmul"
+            batch = 1 if timed is None else self.batch or 1
+            metric = "bytes" if timed is None else "matvec" if batch == 1 else "matmul"
             tolerance = _NEAR if timed is None else _NEAR_IN_TIME
-            batch = 1 if timed is None else self.batch
             self.known[key] = break_even(
                 option.layout, stats.shape, stats.dtype, row_dims=stats.row_dims, tolerance=tolerance, metric=metric,
                 machine=timed, batch=batch, **option.params,
@@ -234,26 +248,36 @@ class _Planner:
 
 def _too_small(info: TensorInfo) -> str:
     if len(info.shape) < 2:
-        return "stays dense: packing a vector must save 64 KiB"
-    return "stays dense: it is smaller than the head of a packed tensor"
+        return f"stays dense: packing a vector must save {LEAST_OF_VECTORS >> 10} KiB"
+    return f"stays dense: packing must save {LEAST_BYTES} bytes, and a packed tensor takes {SMALLEST_FRAME} at least"
 
 
 def _fit(found: dict[str, _Open], ties: Mapping[str, str], limit: int) -> None:
     """Exchange options until all take ``limit`` bytes, those first that lose the least time for a byte saved."""
     total = sum(one.best.nbytes for name, one in found.items() if name not in ties)
+    times = Counter(ties.values())  # products that a tensor takes part in, beyond its own
+    steps: list[tuple[float, str, int, Option]] = []  # a heap with the best exchange of each tensor
+
+    def add(name: str) -> None:
+        one = found[name]
+        options = one.options if times[name] else (*one.options, one.dense)  # copies are stored once only where packed
+        every = [
+            ((1 + times[name]) * ((option.seconds or 0.0) - (one.best.seconds or 0.0)) / saved, name, saved, option)
+            for option in options
+            if (saved := one.best.nbytes - option.nbytes) > 0
+        ]
+        if every:
+            heappush(steps, min(every, key=lambda step: step[:3]))
+
+    for name, one in found.items():
+        if name not in ties and one.why is None:
+            add(name)
     while total > limit:
-        steps = []
-        for name, one in found.items():
-            if name in ties or one.why is not None:
-                continue
-            for option in (*one.options, one.dense):
-                if (saved := one.best.nbytes - option.nbytes) > 0:
-                    lost = (option.seconds or 0.0) - (one.best.seconds or 0.0)
-                    steps.append((lost / saved, name, saved, option))
         if not steps:
             raise ArgumentError(f"limit={limit} bytes; the smallest choice of layouts that execute takes {total}")
-        _, name, saved, option = min(steps, key=lambda step: step[:3])
+        _, name, saved, option = heappop(steps)
         found[name] = replace(found[name], best=option)
         total -= saved
+        add(name)
     for name, first in ties.items():
         found[name] = replace(found[name], best=found[first].best)

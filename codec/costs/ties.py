@@ -2,12 +2,13 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from codec.costs.options import Option
 from codec.costs.tensors import Tensors
 from codec.dtypes import element_type
 from codec.kernels import octets
@@ -33,14 +34,16 @@ class Prints:
         if self._alike[self._kind(name)] > 1:
             self._found[name] = _print(array(), zero)
 
-    def ties(self, packed: Iterable[str]) -> dict[str, str]:
-        """The names that take no bytes, each with the one that does: of tied names the first by code point."""
+    def ties(self, chosen: Mapping[str, Option]) -> dict[str, str]:
+        """The names that take no bytes where tensors are stored as chosen, each with the one that does.
+
+        Of tied names that is the first by code point.
+        """
         groups: dict[Any, list[str]] = {}
-        whole = frozenset(packed)
-        for name in self._model:
+        for name, option in chosen.items():
             stored = self._model.info(name).alias_of or name
-            same = self._found.get(stored, stored) if name in whole else stored
-            groups.setdefault((self._kind(name), same), []).append(name)
+            same = self._found.get(stored, stored) if option.packed else stored
+            groups.setdefault((self._kind(name), same, option.packed, option.label, option.entropy), []).append(name)
         return {name: min(group) for group in groups.values() for name in group if name != min(group)}
 
     def _kind(self, name: str) -> tuple[Any, ...]:

@@ -127,13 +127,12 @@ class RelativeIndex(Layout):
 
     def ideal_bits(self, sparsity: float, value_bits: float) -> float:
         """A code for each entry and each overflow; a value too for each with fillers."""
-        if self.bits is None:
-            return min(replace(self, bits=k).ideal_bits(sparsity, value_bits) for k in range(1, MOST_BITS + 1))
-        bits, density = self.bits, 1 - sparsity
+        density = 1 - sparsity
+        tried = range(1, MOST_BITS + 1) if self.bits is None else (self.bits,)
         if self.filler == "value":
-            return (value_bits + bits) * endless(sparsity, 1 << bits)
+            return min((value_bits + bits) * endless(sparsity, 1 << bits) for bits in tried)
         others = density if self.of == "zeros" else sparsity
-        return density * value_bits + bits * endless(others, (1 << bits) - 1)
+        return density * value_bits + min(bits * endless(others, (1 << bits) - 1) for bits in tried)
 
     @property
     def zero_items(self) -> bool:

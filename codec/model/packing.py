@@ -22,7 +22,7 @@ from codec.packed import PackedTensor
 LEAST_OF_VECTORS = 64 << 10  # bytes
 LEAST_BYTES, LEAST_SHARE = 256, 64  # bytes, and one part in so many
 _SMALL = 256  # bytes of a tensor that are kept in memory instead of being read a second time
-_SMALLEST_FRAME = 256  # bytes: head, segment table and trailing zeros of a frame never take less
+SMALLEST_FRAME = 256  # bytes: head, segment table and trailing zeros of a frame never take less
 
 
 def worth_packing(shape: tuple[int, ...], dense_nbytes: int, packed_nbytes: int) -> bool:
@@ -143,7 +143,7 @@ class Packer:
         # Bytes that would pass for a frame if the index were lost are packed, whatever that costs.
         disguised = tensor.dtype == "U8" and len(tensor.shape) == 1 and tensor.nbytes >= len(MAGIC)
         disguised = disguised and bytes(tensor.read(0, len(MAGIC))) == MAGIC
-        possible = ordered or worth_packing(tensor.shape, tensor.nbytes, _SMALLEST_FRAME)
+        possible = ordered or worth_packing(tensor.shape, tensor.nbytes, SMALLEST_FRAME)
         if disguised or (possible and planned != {"layout": "dense"}):
             asked = {"objective": self.rules.objective, "zero": self.rules.zero or zero, **planned}
             # What the caller holds is not freed, and so it may stay the source of all layouts that are tried.
@@ -197,7 +197,14 @@ def record_of(packed: PackedTensor) -> Record:
 
 
 def _same_entry(one: Any, other: Any) -> bool:
-    return one is other or (isinstance(one, str) and one == other)
+    """Whether two entries of a plan say the same. Arrays are not compared: only one and the same is the same."""
+    if one is other:
+        return True
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_same_entry(one[key], other[key]) for key in one)
+    if isinstance(one, tuple | list) and isinstance(other, tuple | list):
+        return len(one) == len(other) and all(map(_same_entry, one, other))
+    return isinstance(one, str | int) and type(one) is type(other) and one == other
 
 
 def _same_bytes(one: Iterable[memoryview | bytes], other: Iterable[memoryview | bytes]) -> bool:

@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import html
 import json
 from typing import Any
 
@@ -51,7 +52,7 @@ def bits_chart(curve: dict[str, Any]) -> dict[str, Any]:
             _line(figure, number, label, bits)
             _mark(figure, number, label, _crossing([dense - b for b in bits]), dense)
     figure.add_scatter(x=[0, 100], y=[dense, dense], name="dense", mode="lines", line={"color": "black", "width": 1})
-    _layers(figure, curve["layers"], "bits")
+    _layers(figure, curve["layers"], "bits", ", on disk")
     return _plain(figure, "bits per weight", [0, 1.3 * dense])
 
 
@@ -70,7 +71,7 @@ def speed_chart(curve: dict[str, Any]) -> list[dict[str, Any]]:
         _line(figure, number, f"batch {batch}", faster)
         _mark(figure, number, f"batch {batch}", _crossing([f - 1 for f in faster]), 1.0)
     figure.add_scatter(x=[0, 100], y=[1, 1], name="dense library", mode="lines", line={"color": "black", "width": 1})
-    _layers(figure, [one for one in curve["layers"] if one["faster"] is not None], "faster")
+    _layers(figure, [one for one in curve["layers"] if one["faster"] is not None], "faster", ", batch 1")
     return [_plain(figure, "times as fast as dense", [0, 1.1 * most])]
 
 
@@ -88,18 +89,19 @@ def _mark(figure: Any, number: int, label: str, at: float | None, height: float)
         )  # fmt: skip
 
 
-def _layers(figure: Any, layers: list[dict[str, Any]], key: str) -> None:
+def _layers(figure: Any, layers: list[dict[str, Any]], key: str, where: str = "") -> None:
+    """The layers as points; their names are escaped, as plotly would take tags and links in them for its own."""
     figure.add_scatter(
-        x=[100 * one["sparsity"] for one in layers], y=[one[key] for one in layers], name="layers of the model",
+        x=[100 * one["sparsity"] for one in layers], y=[one[key] for one in layers], name=f"layers of the model{where}",
         mode="markers", marker={"symbol": "diamond", "size": 10, "color": "#d62728"},
-        hovertext=[one["name"] for one in layers], hoverinfo="text+x+y",
+        hovertext=[html.escape(one["name"]) for one in layers], hoverinfo="text+x+y",
     )  # fmt: skip
 
 
 def _plain(figure: Any, title: str, heights: list[float]) -> dict[str, Any]:
     figure.update_layout(
-        xaxis={"title": "zeros, %", "range": [0, 100]}, yaxis={"title": title, "range": heights}, height=420,
-        margin={"l": 50, "r": 10, "t": 10, "b": 40}, legend={"orientation": "h", "y": -0.2}, autosize=True,
+        xaxis={"title": "zeros, %", "range": [0, 100]}, yaxis={"title": title, "range": heights},
+        margin={"l": 50, "r": 10, "t": 10}, autosize=True,  # page.html sets the legend and its room
     )  # fmt: skip
     found: dict[str, Any] = json.loads(figure.to_json())
     found["layout"].pop("template", None)  # colours and grids that are the defaults, and many bytes

@@ -1,8 +1,9 @@
 """What a report shows, as plain data: the plans of a model, curves of its shapes, density maps, and advice in words."""
 
+import base64
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from math import prod
+from math import isqrt, prod
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ from codec.units import counted, percent, ratio, size
 
 SPARSITIES = (*(round(0.05 * n, 2) for n in range(20)), 0.98, 0.99)
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
-_MAP = 40  # cells of a density map along a side
+# Cells of a density map along a side, at most and at least; and of all maps together, so that the page stays small.
+_MAP, _SMALL_MAP, _CELLS = 40, 8, 1 << 20
 _CURVES = 6  # shapes that have curves and predictions: those with the most weights
 
 Shape = tuple[tuple[int, ...], str]
@@ -48,53 +50,65 @@ def facts_of(
     disk = plan(model, objective="disk", progress=progress)
     speed = plan(model, objective="speed", machine=machine)
     shapes = _shapes(disk.choices)
+    side = max(_SMALL_MAP, min(_MAP, isqrt(_CELLS // max(1, len(disk)))))
     faster = {one.name: _faster(one) for one in speed.choices}
     curves = [_curve(shape, dtype, times, disk.choices, faster, machine) for (shape, dtype), times in shapes[:_CURVES]]
     return {
         "name": name,
-        "advice": advice(disk, speed),
+        "advice": advice(disk, speed, machine is not None),
         "curves": curves,
         "sparsities": SPARSITIES,
         "batches": BATCHES if machine is not None else (),
         "machine": None if machine is None else machine.cpu,
         "tensors": [
-            _row(one, fast, _density_map(model, one)) for one, fast in zip(disk.choices, speed.choices, strict=True)
+            _row(one, fast, _density_map(model, one, side))
+            for one, fast in zip(disk.choices, speed.choices, strict=True)
         ],
         "nbytes": disk.nbytes,
         "dense_nbytes": disk.dense_nbytes,
     }
 
 
-def advice(disk: Plan, speed: Plan) -> list[str]:
-    """What to do, in words, the most important first."""
-    packed = [one for one in disk.choices if one.packed]
+def advice(disk: Plan, speed: Plan, timed: bool) -> list[str]:
+    """What to do, in words, the most important first; ``timed`` says whether the plan for speed knows times."""
+    packed = sum(one.packed for one in disk.choices)
     large = [one for one in disk.choices if len(one.shape) >= 2]
-    smaller = ratio(disk.dense_nbytes, disk.nbytes)
-    saved = f"{size(disk.nbytes)} in the place of {size(disk.dense_nbytes)}, {smaller} smaller"
-    kept = f"{counted(len(packed), 'tensor')} of {len(disk)} are packed, the others stay as they are"
-    lines = [f"Save it with codec encode: {saved}, without a loss. {kept}."]
+    lines = ["Nothing to pack: no tensor would take fewer bytes than it does dense."]
+    if packed:
+        saved = f"{size(disk.nbytes)} in the place of {size(disk.dense_nbytes)}"
+        smaller = ratio(disk.dense_nbytes, disk.nbytes)
+        few = f"{packed:,} of {counted(len(disk), 'tensor')} are packed"
+        lines = [f"Save it with codec encode: {saved}, without a loss ({smaller}). {few}."]
     if disk.collapsed:
         lines.append(f"Layer collapse: {_few(disk.collapsed)} hold nothing but zeros. Prune them less.")
     if slow := [one.name for one in large if not one.packed and (one.sparsity or 0) > 0]:
         few = counted(len(slow), "layer")
-        lines.append(f"{few} with zeros would get little smaller by packing, and stay dense: {_few(slow)}.")
-    if speed.seconds is not None:
-        faster = ratio(sum(one.dense_seconds or 0.0 for one in speed.choices), speed.seconds)
-        few = counted(sum(one.packed for one in speed.choices), "layer")
-        lines.append(
-            f"Run it packed: one product with each layer is {faster} as fast as the dense library here. "
-            f"{few} gain, the others stay dense."
-        )
-    else:
-        lines.append("For times, measure this machine once: codec config --measure.")
-    counts = {one.name: _elements(one) for one in large if one.dtype in BY_NAME}
-    shapes = {one.name: (one.shape, BY_NAME[one.dtype].dtype) for one in large if counts.get(one.name)}
-    half = sparsity_for_bytes(shapes, sum(one.dense_nbytes for one in large) / 2) if shapes else None
+        lines.append(f"Packing would save little of {few} with zeros, so dense is the choice: {_few(slow)}.")
+    lines += _to_run(speed) if timed else ["For times, measure this machine once: codec config --measure."]
+    layers = [one for one in large if 0 not in one.shape and one.dtype in BY_NAME and one.tied_to is None]
+    shapes = [(one.shape, BY_NAME[one.dtype].dtype) for one in layers]
+    half = sparsity_for_bytes(shapes, sum(one.dense_nbytes for one in layers) / 2) if shapes else None
     if half is not None:
-        zeros = sum(counts[one.name] * (one.sparsity or 0.0) for one in large if one.name in shapes)
-        share = percent(zeros / sum(counts.values()))
+        zeros = sum(_size(one) * (one.sparsity or 0.0) for one in layers)
+        share = percent(zeros / sum(map(_size, layers)))
         lines.append(f"Half of the dense size in memory needs {percent(half)} zeros in all layers; they have {share}.")
     return lines
+
+
+def _to_run(speed: Plan) -> list[str]:
+    """What a plan for speed says of running the model."""
+    if speed.seconds is None:  # there are no layers
+        return []
+    gain = sum(one.packed for one in speed.choices)
+    if not gain:
+        return ["Run it dense: no layer is multiplied faster packed."]
+    faster = ratio(sum(one.dense_seconds or 0.0 for one in speed.choices), speed.seconds)
+    told = f"one product with each layer is {faster} as fast as with the dense library here"
+    return [f"Run it packed: {told}. {counted(gain, 'layer')} gain by packing; the others stay dense."]
+
+
+def _size(one: Choice) -> int:
+    return prod(one.shape)
 
 
 def _few(names: Sequence[str]) -> str:
@@ -102,16 +116,11 @@ def _few(names: Sequence[str]) -> str:
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
 
 
-def _elements(one: Choice) -> int:
-    return prod(one.shape)
-
-
 def _shapes(choices: Sequence[Choice]) -> list[tuple[Shape, int]]:
     """The shapes of layers with how often they come, those with the most weights first."""
-    large = [one for one in choices if len(one.shape) >= 2 and _elements(one) and one.dtype in BY_NAME]
-    found = Counter((one.shape, one.dtype) for one in large)
-    weights = {(one.shape, one.dtype): _elements(one) for one in large}
-    return sorted(found.items(), key=lambda item: -item[1] * weights[item[0]])
+    large = [one for one in choices if len(one.shape) >= 2 and 0 not in one.shape and one.dtype in BY_NAME]
+    found = Counter((one.shape, one.dtype) for one in large if one.tied_to is None)
+    return sorted(found.items(), key=lambda item: -item[1] * prod(item[0][0]))
 
 
 def _curve(
@@ -142,7 +151,7 @@ def _curve(
         "seconds": [],
         "dense_seconds": [],
     }
-    if machine is not None:
+    if machine is not None and machine.multiplies(spec.element):
         found["seconds"] = [[_fastest(machine, spec, s, batch) for s in SPARSITIES] for batch in BATCHES]
         found["dense_seconds"] = [machine.dense_seconds(spec, batch) for batch in BATCHES]
     return found
@@ -162,6 +171,7 @@ def _fastest(machine: MachineProfile, spec: TensorSpec, sparsity: float, batch: 
 def _row(one: Choice, fast: Choice, density: dict[str, Any] | None) -> dict[str, Any]:
     return {
         "name": one.name,
+        "block": one.block,
         "dtype": one.dtype,
         "shape": "x".join(map(str, one.shape)) or "scalar",
         "zeros": one.sparsity,
@@ -171,6 +181,8 @@ def _row(one: Choice, fast: Choice, density: dict[str, Any] | None) -> dict[str,
         "pays": one.pays_from,
         "fast": fast.label if fast.packed else "stays dense",
         "faster": _faster(fast),
+        "seconds": fast.seconds,
+        "dense_seconds": fast.dense_seconds,
         "why": one.why,
         "map": density,
     }
@@ -181,21 +193,23 @@ def _faster(one: Choice) -> float | None:
     return None if not one.seconds or one.dense_seconds is None else one.dense_seconds / one.seconds
 
 
-def _density_map(model: ModelFile, one: Choice) -> dict[str, Any] | None:
-    """Shares of non-zeros in a grid of cells (0 to 255), and in which of them whole rows or columns are dead."""
-    if len(one.shape) < 2 or not _elements(one) or not can_be_counted(model.info(one.name)):
+def _density_map(model: ModelFile, one: Choice, side: int) -> dict[str, Any] | None:
+    """Shares of non-zeros in a grid of cells, a byte each, in base64; and in which of them rows or columns are dead."""
+    if len(one.shape) < 2 or 0 in one.shape or not can_be_counted(model.info(one.name)):
         return None
     stored = model.get_stored(one.name)
     array = stored.to_dense() if isinstance(stored, PackedTensor) else stored.array()
     grid = TensorSpec.of(array.dtype, array.shape).grid
     kept = array.reshape(grid.rows, grid.cols) != 0
-    down, across = min(_MAP, grid.rows), min(_MAP, grid.cols)
+    down, across = min(side, grid.rows), min(side, grid.cols)
     tops, lefts = (np.arange(n) * total // n for n, total in ((down, grid.rows), (across, grid.cols)))
     cells = np.add.reduceat(np.add.reduceat(kept, tops, axis=0, dtype=np.int32), lefts, axis=1)
     heights, widths = np.diff(tops, append=grid.rows), np.diff(lefts, append=grid.cols)
     share = cells / np.outer(heights, widths)
     return {
-        "cells": np.rint(255 * share).astype(np.uint8).tolist(),
-        "rows": (np.add.reduceat(~kept.any(axis=1), tops) > 0).astype(int).tolist(),
-        "cols": (np.add.reduceat(~kept.any(axis=0), lefts) > 0).astype(int).tolist(),
+        "height": down,
+        "width": across,
+        "cells": base64.b64encode(np.rint(255 * share).astype(np.uint8).tobytes()).decode(),
+        "rows": np.flatnonzero(np.add.reduceat(~kept.any(axis=1), tops)).tolist(),
+        "cols": np.flatnonzero(np.add.reduceat(~kept.any(axis=0), lefts)).tolist(),
     }

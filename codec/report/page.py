@@ -3,6 +3,7 @@
 import html
 import json
 import os
+import re
 from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
@@ -54,9 +55,8 @@ def report(
     frame = files("codec.report").joinpath("page.html").read_text(encoding="utf-8")
     title = html.escape(facts["name"])
     parts = {"title": title, "facts": _script_safe(facts), "charts": _script_safe(charts), "plotly": script}
-    for name, text in parts.items():
-        frame = frame.replace("{{" + name + "}}", text)
-    write_atomic(os.fsdecode(output), iter([frame.encode()]))
+    page = re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], frame)  # once: a name may look like a part
+    write_atomic(os.fsdecode(output), iter([page.encode(errors="replace")]))  # a file's name may be no text
     return facts
 
 

@@ -1,41 +1,43 @@
 """The dense libraries' products, measured in a process of their own with one thread: numpy, and torch if it is there.
 
-python -m codec.costs.machine.libraries SECONDS BATCH...    prints rows as JSON
+python -m codec.costs.machine.libraries SECONDS    prints rows as JSON
 """
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
+from math import prod
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from codec.costs.machine.model import Row
-from codec.costs.machine.timing import seconds_of, split
+from codec.costs.machine.model import ALIGNMENT, BATCHES, SIZES, Row, row_of
+from codec.costs.machine.timing import seconds_of
 from codec.errors import CodecError
 
-_TALL, _SQUARE = (2048, 256), (512, 1024)
+# Matrices of SIZES elements: libraries take other ways for small ones, and large ones fit in no cache. Where rows lie a
+# power of two apart, as in many models, they compete for the same places of a cache, so both kinds are measured.
+_SHAPES = (120, 270), (250, 520), (500, 1040), (1590, 1980)
+_ALIGNED = (32, ALIGNMENT), (128, ALIGNMENT), (512, ALIGNMENT), (1536, 2 * ALIGNMENT)
 _ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1")
 # The dtypes of weights whose products each library's own dtype stands for: weights of 16 bits can also be kept as
 # float32, where that is faster.
-_STANDS_FOR = {"float64": ("F64",), "float32": ("F32", "BF16", "F16", "I8"), "bfloat16": ("BF16",), "float16": ("F16",)}
+STANDS_FOR = {"float64": ("F64",), "float32": ("F32", "BF16", "F16", "I8"), "bfloat16": ("BF16",), "float16": ("F16",)}
 Product = Callable[[tuple[int, int], int], Callable[[], object]]
 
 
-def measured(seconds: float, batches: Sequence[int]) -> tuple[Row, ...]:
+def measured(seconds: float) -> tuple[Row, ...]:
     """The rows of all libraries; ``python -m`` this module in a child, so that its threads can be set."""
-    command = [sys.executable, "-P", "-m", "codec.costs.machine.libraries", str(seconds), *map(str, batches)]
+    command = [sys.executable, "-P", "-m", "codec.costs.machine.libraries", str(seconds)]
     done = subprocess.run(command, env={**os.environ, **_ONE_THREAD}, capture_output=True, text=True, check=False)
     if done.returncode:
         raise CodecError(f"the dense libraries could not be measured: {done.stderr.strip().splitlines()[-1:]}")
-    return tuple(
-        Row(**{**row, "row": tuple(row["row"]), "element": tuple(map(tuple, row["element"]))})
-        for row in json.loads(done.stdout)
-    )
+    return tuple(map(row_of, json.loads(done.stdout)))
 
 
 def _numpy(dtype: str) -> Product:
@@ -55,7 +57,8 @@ def _torch(torch: Any, dtype: str) -> Product:
     return of
 
 
-def _libraries() -> Iterator[tuple[str, str, Product]]:
+def libraries() -> Iterator[tuple[str, str, Product]]:
+    """Name, dtype, and what makes a product of a matrix of some shape with some columns, with one thread."""
     yield "numpy", "float32", _numpy("float32")
     yield "numpy", "float64", _numpy("float64")
     with suppress(ImportError):
@@ -66,19 +69,22 @@ def _libraries() -> Iterator[tuple[str, str, Product]]:
             yield "torch", dtype, _torch(torch, dtype)
 
 
-def _rows(seconds: float, batches: Sequence[int]) -> Iterator[Row]:
-    libraries = list(_libraries())
-    each = seconds / (len(libraries) * (2 * len(batches) + 1))
-    for library, dtype, product in libraries:
+def _rows(seconds: float) -> Iterator[Row]:
+    every = list(libraries())
+    each = seconds / (len(every) * (1 + 2 * len(SIZES)) * len(BATCHES))
+    for library, dtype, product in every:
         width = {"float64": 8, "float32": 4}.get(dtype, 2)
-        fixed = seconds_of(product((1, 1), 1), each)
-        tall, square = ([seconds_of(product(shape, b), each) - fixed for b in batches] for shape in (_TALL, _SQUARE))
-        row, rest = split(tall, square, _TALL[0], _SQUARE[0])
-        element = (tuple(one / (_SQUARE[0] * _SQUARE[1]) for one in rest),)
-        for name in _STANDS_FOR[dtype]:
-            yield Row(library, {"dtype": dtype, "width": width}, name, fixed, row, element)
+        fixed = _times(product, (1, 1), each)
+        for aligned, shapes in ((False, _SHAPES), (True, _ALIGNED)):
+            element = [(np.maximum(0.0, _times(product, one, each) - fixed) / prod(one)).tolist() for one in shapes]
+            params, costs = {"dtype": dtype, "width": width, "aligned": aligned}, tuple(map(tuple, element))
+            for name in STANDS_FOR[dtype]:
+                yield Row(library, params, name, tuple(fixed.tolist()), (0.0,), (0.0,), costs, (0.0,))
+
+
+def _times(product: Product, shape: tuple[int, int], budget: float) -> npt.NDArray[np.float64]:
+    return np.array([seconds_of(product(shape, batch), budget) for batch in BATCHES])
 
 
 if __name__ == "__main__":
-    seconds, *batches = sys.argv[1:]
-    print(json.dumps([asdict(row) for row in _rows(float(seconds), [int(b) for b in batches])]))
+    print(json.dumps([asdict(row) for row in _rows(float(sys.argv[1]))]))

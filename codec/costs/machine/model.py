@@ -1,27 +1,33 @@
-"""The model of a machine's times: what one kernel row costs for each call, row, element and non-zero.
+"""The model of a machine's times: what one kernel row costs for each call, row, column, element and non-zero.
 
 A product with a matrix of ``size`` elements, of which the share d is stored, and a batch of b columns takes
 
-    fixed + rows * row(b) + cols * col(b) + size * (element(d, b) + d * b * far)
+    fixed(b) + rows * row(b) + cols * col(b) + size * (element(d, b) + d * spread(cols) * far(b))
 
-seconds from the cache, where ``element`` is interpolated between measured densities and batches: its slope over d is
-the cost of a non-zero, its value at d = 0 that of an element, the panels' costs in both; ``far`` is what a non-zero
-costs more for each column where x does not fit into the nearer cache. From memory it takes at least the time to read
+seconds from the cache, where ``element`` is interpolated between measured densities: its slope over d is the cost of a
+non-zero, its value at d = 0 that of an element, the panels' costs in both. ``far`` is what a non-zero costs more where
+x is wider, and so further away; ``spread`` says how much of that. From memory a product takes at least the time to read
 its bytes. Nothing here knows a kernel: measuring again is all it takes when kernels change.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import log
+from math import isfinite, log
 from typing import Any
 
 import numpy as np
 
 # How sharply the greater of two times hides the lesser: 1 would add them up, infinity take the maximum.
 _OVERLAP = 6.0
-# Bytes of x: as many as in the measured square matrix with the largest batch, and as in the wide one.
-NEAR, FAR = 256 << 10, 2 << 20
-LANES = 8  # columns of x that fill a register
+# Products take columns of x in strips of so many, and of what is left in strips of fewer, by quarters of a register
+# (native/product/strips.inc): batches at which the time of any follows. The last is twice the widest strip.
+STRIP, QUARTER = 32, 4
+BATCHES = (1, 2, *range(QUARTER, STRIP + 1, QUARTER), 2 * STRIP)
+# Columns of the square matrix and of the wide one that are measured.
+NEAR, FAR = 1024, 4096
+_MOST_SPREAD = 2.0
+# Elements of the matrices with which dense libraries are measured, and the columns whose multiples are measured apart.
+SIZES, ALIGNMENT = (1 << 15, 1 << 17, 1 << 19, 3 << 20), 1024
 
 
 @dataclass(frozen=True)
@@ -32,50 +38,67 @@ class Row:
     ----------
     layout, params, dtype
         What was measured; a dense library's row has its name as ``layout``.
-    fixed : float
-        Of a call.
-    row : tuple of float
-        Of a matrix row, by batch.
+    fixed : tuple of float
+        Of a call, by batch.
+    row, col : tuple of float
+        Of a row and of a column of the matrix, by batch.
     element : tuple of tuple of float
-        Of a matrix element, by density and batch.
-    far : float
-        Of a non-zero and column, where x takes ``FAR`` bytes or more; none where it takes ``NEAR`` or less.
+        Of a matrix element, by density and batch; of a dense library by the elements of the matrix (``SIZES``) instead.
+    far : tuple of float
+        Of a non-zero, by batch: how much more it costs in a matrix of ``FAR`` columns than in one of ``NEAR``.
     """
 
     layout: str
     params: Mapping[str, Any]
     dtype: str
-    fixed: float
+    fixed: tuple[float, ...]
     row: tuple[float, ...]
+    col: tuple[float, ...]
     element: tuple[tuple[float, ...], ...]
-    far: float = 0.0
+    far: tuple[float, ...]
 
-    def seconds(
-        self, rows: int, cols: int, density: float, batch: int, densities: Sequence[float], batches: Sequence[int]
-    ) -> float:
+    def seconds(self, rows: int, cols: int, density: float, batch: int, densities: Sequence[float]) -> float:
         """Of one call, from the cache."""
-        element = max(0.0, along(density, densities, [by(batch, batches, one) for one in self.element]))
-        share = min(1.0, max(0.0, log(max(1, 4 * cols * batch) / NEAR) / log(FAR / NEAR)))
-        element += share * density * batch * self.far
-        return self.fixed + rows * max(0.0, by(batch, batches, self.row)) + rows * cols * element
+        element = max(0.0, along(density, densities, [by(batch, one) for one in self.element]))
+        element += spread(cols) * density * max(0.0, by(batch, self.far))
+        lines = rows * max(0.0, by(batch, self.row)) + cols * max(0.0, by(batch, self.col))
+        return by(batch, self.fixed) + lines + rows * cols * element
 
 
-def by(batch: int, batches: Sequence[int], values: Sequence[float]) -> float:
-    """A cost by batch: between measured ones linearly, and beyond the largest in proportion.
+def sized(elements: int) -> float:
+    """Where a size stands between those of ``SIZES``, 0.0 to 1.0 by its logarithm.
 
-    Batches that fill whole registers of ``LANES`` columns, and those that leave a part of one, are measured apart: the
-    rest is often the dearest part of a product.
-
-    >>> by(3, [1, 2, 4], [1.0, 2.0, 4.0]), by(24, [8, 9, 16], [3.0, 9.0, 4.0]), by(18, [8, 9, 16], [3.0, 9.0, 4.0])
-    (3.0, 6.0, 18.0)
+    >>> sized(1), sized(1 << 15), sized(1 << 30)
+    (0.0, 0.0, 1.0)
     """
-    alike = list(range(len(batches)))
-    if batch > LANES and any(b > LANES for b in batches):
-        same = [i for i, b in enumerate(batches) if b >= LANES and (b % LANES == 0) == (batch % LANES == 0)]
-        alike = same or alike
-    points = [batches[i] for i in alike]
-    last = points[-1]
-    return along(min(batch, last), points, [values[i] for i in alike]) * max(1.0, batch / last)
+    least, most = SIZES[0], SIZES[-1]
+    return log(min(max(elements, least), most) / least) / log(most / least)
+
+
+def by(batch: int, values: Sequence[float]) -> float:
+    """A cost by batch, from those of ``BATCHES``; one value alone is that of every batch.
+
+    Every strip beyond the first costs what the second one did.
+
+    >>> cost = [1.0 * b for b in BATCHES]
+    >>> by(2, cost), by(3, cost), by(64, cost), by(128, cost), by(75, cost)
+    (2.0, 4.0, 64.0, 128.0, 76.0)
+    """
+    if len(values) == 1:
+        return values[0]
+    if batch <= 2:
+        return values[batch - 1]
+    strips, rest = divmod(batch - 1, STRIP)  # the last strip holds 1 to STRIP columns
+    return values[1 + rest // QUARTER + 1] + strips * (values[-1] - values[-2])
+
+
+def spread(cols: int) -> float:
+    """How much of what ``far`` says a matrix of so many columns costs: nothing up to ``NEAR``, all at ``FAR``.
+
+    >>> spread(64), spread(1024), spread(2048), spread(4096)
+    (0.0, 0.0, 0.5, 1.0)
+    """
+    return min(_MOST_SPREAD, max(0.0, log(max(1, cols) / NEAR) / log(FAR / NEAR)))
 
 
 def along(at: float, points: Sequence[float], values: Sequence[float]) -> float:
@@ -105,3 +128,18 @@ def together(compute: float, memory: float) -> float:
     if most <= 0:
         return 0.0
     return float(most * ((compute / most) ** _OVERLAP + (memory / most) ** _OVERLAP) ** (1 / _OVERLAP))
+
+
+def row_of(found: Any) -> Row:
+    """A row from JSON; ValueError, TypeError or KeyError for what is none."""
+    costs = {key: tuples(found[key]) for key in ("fixed", "row", "col", "element", "far")}
+    return Row(str(found["layout"]), dict(found["params"]), str(found["dtype"]), **costs)
+
+
+def tuples(found: Any) -> Any:
+    """Nested lists of finite numbers as tuples."""
+    if isinstance(found, list):
+        return tuple(map(tuples, found))
+    if isinstance(found, bool) or not isinstance(found, int | float) or not isfinite(found):
+        raise ValueError(f"{found!r} where a number was expected")
+    return found

@@ -2,14 +2,16 @@
 
 import json
 import os
+import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from math import inf, isfinite
+from math import inf
 from typing import Any, Self
 
 from codec.costs.frames import frame_bytes
-from codec.costs.machine.model import Row, by, rate, together
+from codec.costs.machine.model import ALIGNMENT, BATCHES, SIZES, Row, by, rate, row_of, sized, together, tuples
 from codec.dtypes import BY_NAME, ElementType
 from codec.encoding.sizes import encoded_nbytes
 from codec.errors import ArgumentError
@@ -23,6 +25,8 @@ PRODUCTS = ("matvec", "matmul", "linear")
 OPERATIONS = (*PRODUCTS, "decode", "encode")
 TABLES = ("products", "dense", "decode", "encode")
 _VERSION = 0
+# Bytes of weights, times the columns up to 8, from which on a product takes more threads (native/product/multiply.cpp).
+_WORTH_TWO = 70 << 10
 Path = str | os.PathLike[str]
 
 
@@ -59,10 +63,8 @@ class MachineProfile:
         Bytes per second written to memory.
     speedup, bandwidth_gain : float
         How many times as fast all threads together are where they compute, and where they read memory.
-    batches, densities : tuple
+    densities : tuple
         Where kernels were measured.
-    column : tuple of float
-        Seconds for a column of x, by batch.
     tables : mapping of str to tuple of Row
         "products" of codec, "dense" those of the dense libraries, "decode" and "encode".
     spread : (float, float)
@@ -76,9 +78,7 @@ class MachineProfile:
     copy: float
     speedup: float
     bandwidth_gain: float
-    batches: tuple[int, ...]
     densities: tuple[float, ...]
-    column: tuple[float, ...]
     tables: Mapping[str, tuple[Row, ...]]
     spread: tuple[float, float] = (0.75, 1.33)
 
@@ -136,7 +136,11 @@ class MachineProfile:
             raise ArgumentError("expected one of sparsity= and stats=")
         spec = stats.spec if stats is not None else TensorSpec.of(dtype, shape)
         share = stats.sparsity if stats is not None else float(sparsity or 0.0)
+        if operation in PRODUCTS:
+            self._check_product(spec.element)
         if layout is None:
+            if operation not in PRODUCTS:
+                raise ArgumentError(f"layout=None is the dense libraries' product; {operation!r} needs a layout")
             return self._library(spec, 1 if operation == "matvec" else batch, threads, cold)
         if stats is not None:
             nbytes = encoded_nbytes(layout, shape, dtype, stats=stats, entropy="none", **params)
@@ -149,6 +153,10 @@ class MachineProfile:
 
     # -- what a plan asks (codec.costs.options.Clock) ------------------------------------------------------------------
 
+    def multiplies(self, element: ElementType) -> bool:
+        """Whether products of weights of this dtype with float32 or float64 are predicted: those that round nothing."""
+        return element.is_float or element.width <= 2
+
     def executed(self) -> list[tuple[str, dict[str, Any]]]:
         """The layouts whose products were measured, with their parameters."""
         first = self.tables["products"]
@@ -158,11 +166,19 @@ class MachineProfile:
         self, layout: str, params: Mapping[str, Any], spec: TensorSpec, nnz: int, nbytes: int, batch: int
     ) -> float:
         """Seconds of a product with a tensor that stores so many entries in so many bytes."""
+        self._check_product(spec.element)
         return self._product(layout, params, spec, nnz / max(1, spec.grid.size), nbytes, batch, 1, False).seconds
 
     def dense_seconds(self, spec: TensorSpec, batch: int) -> float:
         """Seconds of the fastest dense library's product."""
+        self._check_product(spec.element)
         return self._library(spec, batch, 1, False).seconds
+
+    def _check_product(self, element: ElementType) -> None:
+        if not self.multiplies(element):
+            raise ArgumentError(
+                f"products of {element.dtype} weights were not measured; expected floats, or ints of 8 or 16 bits"
+            )
 
     # -- the model -----------------------------------------------------------------------------------------------------
 
@@ -178,22 +194,24 @@ class MachineProfile:
         cold: bool,
     ) -> Prediction:
         row = self._row("products", layout, params, spec.element)
-        grid = spec.grid
+        grid, threads = spec.grid, threads if nbytes * min(batch, 8) >= _WORTH_TWO else 1
         tile = batch_tile(max(4, spec.element.width if spec.element.is_float else 4) * grid.cols, batch)
         passes = [tile] * (batch // tile) + ([batch % tile] if batch % tile else [])
-        compute = sum(row.seconds(grid.rows, grid.cols, density, b, self.densities, self.batches) for b in passes)
-        column = sum(grid.cols * max(0.0, by(b, self.batches, self.column)) for b in passes)
+        compute = sum(row.seconds(grid.rows, grid.cols, density, b, self.densities) for b in passes)
         memory = len(passes) * nbytes / self._rate(nbytes, threads, cold)
         macs = grid.size * density * batch / self._peak
-        return self._timed(compute + column, memory, macs, row.fixed * len(passes), threads)
+        return self._timed(compute, memory, macs, sum(by(b, row.fixed) for b in passes), threads)
 
     def _library(self, spec: TensorSpec, batch: int, threads: int, cold: bool) -> Prediction:
         grid, best = spec.grid, None
+        aligned, sizes = grid.cols % ALIGNMENT == 0, tuple(map(sized, SIZES))
         for row in self._rows["dense"].get(self._class("dense", spec.element), ()):
-            compute = row.seconds(grid.rows, grid.cols, 1.0, batch, (1.0,), self.batches)
+            if row.params["aligned"] != aligned:
+                continue
+            compute = row.seconds(grid.rows, grid.cols, sized(grid.size), batch, sizes)
             nbytes = grid.size * int(row.params["width"])
             memory = nbytes / self._rate(nbytes, threads, cold)
-            found = self._timed(compute, memory, grid.size * batch / self._peak, row.fixed, threads)
+            found = self._timed(compute, memory, grid.size * batch / self._peak, by(batch, row.fixed), threads)
             best = found if best is None or found.seconds < best.seconds else best
         assert best is not None
         return best
@@ -203,12 +221,12 @@ class MachineProfile:
         threads: int,
     ) -> Prediction:  # fmt: skip
         row = self._row(operation, layout, params, spec.element)
-        compute = row.seconds(spec.grid.rows, spec.grid.cols, density, 1, self.densities, (1,))
+        compute = row.seconds(spec.grid.rows, spec.grid.cols, density, 1, self.densities)
         dense = spec.grid.size * spec.element.width
         moved = nbytes / self._rate(nbytes, threads, False)
         if dense > self.bandwidth[-2][0]:
             moved += dense / self.copy
-        return self._timed(compute, moved, 0.0, row.fixed, threads)
+        return self._timed(compute, moved, 0.0, by(1, row.fixed), threads)
 
     def _timed(self, compute: float, memory: float, macs: float, fixed: float, threads: int) -> Prediction:
         compute = fixed + max(0.0, compute - fixed) / self._faster(threads)
@@ -233,7 +251,8 @@ class MachineProfile:
     @cached_property
     def _peak(self) -> float:
         """Multiply-adds in a second that the fastest dense library reaches with many columns."""
-        return max(self.batches[-1] / max(1e-15, row.element[0][-1]) for row in self.tables["dense"])
+        least = min(each[-1] for row in self.tables["dense"] for each in row.element)
+        return float(BATCHES[-1] / max(1e-12, least))
 
     @cached_property
     def _rows(self) -> dict[str, dict[str, list[Row]]]:
@@ -276,38 +295,35 @@ class MachineProfile:
             found = json.loads(data)
             if found.pop("codec_profile") != _VERSION or set(found) != {one.name for one in fields(cls)}:
                 raise ValueError("other keys than a profile has")
-            found["tables"] = {name: tuple(map(_row_of, found["tables"][name])) for name in TABLES}
-            for key in ("bandwidth", "batches", "densities", "column", "spread"):
-                found[key] = _tuples(found[key])
+            found["tables"] = {name: tuple(map(row_of, found["tables"][name])) for name in TABLES}
+            for key in ("bandwidth", "densities", "spread"):
+                found[key] = tuples(found[key])
             made = cls(**found)
             made.dense_seconds(TensorSpec.of("float32", (64, 64)), 1)
         except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError, AssertionError) as error:
             raise ArgumentError(
-                f"{path!r} is no machine profile ({error}); expected one that codec config --measure writes"
+                f"{path!r} is no machine profile of this version ({error}); codec config --measure writes one"
             ) from None
         return made
 
 
-def _row_of(found: Any) -> Row:
-    return Row(
-        str(found["layout"]), dict(found["params"]), str(found["dtype"]), float(found["fixed"]), _tuples(found["row"]),
-        _tuples(found["element"]), float(found["far"]),
-    )  # fmt: skip
-
-
-def _tuples(found: Any) -> Any:
-    """Nested lists of finite numbers as tuples."""
-    if isinstance(found, list):
-        return tuple(map(_tuples, found))
-    if isinstance(found, bool) or not isinstance(found, int | float) or not isfinite(found):
-        raise ValueError(f"{found!r} where a number was expected")
-    return found
-
-
 def cached() -> MachineProfile | None:
-    """The profile of this machine and instruction set that was cached, if there is one."""
+    """The profile of this machine and instruction set that was cached, if there is one.
+
+    One that was measured on another processor, in a home folder that machines share, is none.
+    """
     path = cache_path()
-    return MachineProfile.load(path) if os.path.exists(path) else None
+    found = MachineProfile.load(path) if os.path.exists(path) else None
+    return found if found is not None and found.cpu == this_cpu() else None
+
+
+def this_cpu() -> str:
+    """The name of this machine's processor."""
+    with suppress(OSError), open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def cache_path() -> str:

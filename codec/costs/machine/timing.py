@@ -1,6 +1,6 @@
 """How times are taken: the same in every measurement of a profile."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from time import thread_time
 
 _MOST = 200  # runs
@@ -26,11 +26,3 @@ def _once(call: Callable[[], object], clock: Clock) -> float:
     start = clock()
     call()
     return clock() - start
-
-
-def split(
-    tall: Sequence[float], square: Sequence[float], tall_rows: int, square_rows: int
-) -> tuple[tuple[float, ...], list[float]]:
-    """Seconds of a row, and what is left without rows, from two matrices of as many elements, by batch."""
-    rows = tuple(max(0.0, (a - b) / (tall_rows - square_rows)) for a, b in zip(tall, square, strict=True))
-    return rows, [b - square_rows * row for b, row in zip(square, rows, strict=True)]
