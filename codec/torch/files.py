@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from codec.dtypes import BY_NAME
 from codec.errors import ArgumentError
 from codec.interop.folding import masked_pairs, unfolded_words
+from codec.matrix import TensorSpec
 from codec.model import ModelFile, safe_open, save_file
 from codec.torch.frames import buffer_of, release_memory
 from codec.torch.models import pays, replaced, swap
@@ -77,6 +79,7 @@ def load_model(
     device: Any = "cpu",
     *,
     objective: str | None = "speed",
+    batch: int | None = None,
     dense: bool = False,
 ) -> tuple[list[str], list[str]]:
     """Load a file, or a sharded model, into a model.
@@ -93,6 +96,8 @@ def load_model(
         Refuse a file that lacks tensors of the model, or has others.
     objective : {"speed", "memory", "disk", None}
         What the layouts of packed layers are chosen for; None: they stay as they are stored.
+    batch : int, optional
+        As for `compress_model`.
     dense : bool
         Unpack everything; packed layers of the model become dense ones.
 
@@ -125,7 +130,12 @@ def load_model(
             )
         known = [name for name in state if name in file]
         _check_shapes(model, state, known, file)
-        loading = _Loading(model, file, _first_names(state), objective, dense)
+        if isinstance(model, SparseLayer) and "weight" in file and (dense or file.info("weight").stored_as != "frame"):
+            raise ArgumentError(
+                "the model itself is a packed layer, which nothing can replace by a dense one: load into "
+                "codec.torch.to_dense(model)"
+            )
+        loading = _Loading(model, file, _first_names(state), objective, batch, dense)
         del state  # so that dense weights are freed when packed ones take their place
         for name in known:
             loading.load(name)
@@ -176,9 +186,11 @@ class _Loading:
     """A file on its way into a model, whose names and shapes fit."""
 
     def __init__(
-        self, model: nn.Module, file: ModelFile, first: Mapping[str, str], objective: str | None, dense: bool
-    ) -> None:
-        self.model, self.file, self.first, self.objective, self.dense = model, file, first, objective, dense
+        self, model: nn.Module, file: ModelFile, first: Mapping[str, str], objective: str | None, batch: int | None,
+        dense: bool,
+    ) -> None:  # fmt: skip
+        self.model, self.file, self.first = model, file, first
+        self.objective, self.batch, self.dense = objective, batch, dense
         self.weights = weights_of(model)
         # What was loaded, by the first name of its tensor: tied ones become one again.
         self.parameters: dict[str, nn.Parameter] = {}
@@ -208,16 +220,15 @@ class _Loading:
             self._fill(owner, attribute, self.first[name], self.file.get_tensor(name))
 
     def _packed(self, name: str) -> torch.Tensor:
-        buffer = buffer_of(self.file.get_packed(name, self.objective))
+        buffer = buffer_of(self.file.get_packed(name, self.objective, batch=self.batch))
         if self.file.info(name).dense_nbytes >= _LARGE:
             release_memory()
         return buffer
 
     def _stays_packed(self, name: str, weight: Weight) -> bool:
         info = self.file.info(name)
-        size = torch.Size(info.shape).numel()
-        sparsity = 1 - (info.nnz or 0) / size if size else 0.0
-        why = weight.why or pays(info.shape, sparsity, info.dense_nbytes, info.nbytes, self.objective)
+        spec = TensorSpec.of(BY_NAME[info.dtype].dtype, info.shape)
+        why = weight.why or pays(spec, info.nnz or 0, info.nbytes, self.objective, self.batch)
         return why is None and weight.module is not self.model
 
     def _fill(self, owner: nn.Module, attribute: str, first: str, found: torch.Tensor) -> None:
