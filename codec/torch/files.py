@@ -109,7 +109,8 @@ def load_model(
     Raises
     ------
     ArgumentError
-        With ``strict`` for names that do not fit; for shapes that do not, in any case. Nothing is loaded then.
+        With ``strict`` for names that do not fit; for shapes that do not, in any case; for a model that is one packed
+        layer, where the weight is to be dense. Nothing is loaded then.
     FormatError, ChecksumError, OSError
         As `safe_open`.
 

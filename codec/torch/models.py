@@ -62,9 +62,10 @@ def compress_model(
     Weights that are tied are packed once, or stay dense if one of them has to.
 
     Some layers stay dense in memory: embeddings, which look rows up; nn.MultiheadAttention, LSTM and GRU, which hand
-    their weights to functions of torch; grouped convolutions; classes derived from Linear and Conv2d; and layers with
-    hooks. `save_model` stores their weights packed, and `load_model` unpacks them. What became of each weight, and why,
-    is in the log "codec.torch", at level INFO.
+    their weights to functions of torch; grouped convolutions; layers of other kinds, classes derived from Linear and
+    Conv2d among them; layers with hooks; and those whose weight is read by the forward pass of the module around them,
+    such as ``F.linear(x, self.layer.weight)``. `save_model` stores their weights packed, and `load_model` unpacks them.
+    What became of each weight, and why, is in the log "codec.torch", at level INFO.
 
     Examples
     --------
@@ -154,14 +155,17 @@ def replaced(model: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
     """The model with one module in the place of another, under every name that this has."""
     if model is old:
         return new
-    for parent in model.modules():
-        for name, child in list(parent._modules.items()):
-            if child is old:
-                setattr(parent, name, new)
-                if isinstance(parent, nn.TransformerEncoderLayer):
-                    # In evaluation torch may hand the layer's dense weights to one function; this flag keeps it from
-                    # that, and has no other use.
-                    parent.activation_relu_or_gelu = 0
+    parents = [(parent, name) for parent in model.modules() for name, child in parent._modules.items() if child is old]
+    for parent, name in parents:
+        setattr(parent, name, new)
+    encoders = {parent for parent, _ in parents if isinstance(parent, nn.TransformerEncoderLayer)}
+    for module in model.modules() if encoders else ():
+        # In evaluation torch may hand the dense weights of a layer to one function, and nested tensors to a stack of
+        # layers; these flags keep it from that, and have no other use.
+        if module in encoders:
+            module.activation_relu_or_gelu = 0
+        elif isinstance(module, nn.TransformerEncoder) and not encoders.isdisjoint(module.layers):
+            module.use_nested_tensor = False
     return model
 
 
@@ -176,7 +180,8 @@ def to_dense(model: nn.Module) -> nn.Module:
     -------
     nn.Module
         The model; a new layer where the model itself is a packed one. Weights have the dtype that they were packed
-        with, and layers that shared a packed weight share the dense one.
+        with, or that of ``model.to(dtype)`` and the like since then; layers that shared a packed weight share the dense
+        one.
 
     Raises
     ------
