@@ -187,6 +187,22 @@ def test_a_stack_of_torch_with_padding_gets_no_nested_tensors() -> None:
     torch.testing.assert_close(found[~padding], expected[~padding], rtol=1e-4, atol=1e-5)
 
 
+def test_packed_layers_follow_a_plan_when_they_are_saved(tmp_path) -> None:
+    model, path = ct.compress_model(net()), tmp_path / "model.safetensors"
+    expected = model(TOKENS, IMAGE)
+    for objective in (None, "disk"):
+        ct.save_model(model, path, objective=objective, plan={"first.weight": "csr", "second.*": {"layout": "bitmap"}})
+        with safe_open(path) as file:
+            assert [file.info(name).layout for name in ("first.weight", "second.weight")] == ["csr", "bitmap"]
+    ct.save_model(model, path, plan={"*": "dense"})
+    with safe_open(path) as file:
+        assert {file.info(name).stored_as for name in file} == {"dense"}
+        assert file.info("second.weight").alias_of == "first.weight"
+    other = Net().eval()
+    ct.load_model(other, path)
+    same(other, expected)
+
+
 class Reading(nn.Module):
     """As T5 has it: the dtype of one layer's weight, and another's weight in a function."""
 
@@ -289,6 +305,9 @@ def test_names_that_do_not_fit(tmp_path) -> None:
     codec.save_file({"weight": torch.ones(3, 4), "bias": torch.ones(3)}, path)
     with pytest.raises(codec.ArgumentError, match=r"'weight' is \(3, 4\) in the file, and \(3, 5\) in the model"):
         ct.load_model(nn.Linear(5, 3), path)
+    codec.save_file({"0.weight": torch.ones(3, 4), "0.bias": torch.ones(3)}, path)
+    with pytest.raises(codec.ArgumentError, match=r"'0\.weight' of the model has no shape yet"):
+        ct.load_model(nn.Sequential(nn.LazyLinear(3)), path)
     alone = ct.SparseLinear(4, 3)
     for own, dense in ((torch.ones(3, 4), False), (codec.encode(torch.ones(3, 4)), True)):
         codec.save_file({"weight": own, "bias": torch.ones(3)}, path)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -13,6 +14,9 @@ from codec.errors import ArgumentError
 from codec.interop.folding import masked_pairs, unfolded_words
 from codec.matrix import TensorSpec
 from codec.model import ModelFile, safe_open, save_file
+from codec.model.file import naming
+from codec.model.packing import Rules
+from codec.packed import PackedTensor
 from codec.torch.frames import buffer_of, release_memory
 from codec.torch.models import pays, replaced, swap
 from codec.torch.modules import SparseLayer
@@ -40,11 +44,13 @@ def save_model(
     model : nn.Module
         Packed layers are stored as they are, dense weights as `save_file` packs them, those of embeddings, attention
         and LSTM among them. Tied tensors are stored once.
-    filename, metadata, plan, zero
+    filename, metadata, zero
         As for `save_file`.
     objective : {"disk", "memory", "speed"}, optional
         What layouts are chosen for, of packed layers too. By default these stay as they are, and dense weights are
         packed for "disk".
+    plan : mapping, optional
+        As for `save_file`, and packed layers follow it too.
 
     Raises
     ------
@@ -55,21 +61,30 @@ def save_model(
     --------
     >>> save_model(model, "model.safetensors", objective="disk")  # doctest: +SKIP
     """
-    save_file(stored_state(model, objective), filename, metadata, objective=objective or "disk", plan=plan, zero=zero)
-
-
-def stored_state(model: nn.Module, objective: str | None = None) -> dict[str, Any]:
-    """A model's state_dict with PackedTensors in the place of packed weights; see `save_model`."""
+    rules = Rules(objective or "disk", zero, plan)
     state: dict[str, Any] = model.state_dict()
-    packed: dict[int, Any] = {}
+    packed: dict[tuple[int, str], Any] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, SparseLayer):
-            place = id(module.weight)
+            name = f"{path}.weight" if path else "weight"
+            place = id(module.weight), repr(rules.entry(name))
             if place not in packed:
-                found = module.packed
-                packed[place] = found if objective is None else found.to_layout(objective=objective)
-            state[f"{path}.weight" if path else "weight"] = packed[place]
-    return state
+                packed[place] = stored(name, module.packed, rules, objective)
+            state[name] = packed[place]
+    save_file(state, filename, metadata, objective=rules.objective, plan=plan, zero=zero)
+
+
+def stored(name: str, packed: PackedTensor, rules: Rules, objective: str | None) -> PackedTensor | np.ndarray:
+    """What a file gets of a layer's packed weight: in the layout that is planned, or the best for an objective.
+
+    Without either it is the weight as it is; a plan of "dense" unpacks it.
+    """
+    planned = rules.arguments(name)
+    if planned == {"layout": "dense"}:
+        return packed.to_dense()
+    with naming(name):
+        wanted = planned if objective is None else {"objective": objective, **planned}
+        return packed.to_layout(**wanted) if wanted else packed
 
 
 def load_model(
@@ -176,6 +191,8 @@ def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 def _check_shapes(model: nn.Module, state: Mapping[str, torch.Tensor], names: list[str], file: ModelFile) -> None:
     for name in names:
+        if nn.parameter.is_lazy(state[name]):
+            raise ArgumentError(f"tensor {name!r} of the model has no shape yet: run the model once on an input first")
         owner, attribute = _owner(model, name)
         packed = isinstance(owner, SparseLayer) and attribute == "weight"
         expected, found = owner.shape if packed else tuple(state[name].shape), file.info(name).shape

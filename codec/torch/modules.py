@@ -169,7 +169,8 @@ class SparseLinear(SparseLayer):
     Notes
     -----
     The result has the input's dtype, whatever floats the weight has; sums are kept in float32, in float64 if either is
-    that. Input and bias have gradients, the weight has none. ``torch.set_num_threads`` bounds the threads.
+    that. Input and bias have gradients, the weight has none; there is no torch.func.grad and no derivative in forward
+    mode, which torch does not offer for operators of libraries. ``torch.set_num_threads`` bounds the threads.
 
     Examples
     --------
@@ -197,7 +198,8 @@ class SparseLinear(SparseLayer):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``x @ weight.T + bias``, for x (..., in_features) of floats."""
         product = linear if torch.is_grad_enabled() else linear_without_gradient
-        return product(_autocast(x), self.weight, self.bias, self.out_features)
+        x = _autocast(x) if torch.is_autocast_enabled("cpu") else x
+        return product(x, self.weight, self.bias, self.out_features)
 
 
 class SparseConv2d(SparseLayer):
@@ -252,8 +254,9 @@ class SparseConv2d(SparseLayer):
         if self._padded_before is not None:
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
             x = nn.functional.pad(x, self._padded_before, mode=mode)
+        x = _autocast(x) if torch.is_autocast_enabled("cpu") else x
         return conv2d(
-            _autocast(x), self.weight, self.bias, self.out_channels, self.kernel_size, self.stride, self._own_padding,
+            x, self.weight, self.bias, self.out_channels, self.kernel_size, self.stride, self._own_padding,
             self.dilation, self.groups,
         )  # fmt: skip
 
@@ -265,9 +268,7 @@ def _named(layer: nn.Module, names: tuple[str, ...]) -> dict[str, Any]:
 
 def _autocast(x: torch.Tensor) -> torch.Tensor:
     """x in the dtype that torch.autocast has for products: all floats but float64 are cast, as for dense layers."""
-    if torch.is_autocast_enabled("cpu") and x.is_floating_point() and x.dtype != torch.float64:
-        return x.to(torch.get_autocast_dtype("cpu"))
-    return x
+    return x.to(torch.get_autocast_dtype("cpu")) if x.is_floating_point() and x.dtype != torch.float64 else x
 
 
 def effective(layer: Any, name: str) -> nn.Parameter | None:
