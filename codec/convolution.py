@@ -141,8 +141,8 @@ def conv2d(
     Notes
     -----
     Beyond x and the result it takes BLOCK_BYTES, or an image with its padding and the columns of one row of the output
-    where these are more, the block's result, and what a product takes. With ``groups`` above 1 each call packs w anew,
-    in layout csr.
+    where these are more, the block's result, and what a product takes. The first call with ``groups`` above 1 packs w
+    once more, as filters for all channels, and w keeps that.
 
     Examples
     --------
@@ -170,7 +170,9 @@ def conv2d(
     pixels = prod(window.padded(*many.shape[-2:])) * channels * images.itemsize
     top, bottom, left, right = window.padding
     for some, rows in _blocks(len(many), pixels, cols * images.itemsize, output):
-        block = np.pad(many[some], ((0, 0), (0, 0), (top, bottom), (left, right)))
+        block = many[some]
+        if any(window.padding):
+            block = np.pad(block, ((0, 0), (0, 0), (top, bottom), (left, right)))
         under = window.under(block, output, rows).reshape(cols, -1)
         sums = multiply(matrix, under, bias=term, threads=threads, kind=kind)
         where = (filters, some.stop - some.start, rows.stop - rows.start, output[1])
@@ -223,6 +225,11 @@ def conv2d_input(
     cols = channels * prod(kernel)
     window = Window.of((kernel[0], kernel[1]), stride, padding, dilation)
     output = window.output(shape[-2], shape[-1])
+    if len(shape) != 4 or shape[1] != channels or gradient.shape != (shape[0], filters, *output):
+        raise ArgumentError(
+            f"images of {shape} and a gradient of {gradient.shape}; expected (images, {channels}, height, width), and "
+            f"(images, {filters}, {output[0]}, {output[1]}) as conv2d gives for them"
+        )
     kind = kind_of(w.spans.head.element, gradient, filters)
     result = np.empty(shape, kind.result)
     size = window.padded(shape[-2], shape[-1])
@@ -261,9 +268,13 @@ def _for_all_channels(w: Any, groups: int) -> PackedTensor:
         raise ArgumentError(f"groups={groups!r}; expected an int that divides the {w.shape[0]} filters of w")
     if groups == 1:
         return w
-    (rows, cols), starts, indices, values = entries(w.reshape(w.shape[0], -1).spans)
-    group = np.repeat(np.arange(rows) // (rows // groups), np.diff(starts))
-    return PackedTensor.of_csr(Csr((rows, cols * groups), starts, indices + group * cols, values))
+    known = w.spans.products
+    if groups not in known:
+        (rows, cols), starts, indices, values = entries(w.reshape(w.shape[0], -1).spans)
+        group = np.repeat(np.arange(rows) // (rows // groups), np.diff(starts))
+        whole = PackedTensor.of_csr(Csr((rows, cols * groups), starts, indices + group * cols, values))
+        known[groups] = whole.to_layout(objective="speed")
+    return known[groups]  # type: ignore[no-any-return]
 
 
 def _blocks(images: int, pixels: int, column: int, output: Pair) -> Iterator[tuple[slice, slice]]:

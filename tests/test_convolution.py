@@ -109,6 +109,16 @@ def test_every_layout(case) -> None:
         assert (abs(found - expected[0]) <= size[0] * ROUNDING + 1e-30).all()
 
 
+def test_filters_in_groups_are_packed_for_all_channels_once(monkeypatch) -> None:
+    w, x = weights((16, 2, 3, 3), element_type("f4"), 0.8), x_for(element_type("f4"), (4, 9, 9), 2)
+    p = codec.encode(w)
+    first = codec.conv2d(x, p, groups=2)
+    monkeypatch.setattr(convolution, "entries", None)  # what packing them again would call
+    assert np.array_equal(codec.conv2d(x, p, groups=2), first)
+    with pytest.raises(TypeError):
+        codec.conv2d(np.concatenate([x, x]), p, groups=4)
+
+
 def test_zeros_contribute_nothing_and_out_may_overlap() -> None:
     w = np.zeros((2, 2, 1, 1), np.float32)
     w[1, 1] = 2

@@ -183,6 +183,16 @@ def test_operands_of_any_memory_order() -> None:
     assert np.array_equal(p @ np.broadcast_to(x[:1, :1], (9, 4)), p @ np.full((9, 4), x[0, 0]))
 
 
+def test_matrices_without_columns_give_zeros_or_the_bias_at_every_call() -> None:
+    p, x, bias = codec.encode(np.empty((5, 0), np.float32)), np.empty(0, np.float32), np.arange(5, dtype=np.float32)
+    left = [np.full(5, 7, np.float32) for _ in range(100)]
+    del left  # memory of the same size that holds something
+    for _ in range(3):
+        assert np.array_equal(codec.matvec(p, x), np.zeros(5))
+        assert np.array_equal(codec.matmul(p, np.empty((0, 2), np.float32)), np.zeros((5, 2)))
+        assert np.array_equal(codec.linear(np.empty((2, 0), np.float32), p, bias), [bias, bias])
+
+
 def test_operands_that_do_not_go_together() -> None:
     floats, ints = codec.encode(np.eye(3, dtype=np.float32)), codec.encode(np.eye(3, dtype=np.int8))
     with pytest.raises(codec.ArgumentError, match=r"float32 weights with integer x \(int64\)"):

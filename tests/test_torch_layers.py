@@ -245,10 +245,102 @@ def test_refused() -> None:
     with pytest.raises(codec.ArgumentError, match="meta device"):
         _ = layer.to("meta").packed
     with pytest.raises(codec.FormatError):
-        operators.linear(torch.ones(2, 80), torch.zeros(0, dtype=torch.uint8), None, 96)
+        operators.linear(torch.ones(2, 80), torch.zeros(80, dtype=torch.uint8), None, 96)
+    with pytest.raises(codec.ArgumentError, match="has no bytes: load a state_dict"):
+        ct.SparseLinear(80, 96)(torch.ones(2, 80))
     conv = ct.SparseConv2d.from_dense(conv2d(kernel_size=3))
     with pytest.raises(
         codec.ArgumentError, match=r"the packed weight is \(6, 4, 3, 3\); expected 6 filters of \(3, 1\)"
     ):
         operators.conv2d(torch.ones(1, 4, 9, 9), conv.weight, None, 6, [3, 1], [1, 1], [0, 0], [1, 1], 1)
     assert element_type(conv.packed.dtype).name == "F32"
+    for image, words in (
+        (torch.ones(1, 4, 2, 9), "smaller than a filter"),
+        (torch.ones(4), "x has 1 dimension"),
+        (torch.ones(1, 3, 9, 9), "expected 4 channels"),
+    ):
+        with pytest.raises(codec.ArgumentError, match=words):
+            conv(image)
+    with pytest.raises(codec.ArgumentError, match=r"expected .*\(images, 6, 7, 7\) as conv2d gives"):
+        operators.conv2d_input(torch.ones(1, 6, 7, 6), conv.weight, [1, 4, 9, 9], [3, 3], [1, 1], [0, 0], [1, 1], 1)
+
+
+def test_layers_that_cannot_be_taken() -> None:
+    with pytest.raises(codec.ArgumentError, match=r"the layer is a Conv2d; expected nn\.Linear"):
+        ct.SparseLinear.from_dense(nn.Conv2d(4, 6, 3))
+    with pytest.warns(FutureWarning):
+        normed = nn.utils.weight_norm(nn.Linear(80, 96))
+    with pytest.raises(codec.ArgumentError, match="the weight of Linear is no parameter"):
+        ct.SparseLinear.from_dense(normed)
+    nn.utils.remove_weight_norm(normed)
+    x = torch.ones(2, 80)
+    close(ct.SparseLinear.from_dense(normed)(x), normed(x))
+
+
+def test_what_is_shown_without_a_weight() -> None:
+    for layer in (ct.SparseLinear(80, 96), ct.SparseLinear(80, 96, nbytes=640, device="meta").to_empty(device="cpu")):
+        assert repr(layer) == "SparseLinear(in_features=80, out_features=96, bias=True, not loaded)"
+
+
+def test_autocast_gives_what_it_gives_dense_layers() -> None:
+    pairs = [(linear(), torch.randn(3, 80)), (conv2d(kernel_size=3), torch.randn(2, 4, 9, 9))]
+    for dense, x in pairs:
+        kind = ct.SparseLinear if isinstance(dense, nn.Linear) else ct.SparseConv2d
+        layer = kind.from_dense(dense)
+        for dtype, given in ((torch.bfloat16, x), (torch.float16, x), (torch.bfloat16, x.bfloat16())):
+            with torch.autocast("cpu", dtype):
+                close(layer(given), dense(given), 0.02)
+        with torch.autocast("cpu"):
+            assert layer(x.double()).dtype == torch.float64
+            own = x.clone().requires_grad_()
+            layer(own).float().sum().backward()
+            assert own.grad.dtype == torch.float32
+            close(torch.compile(layer, fullgraph=True, backend="aot_eager")(x), dense(x), 0.02)
+
+
+def test_functions_of_torch() -> None:
+    dense, other = linear(), linear()
+    with torch.no_grad():
+        other.weight_orig.mul_(-2)
+    layer, x = ct.SparseLinear.from_dense(dense), torch.randn(5, 3, 80)
+    state = ct.SparseLinear.from_dense(other).state_dict()
+    close(torch.func.functional_call(layer, state, (x,)), other(x))
+    close(torch.autograd.functional.jacobian(layer, x[0, 0]), dense.weight.detach())
+    assert torch.autograd.gradcheck(ct.SparseLinear.from_dense(dense.double()), (x[0].double().requires_grad_(),))
+
+
+def test_tied_layers_stay_tied_when_a_state_is_loaded() -> None:
+    first = ct.SparseLinear.from_dense(linear(), layout="csr")
+    model = nn.Sequential(first, nn.Linear(96, 80), ct.SparseLinear(80, 96))
+    model[2].weight = first.weight
+    for layout in ("csr", "bitmap"):  # of the same length, and of another
+        state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        other = ct.SparseLinear.from_dense(linear(), layout=layout).weight
+        state["0.weight"] = state["2.weight"] = other
+        model.load_state_dict(state)
+        assert model[0].weight is model[2].weight
+        assert model[2].packed.layout == layout
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element:UserWarning")
+def test_layers_without_inputs_or_outputs() -> None:
+    for rows, cols in ((5, 0), (0, 5)):
+        dense = nn.Linear(cols, rows)
+        layer = ct.SparseLinear.from_dense(dense)
+        for shape in ((2, 3, cols), (cols,), (0, cols)):
+            x = torch.ones(shape, requires_grad=True)
+            close(layer(x), dense(x))
+            layer(x).sum().backward()
+            assert x.grad.shape == x.shape
+
+
+def test_a_layer_that_was_moved_becomes_dense_in_that_dtype() -> None:
+    for bias in (True, False):
+        layer = ct.SparseLinear.from_dense(linear(bias=bias))
+        assert layer.to_dense().weight.dtype == torch.float32
+        for moved in (layer.half(), copy.deepcopy(layer.bfloat16()), layer.to("cpu"), layer.double()):
+            dtype = moved(torch.ones(2, 80, dtype=torch.float16)).dtype
+            assert dtype == torch.float16
+        assert layer.double().to_dense().weight.dtype == torch.float64
+        x = torch.ones(2, 80, dtype=torch.bfloat16)
+        close(layer.bfloat16().to("cpu").to_dense()(x), layer(x), 0.02)

@@ -51,6 +51,30 @@ def fastest(nnz: int, spec: TensorSpec, batch: int | None) -> Layout:
     return _LANES if spec.grid.rows >= _ROWS else Bitmap()
 
 
+# torch multiplies dense bfloat16 by instructions of the processor, and is faster for batches than what the table above
+# takes: columns at most, and the share of zeros from which ours is (benchmarks/results/speedup_zen4.txt).
+_NARROW_LIBRARY = ((1, 0.1), (16, 0.45), (64, 0.6), (None, 0.7))
+# A convolution unrolls the pixels for all of its filters together, which has to be made up for: filters at least, and
+# the share of zeros at least (of 1 x 1 and 3 x 3, for 1 and 8 images of 7 to 56 pixels: 0.8 to 1.3 times as fast as
+# torch there, 1 to 3 times at 512 filters, and 0.3 to 0.9 times at 64 filters whatever the zeros).
+_LEAST_FILTERS, _LEAST_OF_FILTERS = 128, 0.8
+
+
+def faster_than_dense(nnz: int, spec: TensorSpec, batch: int | None) -> bool:
+    """Whether the layout for "speed" of a tensor multiplies faster than a dense library does; see `fastest`.
+
+    A tensor of four dimensions is taken for the filters of a convolution.
+    """
+    columns, share = batch or TYPICAL, 0.0
+    if len(spec.shape) == 4:
+        if spec.shape[0] < _LEAST_FILTERS:
+            return False
+        share = _LEAST_OF_FILTERS
+    elif _kind(spec) == "narrow float":
+        share = next(share for most, share in _NARROW_LIBRARY if most is None or columns <= most)
+    return nnz <= (1 - share) * spec.grid.size and not isinstance(fastest(nnz, spec, batch), Dense)
+
+
 def _kind(spec: TensorSpec) -> str:
     element = spec.element
     if element.is_float:

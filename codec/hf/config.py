@@ -20,6 +20,9 @@ class CodecConfig(QuantizationConfigMixin):
     ----------
     objective : {"speed", "memory", "disk", None}
         What the layouts of packed layers are chosen for when they are loaded; None: they stay as they are stored.
+    batch : int, optional
+        For "speed": how many vectors a layer multiplies at a time, as for `codec.torch.compress_model`. Not written to
+        files.
     ignore : sequence of str
         Modules that are not packed, or unpacked when they are loaded, such as "lm_head": names, their last parts, or
         shell patterns.
@@ -43,9 +46,9 @@ class CodecConfig(QuantizationConfigMixin):
     """
 
     def __init__(
-        self, *, objective: str | None = "speed", ignore: Iterable[str] = (), dequantize: bool = False,
-        plan: Mapping[str, Any] | None = None, format: str = FORMATS[0], weights: str | None = None,
-        num_parameters: int | None = None, quant_method: str = METHOD, **unknown: Any,
+        self, *, objective: str | None = "speed", batch: int | None = None, ignore: Iterable[str] = (),
+        dequantize: bool = False, plan: Mapping[str, Any] | None = None, format: str = FORMATS[0],
+        weights: str | None = None, num_parameters: int | None = None, quant_method: str = METHOD, **unknown: Any,
     ) -> None:  # fmt: skip
         if unknown:
             raise ArgumentError(
@@ -64,7 +67,8 @@ class CodecConfig(QuantizationConfigMixin):
         if weights is not None and not isinstance(weights, str):
             raise ArgumentError(f"quantization_config names the file {weights!r}; expected a text")
         self.quant_method, self.format, self.weights, self.num_parameters = METHOD, format, weights, num_parameters
-        self.objective, self.ignore, self.dequantize, self.plan = objective, list(ignore), bool(dequantize), plan
+        self.objective, self.batch, self.ignore = objective, batch, list(ignore)
+        self.dequantize, self.plan = bool(dequantize), plan
 
     def leaves(self, module: str) -> bool:
         """Whether a module is one of those to ignore."""
@@ -72,11 +76,11 @@ class CodecConfig(QuantizationConfigMixin):
 
     def get_loading_attributes(self) -> dict[str, Any]:
         """What from_pretrained's own argument decides, and not config.json."""
-        return {"dequantize": self.dequantize, "objective": self.objective, "ignore": self.ignore}
+        return {name: getattr(self, name) for name in ("dequantize", "objective", "batch", "ignore")}
 
     def to_dict(self) -> dict[str, Any]:
         """What is written to config.json."""
-        written = {key: value for key, value in super().to_dict().items() if key not in ("dequantize", "plan")}
+        written = {key: value for key, value in super().to_dict().items() if key not in ("batch", "dequantize", "plan")}
         return {key: value for key, value in written.items() if value is not None or key == "objective"}
 
 

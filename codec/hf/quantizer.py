@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from math import prod
 from typing import Any
 
 import torch
@@ -12,11 +11,12 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.quantizers import HfQuantizer, register_quantizer
 
 from codec.arraylike import from_torch, to_torch
+from codec.dtypes import BY_NAME
 from codec.errors import ArgumentError
 from codec.frame import MAGIC
 from codec.hf.config import CodecConfig
 from codec.hf.saving import save_pretrained
-from codec.model.container import nbytes_of
+from codec.matrix import TensorSpec
 from codec.model.disk import open_path
 from codec.model.file import naming
 from codec.model.huggingface import METHOD
@@ -107,9 +107,8 @@ class CodecQuantizer(HfQuantizer):
         return kept
 
     def _pays(self, record: Record) -> bool:
-        sparsity = 1 - (record.nnz or 0) / max(1, prod(record.shape))
-        dense, objective = nbytes_of(record.dtype, record.shape), self.quantization_config.objective
-        return pays(record.shape, sparsity, dense, record.nbytes, objective) is None
+        config, spec = self.quantization_config, TensorSpec.of(BY_NAME[record.dtype].dtype, record.shape)
+        return pays(spec, record.nnz or 0, record.nbytes, config.objective, config.batch) is None
 
     def update_weight_conversions(self, weight_conversions: list[Any], model: Any) -> list[Any]:
         """Unpack frames before what transformers itself does to tensors, and those that nothing else is done to."""
@@ -134,12 +133,13 @@ class CodecQuantizer(HfQuantizer):
                 model,
                 {**{name: entry for name, entry in plan.items() if name in known}, **(config.plan or {})},
                 objective=config.objective or "speed",
+                batch=config.batch,
             )
         elif config.objective is not None:
             for name, layer in model.named_modules():
                 if isinstance(layer, SparseLayer):
                     with naming(f"{name}.weight"):
-                        layer.hold(buffer_of(layer.packed.to_layout(objective=config.objective)))
+                        layer.hold(buffer_of(layer.packed.to_layout(objective=config.objective, batch=config.batch)))
                     release_memory()
         conversions = getattr(model, "_weight_conversions", None) or []
         model._weight_conversions = [one for one in conversions if not _is_ours(one)]

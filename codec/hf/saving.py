@@ -17,7 +17,9 @@ from codec.hf.config import CodecConfig
 from codec.model import save_file
 from codec.model.atomic import write_atomic
 from codec.model.huggingface import CONFIG, FIELD, packed_config, packed_name, plain_name
+from codec.model.packing import Rules
 from codec.model.shards import INDEX_SUFFIX, SUFFIX, write_shard_index
+from codec.torch.files import stored
 from codec.torch.models import parameter_count
 from codec.torch.modules import SparseLayer
 
@@ -49,7 +51,7 @@ def save_pretrained(
     objective : {"disk", "memory", "speed"}, optional
         What layouts are chosen for. By default packed layers stay as they are, and dense weights are packed for "disk".
     plan, zero
-        As for `save_file`.
+        As for `codec.torch.save_model`.
     max_shard_size : int or str
         Bytes of a file, counted as the tensors are in memory.
 
@@ -79,17 +81,14 @@ def save_pretrained(
     # The index of an earlier model would find a mixture of its shards and these, were this interrupted.
     with suppress(FileNotFoundError):
         os.unlink(os.path.join(folder, _STEM + INDEX_SUFFIX))
+    rules = Rules(objective or "disk", zero, {**kept, **(plan or {})})
     for name, tensors in split.filename_to_tensors.items():
         shard = {}
         for tensor in tensors:
             found = state.pop(tensor)
             layer = layers.get(found.data_ptr()) if found.numel() else None
-            if layer is not None:
-                found = layer.packed if objective is None else layer.packed.to_layout(objective=objective)
-            shard[tensor] = found
-        save_file(
-            shard, os.path.join(folder, name), objective=objective or "disk", plan={**kept, **(plan or {})}, zero=zero
-        )
+            shard[tensor] = found if layer is None else stored(tensor, layer.packed, rules, objective)
+        save_file(shard, os.path.join(folder, name), objective=rules.objective, plan=rules.plan, zero=zero)
     weights = next(iter(split.filename_to_tensors))
     count = parameter_count(model)
     if split.is_sharded:

@@ -156,16 +156,17 @@ class ModelFile:
         with naming(name, file.name):
             return self._given(file.array(file.aliases.get(name, name)))
 
-    def get_packed(self, name: str, objective: str | None = None) -> PackedTensor:
+    def get_packed(self, name: str, objective: str | None = None, *, batch: int | None = None) -> PackedTensor:
         """The tensor, packed as it is stored; with ``objective`` in the best layout for that.
 
+        ``batch`` is that of `encode`.
         A tensor stored as itself comes in layout "dense", with every bit kept.
         """
         found = self.get_stored(name)
         with naming(name, self._find(name).name):
             if isinstance(found, Carried):
                 found = codec_tensor.encode(found.array(), layout="dense", entropy="none", zero="bits")
-            return found if objective is None else found.to_layout("auto", objective=objective)
+            return found if objective is None else found.to_layout("auto", objective=objective, batch=batch)
 
     def get_stored(self, name: str) -> PackedTensor | Carried:
         """The tensor as it is stored, for writing it to another file without a change.

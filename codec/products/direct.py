@@ -29,7 +29,7 @@ class Direct(NamedTuple):
 def remember(w: Packed, kind: Kind, most: int) -> None:
     """Note that W @ x goes this way for x of the dtype of ``kind``, up to ``most`` columns."""
     view, head = w.spans.whole, w.spans.head
-    if view is not None and kind.acc.is_float:
+    if view is not None and kind.acc.is_float and head.grid.size:  # of an empty matrix, no kernel writes the result
         w.spans.products[kind.result] = Direct(
             view, head.grid.segments, head.grid.rows, head.grid.cols, most, kind, head.element
         )

@@ -5,12 +5,18 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from codec.dtypes import BY_NAME
 from codec.errors import ArgumentError
 from codec.interop.folding import masked_pairs, unfolded_words
+from codec.matrix import TensorSpec
 from codec.model import ModelFile, safe_open, save_file
+from codec.model.file import naming
+from codec.model.packing import Rules
+from codec.packed import PackedTensor
 from codec.torch.frames import buffer_of, release_memory
 from codec.torch.models import pays, replaced, swap
 from codec.torch.modules import SparseLayer
@@ -38,11 +44,13 @@ def save_model(
     model : nn.Module
         Packed layers are stored as they are, dense weights as `save_file` packs them, those of embeddings, attention
         and LSTM among them. Tied tensors are stored once.
-    filename, metadata, plan, zero
+    filename, metadata, zero
         As for `save_file`.
     objective : {"disk", "memory", "speed"}, optional
         What layouts are chosen for, of packed layers too. By default these stay as they are, and dense weights are
         packed for "disk".
+    plan : mapping, optional
+        As for `save_file`, and packed layers follow it too.
 
     Raises
     ------
@@ -53,21 +61,30 @@ def save_model(
     --------
     >>> save_model(model, "model.safetensors", objective="disk")  # doctest: +SKIP
     """
-    save_file(stored_state(model, objective), filename, metadata, objective=objective or "disk", plan=plan, zero=zero)
-
-
-def stored_state(model: nn.Module, objective: str | None = None) -> dict[str, Any]:
-    """A model's state_dict with PackedTensors in the place of packed weights; see `save_model`."""
+    rules = Rules(objective or "disk", zero, plan)
     state: dict[str, Any] = model.state_dict()
-    packed: dict[int, Any] = {}
+    packed: dict[tuple[int, str], Any] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, SparseLayer):
-            place = id(module.weight)
+            name = f"{path}.weight" if path else "weight"
+            place = id(module.weight), repr(rules.entry(name))
             if place not in packed:
-                found = module.packed
-                packed[place] = found if objective is None else found.to_layout(objective=objective)
-            state[f"{path}.weight" if path else "weight"] = packed[place]
-    return state
+                packed[place] = stored(name, module.packed, rules, objective)
+            state[name] = packed[place]
+    save_file(state, filename, metadata, objective=rules.objective, plan=plan, zero=zero)
+
+
+def stored(name: str, packed: PackedTensor, rules: Rules, objective: str | None) -> PackedTensor | np.ndarray:
+    """What a file gets of a layer's packed weight: in the layout that is planned, or the best for an objective.
+
+    Without either it is the weight as it is; a plan of "dense" unpacks it.
+    """
+    planned = rules.arguments(name)
+    if planned == {"layout": "dense"}:
+        return packed.to_dense()
+    with naming(name):
+        wanted = planned if objective is None else {"objective": objective, **planned}
+        return packed.to_layout(**wanted) if wanted else packed
 
 
 def load_model(
@@ -77,6 +94,7 @@ def load_model(
     device: Any = "cpu",
     *,
     objective: str | None = "speed",
+    batch: int | None = None,
     dense: bool = False,
 ) -> tuple[list[str], list[str]]:
     """Load a file, or a sharded model, into a model.
@@ -93,6 +111,8 @@ def load_model(
         Refuse a file that lacks tensors of the model, or has others.
     objective : {"speed", "memory", "disk", None}
         What the layouts of packed layers are chosen for; None: they stay as they are stored.
+    batch : int, optional
+        As for `compress_model`.
     dense : bool
         Unpack everything; packed layers of the model become dense ones.
 
@@ -104,7 +124,8 @@ def load_model(
     Raises
     ------
     ArgumentError
-        With ``strict`` for names that do not fit; for shapes that do not, in any case. Nothing is loaded then.
+        With ``strict`` for names that do not fit; for shapes that do not, in any case; for a model that is one packed
+        layer, where the weight is to be dense. Nothing is loaded then.
     FormatError, ChecksumError, OSError
         As `safe_open`.
 
@@ -125,7 +146,12 @@ def load_model(
             )
         known = [name for name in state if name in file]
         _check_shapes(model, state, known, file)
-        loading = _Loading(model, file, _first_names(state), objective, dense)
+        if isinstance(model, SparseLayer) and "weight" in file and (dense or file.info("weight").stored_as != "frame"):
+            raise ArgumentError(
+                "the model itself is a packed layer, which nothing can replace by a dense one: load into "
+                "codec.torch.to_dense(model)"
+            )
+        loading = _Loading(model, file, _first_names(state), objective, batch, dense)
         del state  # so that dense weights are freed when packed ones take their place
         for name in known:
             loading.load(name)
@@ -165,6 +191,8 @@ def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 def _check_shapes(model: nn.Module, state: Mapping[str, torch.Tensor], names: list[str], file: ModelFile) -> None:
     for name in names:
+        if nn.parameter.is_lazy(state[name]):
+            raise ArgumentError(f"tensor {name!r} of the model has no shape yet: run the model once on an input first")
         owner, attribute = _owner(model, name)
         packed = isinstance(owner, SparseLayer) and attribute == "weight"
         expected, found = owner.shape if packed else tuple(state[name].shape), file.info(name).shape
@@ -176,9 +204,11 @@ class _Loading:
     """A file on its way into a model, whose names and shapes fit."""
 
     def __init__(
-        self, model: nn.Module, file: ModelFile, first: Mapping[str, str], objective: str | None, dense: bool
-    ) -> None:
-        self.model, self.file, self.first, self.objective, self.dense = model, file, first, objective, dense
+        self, model: nn.Module, file: ModelFile, first: Mapping[str, str], objective: str | None, batch: int | None,
+        dense: bool,
+    ) -> None:  # fmt: skip
+        self.model, self.file, self.first = model, file, first
+        self.objective, self.batch, self.dense = objective, batch, dense
         self.weights = weights_of(model)
         # What was loaded, by the first name of its tensor: tied ones become one again.
         self.parameters: dict[str, nn.Parameter] = {}
@@ -208,16 +238,15 @@ class _Loading:
             self._fill(owner, attribute, self.first[name], self.file.get_tensor(name))
 
     def _packed(self, name: str) -> torch.Tensor:
-        buffer = buffer_of(self.file.get_packed(name, self.objective))
+        buffer = buffer_of(self.file.get_packed(name, self.objective, batch=self.batch))
         if self.file.info(name).dense_nbytes >= _LARGE:
             release_memory()
         return buffer
 
     def _stays_packed(self, name: str, weight: Weight) -> bool:
         info = self.file.info(name)
-        size = torch.Size(info.shape).numel()
-        sparsity = 1 - (info.nnz or 0) / size if size else 0.0
-        why = weight.why or pays(info.shape, sparsity, info.dense_nbytes, info.nbytes, self.objective)
+        spec = TensorSpec.of(BY_NAME[info.dtype].dtype, info.shape)
+        why = weight.why or pays(spec, info.nnz or 0, info.nbytes, self.objective, self.batch)
         return why is None and weight.module is not self.model
 
     def _fill(self, owner: nn.Module, attribute: str, first: str, found: torch.Tensor) -> None:

@@ -54,7 +54,7 @@ def frame_in(weight: torch.Tensor) -> PackedTensor:
     FormatError, ChecksumError, VersionError
         If its bytes are not a frame.
     """
-    known = _known.get(weight.data_ptr()) if weight.device.type == "cpu" else None
+    known = _known.get(weight.data_ptr()) if weight.is_cpu else None
     if (
         known is not None
         and known.packed.nbytes == weight.numel()
@@ -69,7 +69,7 @@ def _learn(weight: torch.Tensor) -> PackedTensor:
     global _sweep_at
     check_buffer(weight)
     length, place = weight.numel(), weight.data_ptr()
-    memory = np.frombuffer((ctypes.c_uint8 * length).from_address(place), np.uint8) if length else np.empty(0, np.uint8)
+    memory = np.frombuffer((ctypes.c_uint8 * length).from_address(place), np.uint8)
     packed = PackedTensor.of_frame(memory)
     view = memory[: PREFIX.size].data
     if len(_known) >= _sweep_at:
@@ -84,6 +84,8 @@ def check_buffer(weight: torch.Tensor) -> None:
     """ArgumentError if a tensor cannot hold a frame that is used here: it says how to get one that can."""
     if weight.device.type == "meta":
         raise ArgumentError("the packed weight is on the meta device, which holds no bytes: load the weights first")
+    if not weight.numel():
+        raise ArgumentError("the packed weight has no bytes: load a state_dict, or make the layer by from_dense")
     if weight.device.type != "cpu":
         raise ArgumentError(
             f"the packed weight is on device {weight.device}; packed weights are multiplied on the CPU: "

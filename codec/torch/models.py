@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from codec.encoding.fastest import faster_than_dense
 from codec.errors import ArgumentError
+from codec.matrix import TensorSpec
 from codec.model.packing import Rules, worth_packing
 from codec.packed import PackedTensor
 from codec.tensor import encode
@@ -18,20 +20,13 @@ from codec.torch.frames import buffer_of
 from codec.torch.modules import SparseLayer, effective
 from codec.torch.weights import Weight, weights_of
 
-# From so many zeros on, the packed product of one vector of float32 or bfloat16 is as fast as torch's dense one (AMD
-# EPYC with AVX-512, one thread, 1536 x 384 and 2048 x 2048: 1.1 to 2 times as fast at 50 %, 0.9 to 1.6 at 30 %).
-# For batches of bfloat16 torch has instructions of the processor, and is faster up to some 80 % zeros.
-FASTER_FROM = 0.5
-# A convolution unrolls the pixels for all of its filters together. With fewer than these that takes longer than what
-# the zeros save (at 80 %, of 3 x 3: 64 filters 0.2 to 0.4 times as fast as torch's, 256 1 to 1.7 times, 512 2 times).
-LEAST_FILTERS = 256
-
 _log = logging.getLogger("codec.torch")
 
 
 def compress_model(
-    model: nn.Module, plan: Mapping[str, Any] | None = None, *, objective: str = "speed", zero: str = "value"
-) -> nn.Module:
+    model: nn.Module, plan: Mapping[str, Any] | None = None, *, objective: str = "speed", batch: int | None = None,
+    zero: str = "value",
+) -> nn.Module:  # fmt: skip
     """Put packed layers in the place of a model's nn.Linear and nn.Conv2d layers, where that pays.
 
     Parameters
@@ -44,6 +39,8 @@ def compress_model(
         a dict of arguments for `encode`, or "dense". A weight with a planned layout is packed whatever that brings.
     objective : {"speed", "memory", "disk"}
         What layouts are chosen for.
+    batch : int, optional
+        For "speed": how many vectors a layer multiplies at a time (tokens of all sequences together), as for `encode`.
     zero : {"value", "bits"}
         As for `encode`.
 
@@ -60,14 +57,15 @@ def compress_model(
 
     Notes
     -----
-    Without a planned layout a weight is packed if `save_file` would do so, and for "speed" only from FASTER_FROM zeros
-    and, of convolutions, from LEAST_FILTERS on: below, the packed product is slower than torch's. Weights that are tied
-    are packed once, or stay dense if one of them has to.
+    Without a planned layout a weight is packed if `save_file` would do so, and for "speed" only where a table of
+    measured products (codec/encoding/fastest.py) has the packed one faster than the dense library's for this batch.
+    Weights that are tied are packed once, or stay dense if one of them has to.
 
     Some layers stay dense in memory: embeddings, which look rows up; nn.MultiheadAttention, LSTM and GRU, which hand
-    their weights to functions of torch; grouped convolutions; classes derived from Linear and Conv2d; and layers with
-    hooks. `save_model` stores their weights packed, and `load_model` unpacks them. What became of each weight, and why,
-    is in the log "codec.torch", at level INFO.
+    their weights to functions of torch; grouped convolutions; layers of other kinds, classes derived from Linear and
+    Conv2d among them; layers with hooks; and those whose weight is read by the forward pass of the module around them,
+    such as ``F.linear(x, self.layer.weight)``. `save_model` stores their weights packed, and `load_model` unpacks them.
+    What became of each weight, and why, is in the log "codec.torch", at level INFO.
 
     Examples
     --------
@@ -85,7 +83,7 @@ def compress_model(
         if name in done:
             continue
         done.update(weight.tied)
-        packed = _packed(weight, rules)
+        packed = _packed(weight, rules, batch)
         if isinstance(packed, str):
             _log.info("%s stays dense: %s", name, packed)
         else:
@@ -94,18 +92,18 @@ def compress_model(
     return model
 
 
-def pays(shape: tuple[int, ...], sparsity: float, dense_nbytes: int, nbytes: int, objective: str | None) -> str | None:
+def pays(spec: TensorSpec, nnz: int, nbytes: int, objective: str | None, batch: int | None) -> str | None:
     """Why a weight is better kept dense where nothing was planned; None where packing pays (see `compress_model`)."""
-    if not worth_packing(shape, dense_nbytes, nbytes):
-        return f"with {sparsity:.1%} zeros it takes {nbytes} bytes packed and {dense_nbytes} dense"
-    if objective == "speed" and sparsity < FASTER_FROM:
-        return f"with {sparsity:.1%} zeros the packed product is slower: it pays from {FASTER_FROM:.0%} on"
-    if objective == "speed" and len(shape) == 4 and shape[0] < LEAST_FILTERS:
-        return f"with {shape[0]} filters the packed convolution is slower: it pays from {LEAST_FILTERS} on"
+    size = spec.grid.size
+    zeros = f"with {1 - nnz / max(1, size):.1%} zeros"
+    if not worth_packing(spec.shape, size * spec.element.width, nbytes):
+        return f"{zeros} it takes {nbytes} bytes packed and {size * spec.element.width} dense"
+    if objective == "speed" and not faster_than_dense(nnz, spec, batch):
+        return f"{zeros} its packed product is slower than the dense one"
     return None
 
 
-def _packed(weight: Weight, rules: Rules) -> PackedTensor | str:
+def _packed(weight: Weight, rules: Rules, batch: int | None) -> PackedTensor | str:
     """A weight's packed tensor, or why it stays dense."""
     planned = rules.arguments(weight.name)
     if weight.why is not None:
@@ -114,8 +112,8 @@ def _packed(weight: Weight, rules: Rules) -> PackedTensor | str:
         return "the plan says so"
     dense = effective(weight.module, "weight")
     assert dense is not None
-    packed = encode(dense, **{"objective": rules.objective, "zero": rules.zero, **planned})
-    why = pays(packed.shape, packed.sparsity, packed.dense_nbytes, packed.nbytes, rules.objective)
+    packed = encode(dense, **{"objective": rules.objective, "zero": rules.zero, "batch": batch, **planned})
+    why = pays(packed.spans.head.spec, packed.nnz, packed.nbytes, rules.objective, batch)
     return packed if why is None or planned.get("layout", "auto") != "auto" else why
 
 
@@ -157,14 +155,17 @@ def replaced(model: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
     """The model with one module in the place of another, under every name that this has."""
     if model is old:
         return new
-    for parent in model.modules():
-        for name, child in list(parent._modules.items()):
-            if child is old:
-                setattr(parent, name, new)
-                if isinstance(parent, nn.TransformerEncoderLayer):
-                    # In evaluation torch may hand the layer's dense weights to one function; this flag keeps it from
-                    # that, and has no other use.
-                    parent.activation_relu_or_gelu = 0
+    parents = [(parent, name) for parent in model.modules() for name, child in parent._modules.items() if child is old]
+    for parent, name in parents:
+        setattr(parent, name, new)
+    encoders = {parent for parent, _ in parents if isinstance(parent, nn.TransformerEncoderLayer)}
+    for module in model.modules() if encoders else ():
+        # In evaluation torch may hand the dense weights of a layer to one function, and nested tensors to a stack of
+        # layers; these flags keep it from that, and have no other use.
+        if module in encoders:
+            module.activation_relu_or_gelu = 0
+        elif isinstance(module, nn.TransformerEncoder) and not encoders.isdisjoint(module.layers):
+            module.use_nested_tensor = False
     return model
 
 
@@ -179,7 +180,8 @@ def to_dense(model: nn.Module) -> nn.Module:
     -------
     nn.Module
         The model; a new layer where the model itself is a packed one. Weights have the dtype that they were packed
-        with, and layers that shared a packed weight share the dense one.
+        with, or that of ``model.to(dtype)`` and the like since then; layers that shared a packed weight share the dense
+        one.
 
     Raises
     ------

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from codec.arraylike import to_torch
 from codec.errors import ArgumentError, CodecError
@@ -24,8 +25,11 @@ class SparseLayer(nn.Module):
 
     weight: torch.Tensor
     bias: nn.Parameter | None
-    # The dense class that this one stands for.
+    # The dense class that this one stands for, and the arguments and attributes that both have.
     dense: ClassVar[type[nn.Module]]
+    geometry: ClassVar[tuple[str, ...]]
+    # What model.to(dtype) and the like would have made of a dense weight; None: what it was packed with.
+    _moved: torch.dtype | None = None
 
     def _hold(self, outputs: int, bias: bool, nbytes: int, device: Any, dtype: Any) -> None:
         """Register the weight, of ``nbytes`` bytes without a content, and the bias."""
@@ -36,7 +40,9 @@ class SparseLayer(nn.Module):
     @classmethod
     def like(cls, layer: Any, *, bias: bool = True, nbytes: int = 0, device: Any = None) -> Self:
         """An empty layer of the geometry of a dense one; ``bias``: if that has one."""
-        raise NotImplementedError
+        given = bias and layer.bias is not None
+        dtype = layer.bias.dtype if given else None
+        return cls(**_named(layer, cls.geometry), bias=given, nbytes=nbytes, device=device, dtype=dtype)
 
     @classmethod
     def from_dense(cls, layer: nn.Module, packed: PackedTensor | None = None, **options: Any) -> Self:
@@ -54,13 +60,16 @@ class SparseLayer(nn.Module):
         Raises
         ------
         ArgumentError
-            As `encode`, and for a packed weight of another shape.
+            As `encode`; for a layer of another kind, a packed weight of another shape, and a weight that a hook of the
+            layer computes, as that of torch.nn.utils.weight_norm.
 
         Examples
         --------
         >>> SparseLinear.from_dense(nn.Linear(64, 128), layout="bitmap").packed.layout
         'bitmap'
         """
+        if not isinstance(layer, cls.dense):
+            raise ArgumentError(f"the layer is a {type(layer).__name__}; expected nn.{cls.dense.__name__}")
         new = cls.like(layer, bias=False)
         if packed is None:
             packed = encode(effective(layer, "weight"), **(options or {"objective": "speed"}))
@@ -108,40 +117,43 @@ class SparseLayer(nn.Module):
             except CodecError as error:
                 error_msgs.append(f"{prefix}weight: {error}")
                 return
-            # Frames of one shape have different lengths: the buffer takes that of what is loaded.
-            self.weight = torch.empty_like(found)
+            if found.shape != self.weight.shape:
+                # Frames of one shape have different lengths. It stays the same tensor, which layers may share.
+                self.weight.data = self.weight.new_empty(found.shape)
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        found = {fn(torch.empty(0, dtype=dtype)).dtype for dtype in (torch.float32, torch.float64)}
+        if len(found) == 1:  # all floats become this one
+            (self._moved,) = found
+        super()._apply(fn, recurse)
+        return self
+
     def extra_repr(self) -> str:
         """The dense layer's, and the weight's layout, dtype, stored entries and bytes."""
-        own = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._shown)
+        own = ", ".join(f"{name}={value!r}" for name, value in _named(self, self.geometry).items())
         own += f", bias={self.bias is not None}"
-        if self.weight.device.type == "meta" or not self.weight.numel():
+        try:
+            w = self.packed
+        except CodecError:
             return f"{own}, not loaded"
-        w = self.packed
         return (
             f"{own}, layout={w.layout}, dtype={w.dtype}, nnz={w.nnz} ({w.sparsity:.1%} zeros), nbytes={w.nbytes} "
             f"({w.ratio:.2f} times smaller)"
         )
 
-    # The attributes that extra_repr shows first.
-    _shown: ClassVar[tuple[str, ...]]
-
     def to_dense(self, weight: nn.Parameter | None = None) -> Any:
         """The dense layer, with this layer's own bias.
 
-        Its weight is unpacked, in the dtype that it was packed with, unless it is given. Errors as `packed`.
+        Its weight is unpacked, unless it is given, in the dtype that it was packed with, or that this layer was moved
+        to. Errors as `packed`.
         """
-        layer = self._empty()
-        layer.weight = nn.Parameter(to_torch(self.packed.to_dense())) if weight is None else weight
+        layer = self.dense(**_named(self, self.geometry), bias=False, device="meta")
+        layer.weight = nn.Parameter(to_torch(self.packed.to_dense()).to(self._moved)) if weight is None else weight
         layer.bias = self.bias
         return layer.train(self.training)
-
-    def _empty(self) -> nn.Module:
-        """The dense layer on the meta device, without a bias."""
-        raise NotImplementedError
 
 
 class SparseLinear(SparseLayer):
@@ -157,7 +169,8 @@ class SparseLinear(SparseLayer):
     Notes
     -----
     The result has the input's dtype, whatever floats the weight has; sums are kept in float32, in float64 if either is
-    that. Input and bias have gradients, the weight has none. ``torch.set_num_threads`` bounds the threads.
+    that. Input and bias have gradients, the weight has none; there is no torch.func.grad and no derivative in forward
+    mode, which torch does not offer for operators of libraries. ``torch.set_num_threads`` bounds the threads.
 
     Examples
     --------
@@ -167,7 +180,7 @@ class SparseLinear(SparseLayer):
     """
 
     dense = nn.Linear
-    _shown = ("in_features", "out_features")
+    geometry = ("in_features", "out_features")
 
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, *, nbytes: int = 0, device: Any = None,
@@ -177,13 +190,6 @@ class SparseLinear(SparseLayer):
         self.in_features, self.out_features = in_features, out_features
         self._hold(out_features, bias, nbytes, device, dtype)
 
-    @classmethod
-    def like(cls, layer: Any, *, bias: bool = True, nbytes: int = 0, device: Any = None) -> Self:
-        """See `SparseLayer.like`."""
-        given = bias and layer.bias is not None
-        dtype = layer.bias.dtype if given else None
-        return cls(layer.in_features, layer.out_features, given, nbytes=nbytes, device=device, dtype=dtype)
-
     @property
     def shape(self) -> tuple[int, ...]:
         """(out_features, in_features)."""
@@ -192,10 +198,8 @@ class SparseLinear(SparseLayer):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``x @ weight.T + bias``, for x (..., in_features) of floats."""
         product = linear if torch.is_grad_enabled() else linear_without_gradient
+        x = _autocast(x) if torch.is_autocast_enabled("cpu") else x
         return product(x, self.weight, self.bias, self.out_features)
-
-    def _empty(self) -> nn.Module:
-        return nn.Linear(self.in_features, self.out_features, bias=False, device="meta")
 
 
 class SparseConv2d(SparseLayer):
@@ -216,7 +220,7 @@ class SparseConv2d(SparseLayer):
     """
 
     dense = nn.Conv2d
-    _shown = (
+    geometry = (
         "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode",
     )  # fmt: skip
 
@@ -230,7 +234,7 @@ class SparseConv2d(SparseLayer):
         layer = nn.Conv2d(
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, False, padding_mode, "meta"
         )
-        for name in self._shown:
+        for name in self.geometry:
             setattr(self, name, getattr(layer, name))
         around = tuple(layer._reversed_padding_repeated_twice)
         # The operator pads with zeros, as many on both sides; what else there is goes around the input before it.
@@ -239,16 +243,6 @@ class SparseConv2d(SparseLayer):
         if padding_mode == "zeros" and around[0] == around[1] and around[2] == around[3]:
             self._own_padding, self._padded_before = (around[2], around[0]), None
         self._hold(out_channels, bias, nbytes, device, dtype)
-
-    @classmethod
-    def like(cls, layer: Any, *, bias: bool = True, nbytes: int = 0, device: Any = None) -> Self:
-        """See `SparseLayer.like`."""
-        given = bias and layer.bias is not None
-        dtype = layer.bias.dtype if given else None
-        return cls(
-            layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation,
-            layer.groups, given, layer.padding_mode, nbytes=nbytes, device=device, dtype=dtype,
-        )  # fmt: skip
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -260,27 +254,42 @@ class SparseConv2d(SparseLayer):
         if self._padded_before is not None:
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
             x = nn.functional.pad(x, self._padded_before, mode=mode)
+        x = _autocast(x) if torch.is_autocast_enabled("cpu") else x
         return conv2d(
             x, self.weight, self.bias, self.out_channels, self.kernel_size, self.stride, self._own_padding,
             self.dilation, self.groups,
         )  # fmt: skip
 
-    def _empty(self) -> nn.Module:
-        return nn.Conv2d(
-            self.in_channels, self.out_channels, self.kernel_size, self.stride, self.padding, self.dilation,
-            self.groups, False, self.padding_mode, "meta",
-        )  # fmt: skip
+
+def _named(layer: nn.Module, names: tuple[str, ...]) -> dict[str, Any]:
+    """Attributes of a layer by name."""
+    return {name: getattr(layer, name) for name in names}
+
+
+def _autocast(x: torch.Tensor) -> torch.Tensor:
+    """x in the dtype that torch.autocast has for products: all floats but float64 are cast, as for dense layers."""
+    return x.to(torch.get_autocast_dtype("cpu")) if x.is_floating_point() and x.dtype != torch.float64 else x
 
 
 def effective(layer: Any, name: str) -> nn.Parameter | None:
-    """The weight or bias that a layer uses: what is pruned or parametrised is computed; None where it has none."""
+    """The weight or bias that a layer uses: what is pruned or parametrised is computed; None where it has none.
+
+    ArgumentError for one that something else computes before each forward pass: what stands there now may be stale.
+    """
     halves = layer._parameters.get(f"{name}_orig"), layer._buffers.get(f"{name}_mask")
     if halves[0] is not None and halves[1] is not None:
         pair = MaskedPair(name, f"{name}_orig", f"{name}_mask")
         return nn.Parameter(to_torch(folded(pair, *halves)), halves[0].requires_grad)
     with torch.no_grad():
         found = getattr(layer, name)
-    return found if found is None or isinstance(found, nn.Parameter) else nn.Parameter(found.detach().clone())
+    if found is None or isinstance(found, nn.Parameter):
+        return found
+    if not parametrize.is_parametrized(layer, name):
+        raise ArgumentError(
+            f"the {name} of {type(layer).__name__} is no parameter: something computes it, such as a hook of "
+            "torch.nn.utils.weight_norm; remove that first, so that the weight stands still (remove_weight_norm)"
+        )
+    return nn.Parameter(found.detach().clone())
 
 
 LAYERS: tuple[type[SparseLayer], ...] = (SparseLinear, SparseConv2d)

@@ -7,13 +7,14 @@ wanted: torch's way to a gradient takes some 5 microseconds of each call, as muc
 """
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 import torch
 
 from codec import convolution, kernels, products
-from codec.arraylike import from_torch, torch_element
+from codec.arraylike import from_torch, to_torch, torch_element
 from codec.dtypes import BY_NAME
 from codec.errors import ArgumentError
 from codec.products import TILE_BYTES, multiply
@@ -50,11 +51,18 @@ def _elements(x: torch.Tensor) -> np.ndarray:
         raise ArgumentError(f"the input of a packed layer has {what}, as packed weights are multiplied there by floats")
     bits, dtype = found
     try:
-        plain = x.detach() if x.requires_grad else x
-        array: np.ndarray = plain.numpy() if bits is None else plain.view(bits).numpy().view(dtype)
+        if bits is None:
+            array: np.ndarray = x.numpy(force=x.requires_grad)
+        else:
+            array = x.detach().view(bits).numpy().view(dtype)
         return array
     except (RuntimeError, TypeError):  # a negative view, or a class of tensors of its own
         return from_torch(x)
+
+
+def _matrix(array: np.ndarray) -> np.ndarray:
+    """All leading dimensions as one."""
+    return array if array.ndim == 2 else array.reshape(prod(array.shape[:-1]), array.shape[-1])
 
 
 def _threads() -> int:
@@ -64,36 +72,36 @@ def _threads() -> int:
 
 def _linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, rows: int) -> torch.Tensor:
     w = frame_in(weight)
-    cols, shape = w.shape[-1], (*x.shape[:-1], rows)
-    _check_matrix(w.shape, x, 1, rows)
     half = x.dtype in _HALVES
     if x.dtype in _WIDE or (half and 4 * x.numel() <= TILE_BYTES):
         # The sums are the result as they are; of a small batch of halves, torch rounds them.
-        flat = _elements(x.float() if half else x).reshape(-1, cols)
+        array = _elements(x.float() if half else x)
+        _check_matrix(w.shape, array, 1, rows)
         term = None if bias is None else _elements(bias.float() if bias.dtype in _HALVES else bias)
-        found = torch.from_numpy(products.linear(flat, w, term, threads=_threads()).reshape(shape))
-        return found.to(x.dtype)
-    flat = _elements(x).reshape(-1, cols)
-    result = x.new_empty(shape)
+        found = products.linear(_matrix(array), w, term, threads=_threads())
+        result = torch.from_numpy(found if array.ndim == 2 else found.reshape(*array.shape[:-1], rows))
+        return result.to(x.dtype) if half else result
+    array = _elements(x)
+    _check_matrix(w.shape, array, 1, rows)
+    result = x.new_empty((*array.shape[:-1], rows))
     term = None if bias is None else _elements(bias)[:, None]
-    multiply(w, flat.T, out=_elements(result).reshape(-1, rows).T, bias=term, threads=_threads())
+    multiply(w, _matrix(array).T, out=_matrix(_elements(result)).T, bias=term, threads=_threads())
     return result
 
 
 def _linear_input(gradient: torch.Tensor, weight: torch.Tensor, cols: int) -> torch.Tensor:
-    w = frame_in(weight)
-    _check_matrix(w.shape, gradient, 0, cols)
-    flat = _elements(gradient).reshape(-1, w.shape[0])
+    w, array = frame_in(weight), _elements(gradient)
+    _check_matrix(w.shape, array, 0, cols)
     result = gradient.new_empty((*gradient.shape[:-1], cols))
-    multiply(w, flat.T, transposed=True, out=_elements(result).reshape(-1, cols).T, threads=_threads())
+    multiply(w, _matrix(array).T, transposed=True, out=_matrix(_elements(result)).T, threads=_threads())
     return result
 
 
-def _check_matrix(shape: tuple[int, ...], x: torch.Tensor, inner: int, outer: int) -> None:
+def _check_matrix(shape: tuple[int, ...], x: np.ndarray, inner: int, outer: int) -> None:
     """ArgumentError where x (..., shape[inner]) and a result (..., outer) do not go with a packed matrix."""
-    if len(shape) != 2 or shape[1 - inner] != outer or not x.dim() or x.shape[-1] != shape[inner]:
+    if len(shape) != 2 or shape[1 - inner] != outer or not x.ndim or x.shape[-1] != shape[inner]:
         raise ArgumentError(
-            f"shapes do not match: the input is {tuple(x.shape)}, the packed weight {shape}; expected a matrix with "
+            f"shapes do not match: the input is {x.shape}, the packed weight {shape}; expected a matrix with "
             f"{outer} outputs, and as many items along the last dimension of the input as it has inputs"
         )
 
@@ -128,11 +136,11 @@ def _conv2d(
 ) -> torch.Tensor:
     w = frame_in(weight)
     _check_filters(w.shape, filters, kernel)
-    result = x.new_empty(_output_shape(x, filters, kernel, stride, padding, dilation))
-    convolution.conv2d(
-        _elements(x), w, None if bias is None else _elements(bias), out=_elements(result), threads=_threads(),
+    found = convolution.conv2d(
+        _elements(x), w, None if bias is None else _elements(bias), threads=_threads(),
         stride=stride, padding=padding, dilation=dilation, groups=groups,
     )  # fmt: skip
+    result: torch.Tensor = to_torch(found)
     return result
 
 
@@ -153,8 +161,7 @@ def _conv2d_input(
         shape, w, _elements(gradient).reshape(-1, *gradient.shape[-3:]), threads=_threads(),
         stride=stride, padding=padding, dilation=dilation, groups=groups,
     )  # fmt: skip
-    result = gradient.new_empty(tuple(size))
-    _elements(result)[...] = found.reshape(tuple(size))
+    result: torch.Tensor = to_torch(found.reshape(tuple(size)))
     return result
 
 
@@ -214,9 +221,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
 
 def _bias_gradient(ctx: Any, gradient: torch.Tensor, channel: int) -> torch.Tensor | None:
     """The sum over everything but the channels; the bias stands behind x and weight."""
-    if not ctx.needs_input_grad[2]:
-        return None
-    return gradient.movedim(channel, -1).reshape(-1, gradient.shape[channel]).sum(0)
+    return gradient.movedim(channel, -1).sum_to_size(gradient.shape[channel]) if ctx.needs_input_grad[2] else None
 
 
 def _linear_backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:

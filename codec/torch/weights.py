@@ -1,13 +1,19 @@
 """Which weights of a model a product can use, and what holds the others back."""
 
+import inspect
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.prune import BasePruningMethod
 
+from codec.arraylike import torch_element
+from codec.errors import ArgumentError
 from codec.torch.modules import LAYERS, SparseLayer
 
 # torch hands the weights of these to functions of its own, in which no product can be exchanged.
@@ -41,7 +47,8 @@ def weights_of(model: nn.Module) -> dict[str, Weight]:
     for name, _, tensor in found:
         users.setdefault(id(tensor), []).append(name)
     sparse = {name: sparse_class(module) for name, module, _ in found}
-    why = {name: _held_back(module, sparse[name]) for name, module, _ in found}
+    readers = _readers(model)
+    why = {name: _held_back(module, sparse[name], tensor, readers) for name, module, tensor in found}
     result = {}
     for name, module, tensor in found:
         tied = tuple(users[id(tensor)])
@@ -73,7 +80,9 @@ def sparse_class(module: nn.Module) -> type[SparseLayer] | None:
     return next((layer for layer in LAYERS if kind is layer.dense), None)
 
 
-def _held_back(module: nn.Module, sparse: type[SparseLayer] | None) -> str | None:
+def _held_back(
+    module: nn.Module, sparse: type[SparseLayer] | None, tensor: torch.Tensor, readers: dict[int, str]
+) -> str | None:
     if sparse is None:
         kind = parametrize.type_before_parametrizations(module)
         if issubclass(kind, _EMBEDDINGS):
@@ -85,7 +94,37 @@ def _held_back(module: nn.Module, sparse: type[SparseLayer] | None) -> str | Non
         return f"a convolution in {module.groups} groups has too little to multiply in each"
     if _hooks(module):
         return "the layer has hooks, which may read its weight"
+    if id(module) in readers:
+        return f"the forward pass of {readers[id(module)]} reads the layer's weight"
+    try:
+        torch_element(tensor.dtype)
+    except ArgumentError as error:
+        return str(error)
     return None
+
+
+def _readers(model: nn.Module) -> dict[int, str]:
+    """Layers, by identity, whose weight the forward pass of the module around them reads, and that module's class.
+
+    T5 casts to the weight's dtype, others hand the weight to a function: the bytes of a packed weight are neither.
+    """
+    found = {}
+    for parent in model.modules():
+        if not isinstance(parent, nn.TransformerEncoderLayer):  # `replaced` in models.py keeps it from reading them
+            kind: Any = type(parent)
+            read = _weights_read(kind)
+            found.update({id(child): kind.__name__ for name, child in parent._modules.items() if name in read})
+    return found
+
+
+@cache
+def _weights_read(kind: Any) -> frozenset[str]:
+    """The ``x`` of all ``self.x.weight`` in the source of a class's forward method; none where there is no source."""
+    try:
+        source = inspect.getsource(kind.forward)
+    except (OSError, TypeError):
+        return frozenset()
+    return frozenset(re.findall(r"\bself\.(\w+)\.weight\b", source))
 
 
 def _hooks(module: nn.Module) -> bool:
