@@ -62,7 +62,10 @@ def translate(
         network = None if like is None else str(like)
         made = Conversion(opened, target, dst, forms.__getitem__, network, "--exclude keeps it dense")
         output = _output(made, src, force)
-        for note in opened.notes:
+        notes = list(opened.notes)
+        if lost := made.metadata_left_out:
+            notes.append(f"metadata left out, for which {target.name} has no room: {few(lost)}")
+        for note in notes:
             say(note[:1].upper() + note[1:], quiet)
         seen: set[str] = set()
         with (
@@ -79,20 +82,22 @@ def translate(
         behind = [name for name in companions(output)[1] if not name.startswith(own)]
         if behind:
             say(f"Left behind, as weights in another form or links: {few(behind)}", quiet)
+        if made.removed:
+            say(f"Removed shards of an earlier model: {few(made.removed)}", quiet)
     sparse, signs = sorted(made.sparse), made.negative_zeros
     if isinstance(target, Packed):
         sparse, signs = _packed(made, output)
     facts = {
         "source": str(src),
         "from": opened.format,
-        "output": output.index or output.folder or output.paths[-1],
+        "output": output.index or output.folder or made.written(output)[0],
         "to": target.name,
         "tensors": len(made),
         "sparse": sparse,
         "negative_zeros": signs,
         "dense_nbytes": sum(made.sparse.values()) + sum(made.dense.values()),
         "file_bytes": sum(os.path.getsize(path) for path in made.written(output)),
-        "notes": opened.notes,
+        "notes": notes,
         "left_behind": behind,
     }
     emit(facts, lambda: _text(facts), as_json)
