@@ -97,8 +97,9 @@ def _inspect_text(facts: dict[str, Any]) -> str:
 def config(measure: bool, seconds: float, quiet: bool, as_json: bool) -> None:
     """Print versions, kernels and threads.
 
-    A bug report needs these. --measure measures how fast this machine multiplies and decodes. codec plan --objective speed and codec breakeven
-    --metric predict times from that. It prints the name of the file in which the result is kept.
+    A bug report needs these. --measure measures how fast this machine multiplies and decodes. codec plan --objective
+    speed and codec breakeven --metric predict times from that. It prints the name of the file in which the result is
+    kept.
     """
     facts = configuration()
     text = configuration_text()
