@@ -153,7 +153,9 @@ def test_tflite_needs_a_network(tmp_path):
     refused(run(*arguments), 2, "name one whose tensors are to be replaced (--like)")
     assert facts(*arguments, "--like", tmp_path / "like.tflite")["sparse"] == ["fc.weight"]
     assert np.array_equal(open_file(tmp_path / "m.tflite")["fc.weight"].to_dense(), w)
-    refused(run("convert", tmp_path / "m.tflite", tmp_path / "m.tflite", "--force"), 2, "is the source itself")
+    refused(run("convert", tmp_path / "m.tflite", tmp_path / "m.tflite", "--force"), 2, "the name of a file of tflite")
+    arguments = ("convert", tmp_path / "m.tflite", tmp_path / "m.tflite", "--to", "tflite", "--force")
+    refused(run(*arguments), 2, "is the source itself")
 
 
 def test_a_file_for_each_tensor(plain, tmp_path, tensors):

@@ -134,7 +134,45 @@ def test_no_shards_of_an_earlier_model_stay(tmp_path):
 def test_two_models_do_not_share_a_folder(folder, tmp_path):
     facts("convert", sharded(tmp_path / "shards"), tmp_path / "out", "--to", "safetensors")
     result = run("convert", folder, tmp_path / "out", "--to", "safetensors", "--force")
-    refused(result, 2, "holds another model, 'model.safetensors.index.json'")
+    refused(result, 2, "holds another model")
+
+
+@pytest.mark.parametrize("verb", ["encode", "convert"])
+def test_packed_weights_do_not_lie_beside_plain_ones(folder, tmp_path, verb):
+    facts("convert", folder, tmp_path / "bitmask", "--to", "sparse-bitmask")
+    source = folder if verb == "encode" else tmp_path / "bitmask"
+    target = tmp_path / "there"
+    target.mkdir()
+    save_file(tensors(), target / "model.safetensors")
+    refused(run(verb, source, target, "--force"), 2, "holds another model, 'model.safetensors'")
+
+
+def test_a_name_of_another_format_is_refused(tmp_path):
+    save_file(tensors(), tmp_path / "m.safetensors")
+    words = "is the name of a file of onnx, and a file of codec ends in .safetensors: give another name"
+    refused(run("convert", tmp_path / "m.safetensors", tmp_path / "m.onnx", "--from", "safetensors"), 2, words)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
+
+
+def test_a_file_of_another_kind_is_called_what_it_is(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({"w": torch.ones(2)}, tmp_path / "m.pt")
+    found = run("inspect", tmp_path / "m.pt").stderr
+    assert found.startswith(f"Error: '{tmp_path}/m.pt': not a safetensors file, but a PyTorch checkpoint")
+    assert "`codec convert`" in found
+
+
+def test_a_folder_without_permission_names_the_file(tmp_path, monkeypatch):
+    import tempfile
+
+    save_file(tensors(), tmp_path / "m.safetensors")
+
+    def refuses(**options):
+        raise PermissionError(13, "Permission denied", f"{options['dir']}/{options['prefix']}x")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuses)
+    result = run("convert", tmp_path / "m.safetensors", tmp_path / "x.safetensors", "--to", "codec")
+    assert result.stderr == f"Error: {tmp_path}/x.safetensors: Permission denied\n"
 
 
 def test_a_failure_leaves_what_was_there(folder, tmp_path):

@@ -117,12 +117,11 @@ class FilePerTensor(Format):
     Attributes
     ----------
     endings : tuple of str
-        What the names of files end in that are read; the first that fits is no part of the tensor's name.
+        As for every format; the first that fits is no part of the tensor's name.
     beside : tuple of str
         What the names of further files of a tensor end in, where there are several.
     """
 
-    endings: ClassVar[tuple[str, ...]]
     beside: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod

@@ -166,6 +166,8 @@ class Format(ABC):
         What that extra has to bring.
     suffix : str
         Of the files that are written.
+    endings : tuple of str
+        What else the names of its files end in; those of several formats may be the same.
     """
 
     name: ClassVar[str]
@@ -181,6 +183,7 @@ class Format(ABC):
     extra: ClassVar[str | None] = None
     modules: ClassVar[tuple[str, ...]] = ()
     suffix: ClassVar[str]
+    endings: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def claims(self, place: Place) -> bool:
@@ -197,6 +200,10 @@ class Format(ABC):
         ``like`` is a file of this format whose network is kept, for the formats that have one. ArgumentError names a
         tensor that cannot be expressed; nothing is written then.
         """
+
+    def is_named(self, path: str) -> bool:
+        """Whether a file of that name may be one of this format."""
+        return path.endswith((self.suffix, *self.endings))
 
     def paths(self, path: str) -> list[str]:
         """Every file that writing one may make."""

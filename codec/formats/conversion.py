@@ -217,12 +217,23 @@ class Conversion(Mapping[str, Any]):
                 f"{self.dst!r}: {self.target.name} has one tensor in a file, and there are {len(names)}: name a folder"
             )
         if self.folder is None:
+            self._check_name()
             return {self.dst: names}
         shards = {} if isinstance(FORMATS[self.source.format], FilePerTensor) else self.source.files
         if len(shards) > 1 and isinstance(self.target, TensorFiles):
             renamed = {_stem(stem) + SUFFIX: own for stem, own in shards.items()}
             return renamed if len(renamed) == len(shards) else {stem + SUFFIX: own for stem, own in shards.items()}
         return {(_stem(next(iter(shards))) if len(shards) == 1 else _STEM) + self.target.suffix: names}
+
+    def _check_name(self) -> None:
+        """ArgumentError if a file of that name would be taken for one of another format."""
+        if self.target.is_named(self.dst):
+            return
+        if others := " or ".join(name for name, one in FORMATS.items() if one.is_named(self.dst)):
+            raise ArgumentError(
+                f"{self.dst!r} is the name of a file of {others}, and a file of {self.target.name} ends in "
+                f"{self.target.suffix}: give another name, or the format (--to)"
+            )
 
     def run(self, output: Output, tick: Callable[[str], object] = lambda name: None) -> list[str]:
         """Write the files, all or none; returns the names of those that came along.

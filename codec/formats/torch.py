@@ -119,6 +119,7 @@ class TorchFile(Format):
     entry_bits = 64
     extra, modules = "torch", ("torch",)
     suffix = ".pt"
+    endings = SUFFIXES
 
     def claims(self, place: Place) -> bool:
         """A zip archive with a pickle, or a pickle, or a folder with pytorch_model.bin."""

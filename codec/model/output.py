@@ -137,15 +137,20 @@ def _rewritten(config: dict[str, Any], model: ModelFile, weights: str, packs: bo
 
 
 def check_alone(output: Output) -> None:
-    """Refuse a folder that has the index of another model: nobody could tell which of the two it holds.
+    """Refuse a folder that has another model: nobody could tell which of the two it holds.
 
-    Raises ArgumentError.
+    That is an index; or, in the folder of a whole checkpoint, the same weights packed or plain, and any others beside a
+    single file. Raises ArgumentError.
     """
     place = output.index or next(iter(output.files))
     folder = os.path.dirname(place) or "."
     names = os.listdir(folder) if os.path.isdir(folder) else []
+    own = {os.path.basename(path) for path in (*output.paths, *output.stale())}
+    twins = {twin for name in own for twin in (packed_name(name), plain_name(name))}
     for name in sorted(names):
-        if name[0] != "." and is_index_name(name) and name != os.path.basename(output.index or ""):
+        weights = output.along and name.endswith(SUFFIX) and (output.index is None or name in twins)
+        weights = weights or is_index_name(name)
+        if name[0] != "." and weights and name not in own:
             raise ArgumentError(f"{folder!r} holds another model, {name!r}: write to another folder, or remove that")
 
 
