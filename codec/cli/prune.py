@@ -170,4 +170,4 @@ def _text(facts: dict[str, Any]) -> str:
         lines.append(f"Left alone (--include prunes them too): {left_alone(facts['left_alone'])}")
     others = counted(facts["tensors"] - facts["folded"] - len(rows), "other tensor")
     sizes = f"{size(facts['file_bytes'])}, dense {size(facts['dense_nbytes'])}"
-    return "\n".join([*lines, f"{facts['output']}: with {others} {sizes}"])
+    return "\n".join([*lines, f"{facts['output']}: {sizes}, with {others}"])
