@@ -1,4 +1,4 @@
-"""Are two tensors the same, bit for bit under a zero rule? And if not, where do they part?"""
+"""Whether two tensors are the same, bit for bit under a zero rule, and where they first differ."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What is said of a tensor before its bytes: shape, matrix view, zero rule, segments (spec sections 2, 3 and 7.1)."""
+"""What describes a tensor apart from its bytes: shape, matrix view, zero rule, segments (spec 2, 3 and 7.1)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

@@ -26,7 +26,7 @@ struct Streams {
 };
 
 // A matrix, the bytes of an element, the bits that make one non-zero, and the pattern of -0.0 if that is a zero, else 0.
-struct Elements {
+struct Matrix {
   Grid grid;
   uint32_t width;
   uint64_t nonzero, negative;
@@ -37,10 +37,10 @@ void free_streams(Streams*);
 bool set_part(Part&, const uint8_t* data, uint64_t size);
 
 // From dense elements; `keep`: a byte an element, non-zero where it is stored, or null for the zero rule.
-Status encode(const Elements&, Layout, const Params&, const uint8_t* dense, const uint8_t* keep, Streams*,
+Status encode(const Matrix&, Layout, const Params&, const uint8_t* dense, const uint8_t* keep, Streams*,
               uint32_t threads);
 // From CSR arrays that the caller has proved.
-Status encode_csr(const Elements&, Layout, const Params&, const int64_t* starts, const int64_t* indices,
+Status encode_csr(const Matrix&, Layout, const Params&, const int64_t* starts, const int64_t* indices,
                   const uint8_t* values, Streams*, uint32_t threads);
 // Segments [first, last) of the streams from another layout of the same matrix, in any grid; the view must hold them.
 // With `codes`, codes to codes by that table of 256.
@@ -53,7 +53,7 @@ void key_range(const Streams*, uint32_t stream, uint32_t width, Kind, uint64_t* 
 uint64_t histogram(const Streams*, uint32_t stream, uint32_t width, Kind, uint32_t shift, uint64_t first,
                    uint64_t* counts, uint64_t size);
 Status code_stream(Streams*, uint32_t stream, const Coder&, uint32_t threads);
-void pack_stream(Streams*, uint32_t stream, uint32_t bits, uint32_t threads);  // codes of a byte each to `bits`
+void pack_bits(Streams*, uint32_t stream, uint32_t bits, uint32_t threads);  // codes of a byte each to `bits`
 
 // Copies the parts to their offsets and fills in their checksums, both by stream, then segment; not those of shared
 // streams.

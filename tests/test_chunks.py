@@ -60,6 +60,8 @@ def test_numcodecs_refuses(numcodecs):
         one.encode(np.ones(3, complex))
     with pytest.raises(CodecError):
         one.decode(b"no frame")
+    with pytest.raises(CodecError, match="a chunk of 72 bytes; the array has 32 for it"):
+        one.decode(one.encode(np.eye(3)), np.empty(4))
     with pytest.raises(ArgumentError, match="has speed, which is not known"):
         numcodecs.get_codec({"id": "codec", "speed": 3})
 
@@ -96,6 +98,14 @@ def test_arrays_of_zarr_2(zarr, numcodecs, tmp_path, order):
     assert np.array_equal(zarr.open_array(tmp_path / "a.zarr", mode="r")[:], a)
 
 
+def test_zarr_arrays_of_no_dimension(zarr):
+    from codec.formats.zarr import ZarrCodec
+
+    array = zarr.create_array({}, serializer=ZarrCodec(), shape=(), chunks=(), dtype="f4", compressors=None)
+    array[...] = 3
+    assert array[...] == 3
+
+
 def test_zarr_refuses(zarr, tmp_path):
     from codec.formats.zarr import ZarrCodec
 
@@ -114,6 +124,6 @@ def test_zarr_refuses(zarr, tmp_path):
 
 
 def test_how_chunks_are_packed_is_checked():
-    for wrong in ({"objective": "small"}, {"layout": "none"}, {"zero": "maybe"}):
+    for wrong in ({"objective": "small"}, {"layout": "none"}, {"layout": ["csr"]}, {"zero": "maybe"}):
         with pytest.raises(ArgumentError):
             Packing.of(wrong)

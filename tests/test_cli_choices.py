@@ -89,6 +89,13 @@ VERBS = {
 }
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_an_exclude_that_fits_nothing_is_told(model, tmp_path, verb):
+    packed = facts("encode", model[0])["output"]
+    found = run(verb, packed, tmp_path / "x.safetensors", *VERBS[verb], "--exclude", "fc.wieght")
+    assert "--exclude 'fc.wieght': no tensor has such a name; there are 'fc.weight'" in found.stderr
+
+
 @pytest.mark.parametrize("verb", ["encode", "convert"])
 def test_an_include_that_fits_nothing_is_refused(model, tmp_path, verb):
     packed = facts("encode", model[0])["output"]

@@ -326,7 +326,7 @@ def test_convert_keeps_shards(sharded, tensors, tmp_path):
 
 
 def test_convert_says_what_it_needs(packed, plain, tmp_path):
-    refused(run("convert", packed, tmp_path / "x.safetensors"), 2, "say what to convert to")
+    refused(run("convert", packed, tmp_path / "x.safetensors"), 2, "expected one of --objective, --layout")
     refused(run("convert", packed, tmp_path / "x.safetensors", "--reindex", "--objective", "disk"), 2, "stands alone")
     refused(run("convert", plain, tmp_path / "x.safetensors", "--objective", "disk"), 2, "codec encode packs them")
     nothing = ("--objective", "disk", "--include", "nothing")

@@ -43,9 +43,10 @@ def test_a_folder_of_an_orphaned_format(folder, tmp_path):
     assert (found["from"], found["to"], found["sparse"]) == ("sparse-bitmask", "codec", ["l1.weight", "l2.weight"])
     assert found["file_bytes"] < found["dense_nbytes"] / 2
     assert sorted(path.name for path in (tmp_path / "packed").iterdir()) == sorted(
-        path.name for path in place.iterdir()
+        path.name.replace("model", "model.codec") for path in place.iterdir()
     )
-    assert json.loads((tmp_path / "packed" / "config.json").read_text()) == {"model_type": "m"}
+    said = json.loads((tmp_path / "packed" / "config.json").read_text())["quantization_config"]
+    assert (said["quant_method"], said["weights"]) == ("codec", "model.codec.safetensors.index.json")
     assert_same(tmp_path / "packed", tensors)
     back = facts("convert", tmp_path / "packed", tmp_path / "back", "--to", "sparse-bitmask")
     assert back["from"] == "codec"
@@ -152,13 +153,19 @@ def test_tflite_needs_a_network(tmp_path):
     refused(run(*arguments), 2, "name one whose tensors are to be replaced (--like)")
     assert facts(*arguments, "--like", tmp_path / "like.tflite")["sparse"] == ["fc.weight"]
     assert np.array_equal(open_file(tmp_path / "m.tflite")["fc.weight"].to_dense(), w)
-    refused(run("convert", tmp_path / "m.tflite", tmp_path / "m.tflite", "--force"), 2, "is the source itself")
+    refused(run("convert", tmp_path / "m.tflite", tmp_path / "m.tflite", "--force"), 2, "the name of a file of tflite")
+    arguments = ("convert", tmp_path / "m.tflite", tmp_path / "m.tflite", "--to", "tflite", "--force")
+    refused(run(*arguments), 2, "is the source itself")
 
 
 def test_a_file_for_each_tensor(plain, tmp_path, tensors):
     arguments = ("convert", plain, tmp_path / "matrices", "--to", "scipy")
     refused(run(*arguments), 2, "tensor 'half': scipy has no sparse BF16", "--exclude keeps it dense")
-    refused(run(*arguments, "--exclude", "half"), 2, "tensor 'half': NumPy's files have no dense bfloat16")
+    refused(
+        run(*arguments, "--exclude", "half"),
+        2,
+        "tensor 'half': scipy leaves dense tensors to .npy files, which have no bfloat16",
+    )
     del tensors["half"]
     tensors["a/b c"] = tensors.pop("bias")
     tensors[".."] = tensors["a/b c"] + 1
@@ -191,7 +198,7 @@ def test_faults_in_the_command(plain, packed, tmp_path):
     out = tmp_path / "out.safetensors"
     refused(run("convert", plain, out, "--to", "sparse-bitmap"), 2, "'sparse-bitmap' is not one of", "'sparse-bitmask'")
     refused(run("convert", plain, out, "--to", "coreml", "--objective", "disk"), 2, "--objective is for our own files")
-    refused(run("convert", packed, out, "--objective", "disk", "--like", plain), 2, "--like is for")
+    refused(run("convert", packed, out, "--objective", "disk", "--like", plain), 2, "--like needs --to onnx")
     refused(run("convert", packed, out, "--to", "coreml", "--reindex"), 2, "stands alone")
     refused(run("convert", plain, out, "--from", "scipy"), 2, "holds no file that ends in .npz")
     (tmp_path / "notes.txt").write_text("nothing that anyone knows")

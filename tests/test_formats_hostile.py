@@ -15,8 +15,9 @@ import codec
 from codec.dtypes import BY_NAME
 from codec.errors import ArgumentError, CodecError, FormatError
 from codec.formats import FORMATS, format_of, open_file, support, write_file
-from codec.formats.compressed_tensors import sparsity_format, with_sparsity, without_sparsity
-from codec.formats.conversion import named_format
+from codec.formats.compressed_tensors import sparsity_format, with_sparsity
+from codec.formats.registry import named_format
+from codec.model.huggingface import without_removed
 
 AVAILABLE = available()
 
@@ -67,7 +68,7 @@ def test_what_config_json_says():
     )
     groups = {"config_groups": {"a": 1}, "quant_method": "compressed-tensors"}
     old = {"a": 1, "quantization_config": {**groups, "sparsity_config": {"format": "dense"}}, "sparsity_config": {}}
-    assert without_sparsity(old) == {"a": 1, "quantization_config": groups}
+    assert without_removed(old) == {"a": 1, "quantization_config": groups}
     new = with_sparsity(old, "sparse-bitmask", 0.5)["quantization_config"]
     assert (new["config_groups"], new["sparsity_config"]["global_sparsity"]) == ({"a": 1}, 0.5)
     with pytest.raises(ArgumentError, match="'gptq'"):
@@ -127,7 +128,7 @@ def test_archives_that_ask_for_more_than_they_hold(tmp_path):
         with zipfile.ZipFile(path, "w") as archive:
             for array in ("format", "shape", "data"):
                 archive.writestr(f"{array}.npy", data)
-        with pytest.raises(FormatError, match=r"NumPy|expected an array of shape"):
+        with pytest.raises(FormatError, match=r"NumPy|expected numbers that fill them"):
             open_file(path)[name]
 
 
@@ -161,14 +162,6 @@ def test_tensors_larger_than_their_file(tmp_path):
         assert source["x"].tolist() == [1, 1]
         with pytest.raises(FormatError, match=r"'w': a tensor of shape .* that repeats"):
             source["w"]
-
-
-def test_shards_of_pickles_stay_in_their_folder(tmp_path):
-    pytest.importorskip("torch")
-    for name in ("../x.bin", "/x.bin", "..", 3):
-        (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
-        with pytest.raises(FormatError, match=r"not in its folder|weight_map"):
-            open_file(tmp_path)
 
 
 # Damage of any kind.

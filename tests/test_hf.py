@@ -100,6 +100,15 @@ def test_a_folder_that_encode_packed(dense, tmp_path) -> None:
     same(opened(tmp_path / "again"), expected, 0)
 
 
+def test_a_folder_that_convert_packed(dense, tmp_path) -> None:
+    _, expected, source = dense
+    facts("convert", source, tmp_path / "bitmask", "--to", "sparse-bitmask")
+    facts("convert", tmp_path / "bitmask", tmp_path / "packed")
+    found = opened(tmp_path / "packed")
+    assert len(packed_in(found)) == 15
+    same(found, expected)
+
+
 def test_saved_in_shards_with_a_dense_head_and_saved_again(dense, tmp_path) -> None:
     model, expected, _ = dense
     first, second = tmp_path / "first", tmp_path / "second"

@@ -253,7 +253,7 @@ def test_what_does_not_fit_is_refused() -> None:
         published.from_two_of_four(published.TwoOfFour(np.ones((1, 3)), np.array([[3, 1, 2]])))
     with pytest.raises(FormatError, match="2 values for 3 bits"):
         published.from_bitmask(published.sparse_bitmask([[1, 1, 1]])._replace(compressed=np.ones(2)))
-    with pytest.raises(FormatError, match="bitmask of shape"):
+    with pytest.raises(FormatError, match=r"bitmask of uint8 and shape"):
         published.from_bitmask(published.sparse_bitmask([[1, 1, 1]])._replace(shape=np.array([1, 9])))
     with pytest.raises(FormatError, match="a shape of 3 numbers; expected the rows and the columns"):
         published.from_bitmask(published.sparse_bitmask([[1, 1, 1]])._replace(shape=np.array([1, 3, 1])))
@@ -265,6 +265,23 @@ def test_what_does_not_fit_is_refused() -> None:
             published.relative_index([1], bits)  # type: ignore[arg-type]
     with pytest.raises(FormatError, match="4 bitmaps with 1 bits for 2 values"):
         published.from_tca_tile(np.array([1, 0, 0, 0], np.uint64), [1, 2])
+
+
+def test_arrays_of_other_types_are_refused() -> None:
+    with pytest.raises(FormatError, match="zero counts are float64; expected integers"):
+        published.from_relative_index([1, 2], [0.5, 1.5], 5)
+    with pytest.raises(FormatError, match="indices are float64"):
+        published.from_two_of_four(published.TwoOfFour(np.ones((1, 2)), np.array([[0.5, 1.5]])))
+    with pytest.raises(FormatError, match="deltas are int64; expected uint8"):
+        published.from_macko(published.Macko(np.ones(8, np.int8), np.zeros(4, np.int64), np.array([0, 1])), 4)
+    with pytest.raises(FormatError, match="pointers"):
+        published.from_macko(published.Macko(np.ones(8, np.int8), np.zeros(4, np.uint8), np.zeros(0, np.int32)), 4)
+    with pytest.raises(FormatError, match="a bitmask of int64"):
+        published.from_bitmask(published.sparse_bitmask([[1, 1, 1]])._replace(bitmask=np.array([[7]])))
+    with pytest.raises(ArgumentError, match="expected one of two bytes"):
+        published.from_eyeriss_words(published.eyeriss_words(np.ones(3, np.int16)), 3, np.float32)
+    with pytest.raises(ArgumentError, match="without pointers"):
+        published.from_eie_columns([published.Columns(np.ones(0), np.zeros(0, int), np.zeros(0, int))], 3)
 
 
 @pytest.mark.parametrize(

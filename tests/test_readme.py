@@ -14,7 +14,7 @@ import codec
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 MAP = ROOT / "codec" / "README.md"
-DOCUMENTS = (README, MAP, ROOT / "native" / "README.md")
+DOCUMENTS = (README, MAP, ROOT / "native" / "README.md", ROOT / "codec" / "formats" / "README.md")
 BLOCK = re.compile(r"(<!-- command: \w+ -->\n)?```(python|sh)\n(.*?)```", re.DOTALL)
 
 

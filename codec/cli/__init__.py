@@ -40,8 +40,8 @@ class Verbs(Faults):
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="codec")
 def main() -> None:
-    """Store pruned model weights in few bytes, and multiply straight from them.
+    """Store pruned model weights in few bytes, and multiply without unpacking them.
 
-    Model files are safetensors files, which other tools open too. The exit status is 0 if all is well, 1 for a fault in
+    Model files are safetensors files, which other tools open too. The exit status is 0 for success, 1 for a fault in
     the data, 2 for a fault in the command, and 130 after Ctrl-C.
     """

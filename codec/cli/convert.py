@@ -20,11 +20,11 @@ from codec.cli.output import (
 from codec.cli.table import table
 from codec.cli.write import (
     check_folder,
+    check_patterns,
     chosen,
     layout_params,
     param_option,
     places,
-    refuse_unmatched,
     target_of,
     write_all,
 )
@@ -45,12 +45,21 @@ from codec.units import counted, ratio, size
 @click.option("--layout", type=click.Choice(list(LAYOUTS)), help="One layout for all packed tensors.")
 @param_option
 @click.option("--entropy", type=click.Choice(CHOICES), help="How streams are coded.  [default: auto]")
-@click.option("--include", multiple=True, metavar="PATTERN", help="Convert only tensors of such names.")
-@click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave tensors of such names as they are.")
-@click.option("--from", "read_as", type=click.Choice(list(FORMATS)), help="What SRC is.  [default: what it looks like]")
-@click.option("--to", "write_as", type=click.Choice(list(FORMATS)), help="What DST becomes.  [default: codec]")
-@click.option("--like", type=source_file, help="A file of that format whose network is kept, for onnx and tflite.")
-@click.option("--reindex", "again", is_flag=True, help="Make the index again, where another tool dropped it.")
+@click.option(
+    "--include", multiple=True, metavar="PATTERN", help="Convert only tensors whose names fit; may be repeated."
+)
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="PATTERN",
+    help="Do not convert tensors whose names fit; with --to they are dense.",
+)
+@click.option(
+    "--from", "read_as", type=click.Choice(list(FORMATS)), help="The format of SRC.  [default: told by its content]"
+)
+@click.option("--to", "write_as", type=click.Choice(list(FORMATS)), help="The format of DST.  [default: codec]")
+@click.option("--like", type=source_file, help="With --to onnx or tflite: the file whose network DST keeps.")
+@click.option("--reindex", "again", is_flag=True, help="Make the index again, after another tool has dropped it.")
 @threads_option
 @force_option
 @quiet_option
@@ -73,25 +82,27 @@ def convert(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Write the packed tensors of SRC in other layouts, or a model in the format of another tool.
+    """Write a model in other layouts or formats.
 
-    --objective or --layout say which layouts. Each tensor goes from layout to layout segment by segment, with the zero
-    rule and the values that it has; the others and the metadata are taken as they are. SRC, DST and patterns are as for
-    encode, but DST has to be given.
+    Other layouts: --objective or --layout says which. Each packed tensor is converted segment by segment, and keeps its
+    zero rule and its values. The other tensors and the metadata are copied.
 
-    SRC may also be a file or folder of another tool, and --to makes one of DST; codec formats lists them. A tensor goes
-    sparse there if it has two dimensions or more and is smaller so, or if --include names it; --exclude keeps it dense.
-    Weights that lie beside their pruning masks are multiplied. Pickles are read with weights_only=True.
+    Other tools: SRC may be a file or a folder of another tool, and --to names the format of DST; codec formats lists
+    the formats. A tensor is stored sparse if it has two dimensions or more and becomes smaller, or if --include names
+    it; --exclude keeps it dense. Weights are multiplied by the pruning masks beside them. Pickles are read with
+    weights_only=True.
 
-    With --reindex frames, which are complete without the index, are decoded to prove them. What makes plain safetensors
-    is codec decode, and what packs a plain file codec encode.
+    A lost index: --reindex makes it again. All frames are decoded on the way, so that damage is found.
+
+    SRC, DST and PATTERN are as for codec encode, but DST must be given. To get plain safetensors, use codec decode; to
+    pack a plain file, codec encode.
     """
     if dst is None:
         raise click.UsageError("Missing argument 'DST'.")
     params = layout_params(layout or "auto", given, entropy)
     wanted = {k: v for k, v in {"objective": objective, "layout": layout, "entropy": entropy}.items() if v is not None}
     if again and (wanted or include or exclude or read_as or write_as or like):
-        raise click.UsageError("--reindex stands alone: it leaves the layouts as they are")
+        raise click.UsageError("--reindex stands alone: it does not change layouts or formats")
     if again:
         _reindex(src, dst, force, as_json)
         return
@@ -100,13 +111,13 @@ def convert(
         translate(src, dst, read_as, write_as, like, arguments, include, exclude, threads, force, quiet, as_json)
         return
     if like is not None:
-        raise click.UsageError("--like is for --to onnx and --to tflite")
+        raise click.UsageError("--like needs --to onnx or --to tflite")
     with safe_open(src) as model:
         if not wanted:
             raise click.UsageError(
-                "say what to convert to: --objective, --layout, --entropy, --to or --reindex (decode for dense)"
+                "expected one of --objective, --layout, --entropy, --to and --reindex; codec decode makes it dense"
             )
-        refuse_unmatched(model.keys(), include)
+        check_patterns(model.keys(), include, exclude, quiet)
         before = {name: model.info(name) for name in model}
         frames = {name for name, info in before.items() if info.stored_as == "frame"}
         if not frames:

@@ -9,13 +9,13 @@ import click
 from codec.cli.output import emit, force_option, json_option, quiet_option, source_file, threads_option
 from codec.cli.table import table
 from codec.cli.write import (
+    check_patterns,
     choice,
     chosen,
     default_target,
     layout_params,
     param_option,
     places,
-    refuse_unmatched,
     run_work,
     say,
     target_of,
@@ -36,18 +36,29 @@ from codec.units import counted, ratio, size
 @click.command()
 @places
 @choice("--objective", OBJECTIVES, "What to choose layouts for.")
-@choice("--layout", ["auto", *LAYOUTS], "One layout for all tensors of two dimensions or more, and those included.")
+@choice(
+    "--layout",
+    ["auto", *LAYOUTS],
+    "One layout for all tensors of two dimensions or more, and for those that --include names.",
+)
 @param_option
 @choice("--entropy", CHOICES, "How streams are coded.")
 @click.option(
     "--zero",
     type=click.Choice(["value", "bits"]),
-    help="Whether -0.0 is a zero too (and becomes +0.0), or +0.0 only.  [default: as recorded for packed tensors, "
-    "else value]",
+    help="value: -0.0 is a zero too, and becomes +0.0; bits: only +0.0 is a zero.  [default: value; for packed tensors "
+    "what they record]",
 )
-@click.option("--plan", "planned", type=source_file, help="Take each tensor's layout from what codec plan has written.")
-@click.option("--include", multiple=True, metavar="PATTERN", help="Pack only tensors of such names; may be repeated.")
-@click.option("--exclude", multiple=True, metavar="PATTERN", help="Keep tensors of such names as they are.")
+@click.option(
+    "--plan",
+    "planned",
+    type=source_file,
+    help="Take the layout of each tensor from a file that codec plan has written.",
+)
+@click.option("--include", multiple=True, metavar="PATTERN", help="Pack only tensors whose names fit; may be repeated.")
+@click.option(
+    "--exclude", multiple=True, metavar="PATTERN", help="Do not pack tensors whose names fit; may be repeated."
+)
 @click.option("--fold", is_flag=True, help="Multiply weights by the pruning masks beside them.")
 @threads_option
 @force_option
@@ -72,13 +83,14 @@ def encode(
 ) -> None:
     """Pack the tensors of SRC.
 
-    SRC is a .safetensors file, the .safetensors.index.json of a sharded model, or a folder that holds one of these. DST
-    is a file for a file and a folder for a folder, into which its other files come along; by default SRC with ".codec"
-    in its name. Shards that an interrupted run of the same command has finished are not packed again.
+    SRC is a .safetensors file, the .safetensors.index.json of a sharded model, or a folder that holds one of these. If
+    SRC is a folder, DST is a folder too, and the other files of SRC (config.json, tokenizer) are copied into it;
+    otherwise DST is a file. Without DST it is named as SRC, with ".codec" in the name. If a run is interrupted, the
+    same command goes on with the shards that are missing.
 
-    A tensor of two dimensions or more is packed where that saves 256 bytes and 1/64 of it, a vector where it saves 64
-    KiB; with --layout all tensors of two dimensions or more are, and with --plan those that it packs. Patterns are
-    those of a shell; --exclude goes before --include, and a tensor's full name before patterns.
+    A tensor of two dimensions or more is packed if that saves at least 256 bytes and 1/64 of its size, a vector if it
+    saves at least 64 KiB. With --layout all tensors of two dimensions or more are packed, with --plan those that the
+    plan packs. PATTERN is a shell pattern. --exclude is stronger than --include, and a full name than a pattern.
     """
     params = layout_params(layout, given, entropy)
     choices = Plan.load(planned) if planned is not None else None
@@ -88,7 +100,7 @@ def encode(
     with safe_open(src) as model:
         pairs = masked_pairs(model.keys(), beside=fold)
         names = [*model.keys(), *([pair.name for pair in pairs] if fold else [])]
-        refuse_unmatched(names, include)
+        check_patterns(names, include, exclude, quiet)
         plan, notes = _plan(model, names, wanted, include, exclude)
         if choices is not None:
             plan = {**choices, **plan}
@@ -183,8 +195,8 @@ def _encode_text(facts: dict[str, Any]) -> str:
 def decode(src: Path, dst: str | None, threads: int | None, force: bool, quiet: bool, as_json: bool) -> None:
     """Turn SRC back into plain safetensors.
 
-    Tensors are dense in it, each under all its names, and the metadata is kept. SRC and DST are as for encode; by
-    default DST is SRC with ".dense" in its name.
+    All tensors of DST are dense; a tensor that has several names is written under each of them. The metadata is kept.
+    SRC and DST are as for codec encode; without DST the name has ".dense" in it.
     """
     with safe_open(src) as model:
         output = target_of(model, src, dst or default_target(src, "dense"), force, Decode())

@@ -1,4 +1,4 @@
-"""What convert does between our files and those of other tools, and the verb that lists the formats: formats."""
+"""The verb that lists file formats, formats; and what convert does between our files and those of other tools."""
 
 import os
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ import click
 
 from codec.cli.output import Progress, emit, json_option, quiet_option, refuse_overwrite
 from codec.cli.table import table
-from codec.cli.write import check_folder, chosen, refuse_unmatched, say
+from codec.cli.write import check_folder, check_patterns, chosen, few, say
 from codec.errors import ArgumentError
 from codec.formats import FORMATS, Conversion, format_of, open_file, support
 from codec.formats.packed import Packed
@@ -52,7 +52,7 @@ def translate(
         raise click.UsageError(f"--{next(iter(arguments))} is for our own files: {target.name} has one layout")
     target.require()
     with open_file(src, read_as) as opened:
-        refuse_unmatched(opened, include)
+        check_patterns(opened, include, exclude, quiet)
         taken = {name: chosen(name, include, exclude) for name in opened}
         if isinstance(target, Packed):
             layout = {key: value for key, value in arguments.items() if key != "objective"}
@@ -62,7 +62,10 @@ def translate(
         network = None if like is None else str(like)
         made = Conversion(opened, target, dst, forms.__getitem__, network, "--exclude keeps it dense")
         output = _output(made, src, force)
-        for note in opened.notes:
+        notes = list(opened.notes)
+        if lost := made.metadata_left_out:
+            notes.append(f"metadata left out, for which {target.name} has no room: {few(lost)}")
+        for note in notes:
             say(note[:1].upper() + note[1:], quiet)
         seen: set[str] = set()
         with (
@@ -78,21 +81,23 @@ def translate(
         own = tuple(quote(stem, safe="") + "." for stem in opened.files)
         behind = [name for name in companions(output)[1] if not name.startswith(own)]
         if behind:
-            say(f"Left behind, as weights in another form or links: {', '.join(map(repr, behind[:5]))}", quiet)
+            say(f"Left behind, as weights in another form or links: {few(behind)}", quiet)
+        if made.removed:
+            say(f"Removed shards of an earlier model: {few(made.removed)}", quiet)
     sparse, signs = sorted(made.sparse), made.negative_zeros
     if isinstance(target, Packed):
         sparse, signs = _packed(made, output)
     facts = {
         "source": str(src),
         "from": opened.format,
-        "output": output.index or output.folder or output.paths[-1],
+        "output": output.index or output.folder or made.written(output)[0],
         "to": target.name,
         "tensors": len(made),
         "sparse": sparse,
         "negative_zeros": signs,
         "dense_nbytes": sum(made.sparse.values()) + sum(made.dense.values()),
         "file_bytes": sum(os.path.getsize(path) for path in made.written(output)),
-        "notes": opened.notes,
+        "notes": notes,
         "left_behind": behind,
     }
     emit(facts, lambda: _text(facts), as_json)
@@ -126,7 +131,7 @@ def _text(facts: dict[str, Any]) -> str:
     what = (
         f"{counted(facts['tensors'], 'tensor')} from {facts['from']} to {facts['to']}, {len(facts['sparse']):,} sparse"
     )
-    sizes = f"{size(before)} dense, {size(after)} on disk ({ratio(before, after)} smaller)"
+    sizes = f"{size(before)} dense, {size(after)} on disk (ratio {ratio(before, after)})"
     lines = [f"{counted(facts['negative_zeros'], 'negative zero')} became +0.0"] if facts["negative_zeros"] else []
     return "\n".join([f"{facts['output']}: {what}", *lines, sizes])
 
@@ -135,10 +140,10 @@ def _text(facts: dict[str, Any]) -> str:
 @quiet_option
 @json_option
 def formats(quiet: bool, as_json: bool) -> None:
-    """List the formats of other tools that convert reads and writes, and the dtypes of sparse tensors in each.
+    """List the file formats that convert reads and writes.
 
-    A dtype stands under "in" if sparse tensors of it are read, under "out" if they are written; what is dense keeps its
-    dtype where the file has it.
+    The columns "in" and "out" have the dtypes of the sparse tensors that are read and written. A dense tensor keeps its
+    dtype; codec convert refuses it if the format does not have that dtype.
     """
     rows = support()
     emit(rows, lambda: _formats_text(rows), as_json)

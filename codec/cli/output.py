@@ -41,13 +41,13 @@ source_file = click.Path(exists=True, dir_okay=False, readable=True, path_type=P
 target_file = TargetPath(dir_okay=False, path_type=Path)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-force_option = click.option("--force", is_flag=True, help="Overwrite files that exist already.")
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print nothing on stderr but errors.")
+force_option = click.option("--force", is_flag=True, help="Overwrite existing files.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print only errors on stderr.")
 threads_option = click.option(
     "--threads",
     type=click.IntRange(1, MAX_THREADS),
     metavar="N",
-    help="Use at most N threads. The default is one for each CPU.",
+    help="Use at most N threads.  [default: one for each CPU]",
 )
 
 

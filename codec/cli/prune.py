@@ -8,7 +8,7 @@ import click
 
 from codec.cli.output import emit, force_option, json_option, quiet_option, threads_option
 from codec.cli.table import table
-from codec.cli.write import choice, chosen, default_target, places, refuse_unmatched, run_work, say, target_of
+from codec.cli.write import check_patterns, choice, chosen, default_target, places, run_work, say, target_of
 from codec.encoding.request import OBJECTIVES
 from codec.errors import ArgumentError
 from codec.model import safe_open
@@ -19,27 +19,32 @@ from codec.units import counted, percent, size
 
 @click.command()
 @places
-@click.option("--sparsity", type=click.FloatRange(0, 1), help="Share of the structures to remove; not for n:m.")
+@click.option("--sparsity", type=click.FloatRange(0, 1), help="The share of the structures to remove; n:m fixes it.")
 @click.option(
     "--structure",
     default="element",
     show_default=True,
     metavar="NAME",
-    help="What goes as one: element, row, column, filter, kernel, channel, a block as 4x4, or n:m as 2:4.",
+    help="What is removed as a whole: element, row, column, filter, kernel, channel, a block as 4x4, or n:m as 2:4.",
 )
-@choice("--criterion", CRITERIA, "What goes first: the least mean |w|, the least mean square, or any.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="For random.")
-@click.option("--global", "together", is_flag=True, help="One threshold for all tensors; otherwise each by itself.")
+@choice(
+    "--criterion",
+    CRITERIA,
+    "What is removed first: the smallest mean |w|, the smallest mean square, or a random choice.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of --criterion random.")
+@click.option("--global", "together", is_flag=True, help="Use one threshold for all tensors, instead of one for each.")
 @click.option(
     "--cap",
     type=click.FloatRange(0, 1),
-    help=f"With --global: the share that one tensor may lose.  [default: {CAP}, or half-way from --sparsity to 1]",
+    help=f"With --global: the largest share that one tensor may lose.  [default: {CAP}, or half-way from --sparsity to "
+    "1 if that is more]",
 )
-@click.option("--allow-empty", is_flag=True, help="A tensor may lose all its structures; otherwise each keeps one.")
+@click.option("--allow-empty", is_flag=True, help="Let tensors lose all their structures, instead of keeping one.")
 @click.option("--fold", is_flag=True, help="First multiply weights by the pruning masks beside them.")
-@click.option("--include", multiple=True, metavar="PATTERN", help="Prune tensors of such names, whatever they are.")
-@click.option("--exclude", multiple=True, metavar="PATTERN", help="Do not prune tensors of such names.")
-@click.option("--dense", is_flag=True, help="Write plain safetensors; otherwise pruned tensors are packed.")
+@click.option("--include", multiple=True, metavar="PATTERN", help="Prune exactly the tensors whose names fit.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Do not prune tensors whose names fit.")
+@click.option("--dense", is_flag=True, help="Write plain safetensors, instead of packing what is pruned.")
 @choice("--objective", OBJECTIVES, "What to choose layouts for.")
 @threads_option
 @force_option
@@ -67,19 +72,17 @@ def prune(
 ) -> None:
     """Set the weights of SRC that matter least to zero.
 
-    SRC is a .safetensors file, the .safetensors.index.json of a sharded model, or a folder that holds one of these. DST
-    is a file for a file and a folder for a folder, into which its other files come along; by default SRC with ".pruned"
-    in its name.
+    SRC, DST and PATTERN are as for codec encode; without DST the name has ".pruned" in it.
 
-    Pruned are floating-point tensors of two or more dimensions, but embeddings, norms and biases by their names; or
-    exactly those that --include names. The others are written as they are stored, with every bit, and codec encode
-    packs them too. Patterns are as for encode.
+    Floating-point tensors of two or more dimensions are pruned, except those whose names say that they are embeddings,
+    norms or biases; with --include, exactly the tensors that fit. The others are copied with every bit; codec encode
+    can pack them too.
     """
     _check(sparsity, structure, allow_empty, together, cap)
     how: dict[str, Any] = {"structure": structure, "criterion": criterion, "seed": seed}
     with safe_open(src) as model:
         tensors = Tensors(model, fold)
-        refuse_unmatched(tensors.sources, include)
+        check_patterns(tensors.sources, include, exclude, quiet)
         selected = _selected(tensors, structure, include, exclude)
         work = Pruning(tensors, selected.names, sparsity, how, allow_empty, dense, objective)
         output = target_of(model, src, dst or default_target(src, "pruned"), force, work)
@@ -167,4 +170,4 @@ def _text(facts: dict[str, Any]) -> str:
         lines.append(f"Left alone (--include prunes them too): {left_alone(facts['left_alone'])}")
     others = counted(facts["tensors"] - facts["folded"] - len(rows), "other tensor")
     sizes = f"{size(facts['file_bytes'])}, dense {size(facts['dense_nbytes'])}"
-    return "\n".join([*lines, f"{facts['output']}: with {others} {sizes}"])
+    return "\n".join([*lines, f"{facts['output']}: {sizes}, with {others}"])

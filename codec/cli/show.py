@@ -41,8 +41,8 @@ PASSES = {
 def inspect(src: Path, names: tuple[str, ...], quiet: bool, as_json: bool) -> None:
     """List the tensors of a model with their layouts and sizes.
 
-    SRC is a model file, packed or plain, the .safetensors.index.json of a sharded model, or a folder that holds one of
-    them. All its tensors are listed, or those with the given NAMEs. Only headers are read, no data.
+    SRC is a .safetensors file, packed or plain, the .safetensors.index.json of a sharded model, or a folder that holds
+    one of these. All tensors are listed, or only those with the given NAMEs. Only headers are read, no tensor data.
     """
     with safe_open(src) as model:
         facts: dict[str, Any] = {"source": str(src), "metadata": model.metadata(), "tensors": []}
@@ -88,15 +88,18 @@ def _inspect_text(facts: dict[str, Any]) -> str:
 
 
 @click.command()
-@click.option("--measure", is_flag=True, help="Measure this machine first, and keep that for times that are predicted.")
-@click.option("--seconds", type=click.FloatRange(1, 3600), default=10, show_default=True, help="Of measuring, about.")
+@click.option("--measure", is_flag=True, help="Measure this machine first, and keep the result for predictions.")
+@click.option(
+    "--seconds", type=click.FloatRange(1, 3600), default=10, show_default=True, help="How long --measure takes, about."
+)
 @quiet_option
 @json_option
 def config(measure: bool, seconds: float, quiet: bool, as_json: bool) -> None:
-    """Print versions, kernels and threads, as for a bug report.
+    """Print versions, kernels and threads.
 
-    --measure takes the times of this machine's products, on which codec plan --objective speed and codec breakeven
-    --metric rely. They are kept in a JSON file, whose path is printed.
+    A bug report needs these. --measure measures how fast this machine multiplies and decodes. codec plan --objective
+    speed and codec breakeven --metric predict times from that. It prints the name of the file in which the result is
+    kept.
     """
     facts = configuration()
     text = configuration_text()
@@ -119,7 +122,7 @@ def config(measure: bool, seconds: float, quiet: bool, as_json: bool) -> None:
 @click.option(
     "--model",
     type=source_file,
-    help="Run on your own .safetensors file: on all its floating-point weights of two dimensions.",
+    help="Use the floating-point matrices of your own .safetensors file.",
 )
 @click.option(
     "--sparsity",
@@ -133,8 +136,8 @@ def config(measure: bool, seconds: float, quiet: bool, as_json: bool) -> None:
 def demo(model: Path | None, sparsity: float, quiet: bool, as_json: bool) -> None:
     """Do the whole job on real weights, and measure it.
 
-    The weights are pruned, saved, read back and compared bit for bit, and multiplied straight from the packed bytes.
-    Without --model they are those of the encoder of all-MiniLM-L6-v2, which is fetched once (83 MB).
+    The weights are pruned, saved, read back, compared bit for bit, and multiplied without being unpacked. Without
+    --model they are those of the encoder of all-MiniLM-L6-v2, which is downloaded once (83 MB).
     """
     from codec import demo as demonstration  # zipfile, tempfile and subprocess are for this verb alone
 

@@ -30,14 +30,14 @@ def _counting(model: ModelFile, names: list[str], quiet: bool) -> Iterator[str]:
 @quiet_option
 @json_option
 def stats(src: Path, names: tuple[str, ...], quiet: bool, as_json: bool) -> None:
-    """Count what the sizes of tensors depend on.
+    """Count what the sizes of packed tensors depend on.
 
-    SRC is a model file, packed or plain, the .safetensors.index.json of a sharded model, or a folder that holds one of
-    them. All its tensors are counted, or those with the given NAMEs. All their data is read.
+    SRC is as for codec inspect. All its tensors are counted, or only those with the given NAMEs; all their data is
+    read.
 
-    The table shows the share of zeros, the negative zeros and NaN among them, rows and columns without a non-zero, the
-    share of 4x4 blocks that hold a non-zero, the most non-zeros in any group of 4 along a row, the entropy of the
-    values in bits, and how many low bits are zero in all values. With --json there is more.
+    The columns: the share of zeros; the numbers of -0.0 and of NaN; rows and columns that hold only zeros; the share of
+    4x4 blocks that hold a non-zero; the most non-zeros in any four neighbours of a row; the entropy of the non-zero
+    values in bits; how many of the lowest bits are zero in all values. --json prints more.
     """
     with safe_open(src) as model:
         for name in names:

@@ -26,7 +26,8 @@ from codec.units import counted
 @click.option(
     "--zero",
     type=click.Choice(["value", "bits"]),
-    help="With --against: whether -0.0 and +0.0 are the same.  [default: as recorded for packed tensors, else bits]",
+    help="With --against: value: -0.0 and +0.0 are the same; bits: they differ.  [default: what packed tensors record, "
+    "else bits]",
 )
 @threads_option
 @quiet_option
@@ -34,11 +35,11 @@ from codec.units import counted
 def verify(src: Path, against: Path | None, zero: str | None, threads: int | None, quiet: bool, as_json: bool) -> None:
     """Check all checksums of SRC and decode it.
 
-    All files of a sharded model are checked, also if some cannot be opened. The exit status is 1 if anything is
-    damaged, or differs from the original.
+    All files of a sharded model are checked, even if some of them cannot be opened. The exit status is 1 if anything is
+    damaged or differs from the original.
     """
     if zero is not None and against is None:
-        raise click.UsageError("--zero says how to compare: give --against with it")
+        raise click.UsageError("--zero says how to compare, and needs --against")
     broken: dict[str, Exception] = {}
     with (
         open_model(str(src), broken=broken) as model,

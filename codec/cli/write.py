@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import wraps
 from pathlib import Path
@@ -40,7 +41,7 @@ param_option = click.option(
     "given",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A parameter of that layout, as bits=4; may be repeated.",
+    help="A parameter of the layout, such as bits=4; may be repeated.",
 )
 
 
@@ -81,12 +82,22 @@ def chosen(name: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
     return not include or any(fnmatchcase(name, pattern) for pattern in include)
 
 
-def refuse_unmatched(names: Iterable[str], include: Sequence[str]) -> None:
-    """Status 2 for an --include that no tensor fits: nothing would be done, and nobody would notice."""
-    known = dict.fromkeys(names)
+def check_patterns(names: Iterable[str], include: Sequence[str], exclude: Sequence[str], quiet: bool) -> None:
+    """Status 2 for an --include that no tensor fits, and a word of an --exclude: nobody would notice a wrong name."""
+    known = list(dict.fromkeys(names))
+
+    def unmatched(pattern: str) -> str | None:
+        if pattern in known or any(fnmatchcase(name, pattern) for name in known):
+            return None
+        near = get_close_matches(pattern, known, n=2) or known[:2]
+        return f"{pattern!r}: no tensor has such a name; there are {few(near)}{' ...' * (len(known) > len(near))}"
+
     for pattern in include:
-        if pattern not in known and not any(fnmatchcase(name, pattern) for name in known):
-            raise click.UsageError(f"--include {pattern!r}: no tensor has such a name; codec inspect lists them")
+        if words := unmatched(pattern):
+            raise click.UsageError(f"--include {words}")
+    for pattern in exclude:
+        if words := unmatched(pattern):
+            say(f"--exclude {words}", quiet)
 
 
 # Where the result goes.
@@ -222,11 +233,11 @@ def run_work(
     if report.resumed:
         say(f"{counted(len(report.resumed), 'file')} of {len(report.files)} had been finished by an earlier run", quiet)
     if report.left_behind:
-        say(f"Left behind, as weights in another form or links: {_few(report.left_behind)}", quiet)
+        say(f"Left behind, as weights in another form or links: {few(report.left_behind)}", quiet)
     for key, shards in report.metadata_left_out.items():
-        say(f"Left out metadata {key!r}, on which the shards do not agree: {_few(shards)}", quiet)
+        say(f"Left out metadata {key!r}, on which the shards do not agree: {few(shards)}", quiet)
     if report.removed:
-        say(f"Removed shards of an earlier model: {_few(report.removed)}", quiet)
+        say(f"Removed shards of an earlier model: {few(report.removed)}", quiet)
     return report
 
 
@@ -236,7 +247,8 @@ def say(message: str, quiet: bool) -> None:
         click.echo(message, err=True)
 
 
-def _few(names: Sequence[str]) -> str:
+def few(names: Sequence[str]) -> str:
+    """The first names, quoted, and how many more there are."""
     shown = ", ".join(map(repr, names[:5]))
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
 

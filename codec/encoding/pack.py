@@ -32,13 +32,13 @@ class Made:
 def pack(source: Source, request: EncodeRequest, threads: int) -> Packing:
     """The frame that answers a request: of several plans the one that came out smallest."""
     first, *others = plans_for(request, source)
-    best = write(first, source, threads)
+    best = make_frame(first, source, threads)
     assert best is not None
     for plan in others:
         if source.release():  # as it was when the first frame was made: that holds all that it held
             source = FrameSource(best[1], threads)
         # A frame that is not smaller is not made: it would double the memory of what is kept.
-        best = write(plan, source, threads, best[0].nbytes) or best
+        best = make_frame(plan, source, threads, best[0].nbytes) or best
     return best
 
 
@@ -74,7 +74,7 @@ def pack_array(
     return pack(CodebookSource(tensor, quantiser, count), request, count)
 
 
-def write(plan: FramePlan, source: Source, threads: int, least: int | None = None) -> Packing | None:
+def make_frame(plan: FramePlan, source: Source, threads: int, least: int | None = None) -> Packing | None:
     """One planned frame; None where it would not take fewer bytes than ``least``."""
     spec, layout, kinds, values = plan.spec, plan.layout, plan.kinds, plan.values
     grid = spec.grid
@@ -168,7 +168,7 @@ class _Raw:
 
     def part(self, number: int) -> Any:
         part = self._native.part(number, self._number)
-        return _packed(part, self.items.bits) if self.items.bits else part
+        return _pack_bits(part, self.items.bits) if self.items.bits else part
 
     def code(self, coder: Any) -> None:
         self._native.code(self._number, coder, self.threads)
@@ -180,10 +180,10 @@ class _Raw:
     def finish(self) -> None:
         """Leave the stream without a coding: codes of less than a byte are packed."""
         if self.items.bits:
-            self._native.pack(self._number, self.items.bits, self.threads)
+            self._native.pack_bits(self._number, self.items.bits, self.threads)
 
 
-def _packed(codes: Any, bits: int) -> bytes:
+def _pack_bits(codes: Any, bits: int) -> bytes:
     """Codes of a byte each as codes of ``bits``, least significant bit first."""
     flags = np.frombuffer(codes, np.uint8)[:, None] >> np.arange(bits, dtype=np.uint8) & 1
     return np.packbits(flags.reshape(-1), bitorder="little").tobytes()

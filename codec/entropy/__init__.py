@@ -1,4 +1,4 @@
-"""The entropy stage: parts of a stream <-> fewer bytes (spec section 6). One file a coding, one row in CODINGS.
+"""The entropy stage: parts of a stream <-> fewer bytes (spec section 6). One file for each coding.
 
 A stream says which codings it may take, and a caller which of them to try; the smallest wins, and "none" wherever no
 coding is smaller.

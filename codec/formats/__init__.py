@@ -5,6 +5,7 @@
     safetensors  plain tensors, and formats that keep a sparse one in several plain ones
     archives     .npz archives, and formats with a file for each tensor
     sparsity     TFLite's tree of levels
+    registry     which formats there are, which of them a path holds, opening it
     conversion   from one format to another: which tensors go sparse, which files are written
     chunks       codecs for the chunks of zarr and numcodecs arrays
 
@@ -12,6 +13,7 @@ The other modules are the formats. Sparse matrices of libraries in memory cross 
 """
 
 from codec.formats.base import Format, Place, Source
-from codec.formats.conversion import FORMATS, Conversion, format_of, open_file, support, write_file
+from codec.formats.conversion import Conversion, write_file
+from codec.formats.registry import FORMATS, format_of, open_file, support
 
 __all__ = ["FORMATS", "Conversion", "Format", "Place", "Source", "format_of", "open_file", "support", "write_file"]

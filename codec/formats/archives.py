@@ -1,15 +1,17 @@
 """NumPy's files with one tensor each: .npz archives for sparse ones, .npy files for dense ones, and folders of them.
 
-Archives are read by their own table of contents, so that no array takes memory that the file's bytes do not justify,
-and nothing of Python's own is ever loaded.
+Of an archive only the arrays that a format asks for are read. None takes memory that the file's bytes do not justify,
+and no Python object is ever loaded.
 """
 
 import io
 import os
+import struct
 import zipfile
 import zlib
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from functools import partial
 from math import prod
 from typing import Any, ClassVar
@@ -18,7 +20,7 @@ from urllib.parse import quote, unquote
 import numpy as np
 
 from codec.dtypes import element_type
-from codec.errors import ArgumentError, FormatError
+from codec.errors import ArgumentError, CodecError, FormatError
 from codec.formats.base import Format, Place, Source, Stored, array_of
 from codec.model import naming
 from codec.model.atomic import write_atomic
@@ -27,29 +29,59 @@ from codec.packed import PackedTensor
 DENSE = ".npy"
 MOST_RATIO = 1040  # deflate makes at most 1032 bytes of one (zlib's documentation, "Maximum Expansion Factor")
 MOST_NAME = 255  # bytes of a file's name on the file systems of Linux
+# Readers of a .npy file's header by its version; version 3 differs in names of fields only, which no tensor has.
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+    (3, 0): np.lib.format.read_array_header_2_0,
+}
 
 
-def read_archive(path: str) -> dict[str, np.ndarray]:
-    """The arrays of a .npz file by their names.
+# What zipfile raises for an archive that is damaged, or that it does not read; CodecError is a ValueError too.
+UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, IndexError, KeyError, OverflowError,
+    NotImplementedError, RuntimeError,
+)  # fmt: skip
 
-    Raises FormatError for what is no such file, is damaged, holds Python objects, or claims more than its bytes hold.
+
+def read_archive(path: str, names: Collection[str]) -> dict[str, np.ndarray]:
+    """Those of the named arrays that a .npz file has; others are not read.
+
+    Raises FormatError for what is no such file, is damaged, has an array twice, holds Python objects, or claims more
+    than its bytes hold.
     """
-    found = {}
+    found: dict[str, np.ndarray] = {}
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
                 name = member.filename.removesuffix(DENSE)
-                if name == member.filename:
+                if name == member.filename or name not in names:
                     continue
+                if name in found:
+                    raise FormatError(f"{path!r} has the array {name!r} twice; which one counts?")
                 if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise FormatError(f"{name!r} is compressed by method {member.compress_type}; NumPy writes 0 and 8")
                 if member.file_size > MOST_RATIO * (member.compress_size + 64):
-                    raise FormatError(f"{name!r} would have {member.file_size} bytes, of {member.compress_size} packed")
+                    raise FormatError(
+                        f"{name!r} claims {member.file_size} bytes in {member.compress_size} compressed ones; expected "
+                        f"at most {MOST_RATIO} for each"
+                    )
                 with archive.open(member) as file:
                     found[name] = _array(name, file.read())
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeDecodeError) as error:
+    except CodecError:
+        raise
+    except UNREADABLE as error:
         raise FormatError(f"{path!r} is not a readable .npz file: {error}") from None
     return found
+
+
+def archive_names(path: str) -> set[str]:
+    """The names of the members of a zip archive; none for a file that is no archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return set(archive.namelist())
+    except (OSError, *UNREADABLE):
+        return set()
 
 
 def read_array(path: str) -> np.ndarray:
@@ -63,13 +95,16 @@ def _array(name: str, data: bytes) -> np.ndarray:
     stream = io.BytesIO(data)
     try:
         version = np.lib.format.read_magic(stream)
-        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, by_columns, dtype = header(stream)
+        if version not in _HEADERS:
+            raise ValueError(f"version {version}; expected one of {', '.join(map(str, _HEADERS))}")
+        shape, by_columns, dtype = _HEADERS[version](stream)
     except (ValueError, SyntaxError, TypeError) as error:
         raise FormatError(f"{name!r} is no array of NumPy: {str(error).partition(chr(10))[0]}") from None
     left = len(data) - stream.tell()
-    if dtype.hasobject or prod(shape) * dtype.itemsize != left:
-        raise FormatError(f"{name!r} has {left} bytes of {dtype}; expected an array of shape {shape}, without objects")
+    if dtype.hasobject or not dtype.itemsize or min(shape, default=0) < 0 or prod(shape) * dtype.itemsize != left:
+        raise FormatError(
+            f"{name!r} says {dtype} of shape {shape}, and {left} bytes follow; expected numbers that fill them"
+        )
     flat = np.frombuffer(data, dtype, offset=stream.tell())
     return flat.reshape(shape, order="F" if by_columns else "C")
 
@@ -82,12 +117,11 @@ class FilePerTensor(Format):
     Attributes
     ----------
     endings : tuple of str
-        What the names of files end in that are read; the first that fits is no part of the tensor's name.
+        As for every format; the first that fits is no part of the tensor's name.
     beside : tuple of str
         What the names of further files of a tensor end in, where there are several.
     """
 
-    endings: ClassVar[tuple[str, ...]]
     beside: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
@@ -121,33 +155,42 @@ class FilePerTensor(Format):
         return Source(self.name, place.path, tensors)
 
     def write(self, path: str, tensors: Mapping[str, Any], metadata: Mapping[str, str], like: str | None) -> None:
-        """The only tensor; what is dense goes into a file with another ending."""
+        """The only tensor: sparse, or dense in a file with another ending. Files of its other form are removed."""
         ((name, value),) = tensors.items()
+        *sparse, dense = self.paths(path)
         with naming(name):
             if isinstance(value, PackedTensor):
                 self.check(name, value)
                 self.write_sparse(path, value)
-                return
-            array = array_of(value)
-            if element_type(array.dtype).dtype.isbuiltin != 1:
-                raise ArgumentError(f"NumPy's files have no dense {array.dtype}, which {self.name} leaves to them")
-            stream = io.BytesIO()
-            np.save(stream, array, allow_pickle=False)
-            write_atomic(path.removesuffix(self.suffix) + DENSE, [stream.getvalue()])
+            else:
+                array = array_of(value)
+                if element_type(array.dtype).dtype.isbuiltin != 1:
+                    raise ArgumentError(f"{self.name} leaves dense tensors to .npy files, which have no {array.dtype}")
+                stream = io.BytesIO()
+                np.save(stream, array, allow_pickle=False)
+                write_atomic(dense, [stream.getvalue()])
+        for old in [dense] if isinstance(value, PackedTensor) else sparse:
+            with suppress(FileNotFoundError):
+                os.unlink(old)
 
     def paths(self, path: str) -> list[str]:
-        """The file itself, those beside it, and the one of a dense tensor."""
+        """The file itself, those beside it, and last the one of a dense tensor."""
         stem = path.removesuffix(self.suffix)
         return [path, *(stem + ending for ending in (*self.beside, DENSE))]
 
     def file_name(self, name: str) -> str:
         """The file's name for a tensor of that name; ArgumentError if it is too long for one."""
-        found = quote(name, safe="") + self.suffix
-        if found[0] == ".":  # the name of a hidden file, which nobody would read again
-            found = "%2E" + found[1:]
-        if len(found) > MOST_NAME:
-            raise ArgumentError(f"tensor {name[:40]!r}...: it makes no name of a file, which has {MOST_NAME} bytes")
-        return found
+        try:
+            stem = quote(name, safe="")
+        except UnicodeEncodeError:
+            raise ArgumentError(
+                f"tensor {name[:40]!r}: a name that is not valid Unicode makes no name of a file"
+            ) from None
+        if stem[:1] == ".":  # the name of a hidden file, which nobody would read again
+            stem = "%2E" + stem[1:]
+        if len(stem) + max(map(len, (self.suffix, *self.beside, DENSE))) > MOST_NAME:
+            raise ArgumentError(f"tensor {name[:40]!r}...: its name is too long for a file's, of {MOST_NAME} bytes")
+        return stem + self.suffix
 
 
 def archive_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:

@@ -4,7 +4,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from importlib.util import find_spec
 from math import prod
 from typing import Any, ClassVar, NamedTuple, Self
@@ -14,18 +14,19 @@ import numpy as np
 from codec.arraylike import as_array
 from codec.dtypes import element_type
 from codec.errors import ArgumentError, FormatError, UnknownTensorError
-from codec.model import naming
+from codec.model import TensorInfo, naming, safe_open
 from codec.model.carried import Carried, carry
+from codec.model.disk import open_path
+from codec.model.foreign import LOOK
 from codec.packed import PackedTensor
 from codec.tensor import encode
 
-LOOK = 512  # bytes from the start of a file that tell what it is
 _PIECE = 1 << 22  # elements whose zeros are counted at a time
 
 
 @dataclass(frozen=True)
 class Place:
-    """A path that may hold a model: a file with its first bytes, or a folder with the names of its files."""
+    """A path that may hold a model: a regular file with its first bytes, or a folder with the names of its files."""
 
     path: str
     first: bytes
@@ -33,11 +34,14 @@ class Place:
 
     @classmethod
     def of(cls, path: str) -> Self:
-        """What lies there; OSError if nothing does."""
+        """What lies there; OSError if nothing does, FormatError for what is neither a file nor a folder."""
         if os.path.isdir(path):
             return cls(path, b"", tuple(sorted(name for name in os.listdir(path) if name[0] != ".")))
-        with open(path, "rb") as file:
-            return cls(path, file.read(LOOK), (os.path.basename(path),))
+        raw = open_path(path)
+        try:
+            return cls(path, bytes(raw.read(0, min(LOOK, raw.size))), (os.path.basename(path),))
+        finally:
+            raw.close()
 
     @property
     def is_folder(self) -> bool:
@@ -52,6 +56,12 @@ class Place:
     def ending(self, *suffixes: str) -> list[str]:
         """Names of files that end so."""
         return [name for name in self.names if name.endswith(suffixes)]
+
+    @cached_property
+    def tensors(self) -> dict[str, TensorInfo]:
+        """What the safetensors model there says of its tensors; it is opened once for all formats that ask."""
+        with safe_open(self.path) as model:
+            return {name: model.info(name) for name in model}
 
 
 class Stored(NamedTuple):
@@ -77,7 +87,9 @@ class Source(Mapping[str, Any]):
     tensors : dict of str to Stored
         Gives each tensor.
     metadata : dict of str to str
-        What the file says besides, for formats that have that.
+        What the file says besides, for formats that have that; of several files what they agree on.
+    index : dict
+        What the index of several files says besides their names.
     notes : list of str
         What to say to whoever asked for the tensors, such as what is left out.
     """
@@ -88,6 +100,7 @@ class Source(Mapping[str, Any]):
     metadata: dict[str, str] = field(default_factory=dict)
     on_close: Callable[[], None] = lambda: None
     notes: list[str] = field(default_factory=list)
+    index: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, tensors: Mapping[str, Any]) -> Self:
@@ -141,12 +154,20 @@ class Format(ABC):
         zeros on a tensor is smaller sparse.
     matrices : bool
         Whether a sparse tensor has two dimensions.
+    networks : bool
+        Whether a file is a whole network, so that ``like`` may name one in which tensors are replaced.
+    drops_zeros : bool
+        Whether stored zeros, and with them every -0.0, are left out of sparse tensors that are written.
+    keeps_metadata : bool
+        Whether a file has room for metadata: texts by name.
     extra : str or None
         The extra of this package that brings what the format needs.
     modules : tuple of str
         What that extra has to bring.
     suffix : str
         Of the files that are written.
+    endings : tuple of str
+        What else the names of its files end in; those of several formats may be the same.
     """
 
     name: ClassVar[str]
@@ -156,9 +177,13 @@ class Format(ABC):
     entry_bits: ClassVar[float] = 0
     element_bits: ClassVar[float] = 0
     matrices: ClassVar[bool] = False
+    networks: ClassVar[bool] = False
+    drops_zeros: ClassVar[bool] = False
+    keeps_metadata: ClassVar[bool] = False
     extra: ClassVar[str | None] = None
     modules: ClassVar[tuple[str, ...]] = ()
     suffix: ClassVar[str]
+    endings: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def claims(self, place: Place) -> bool:
@@ -176,8 +201,12 @@ class Format(ABC):
         tensor that cannot be expressed; nothing is written then.
         """
 
+    def is_named(self, path: str) -> bool:
+        """Whether a file of that name may be one of this format."""
+        return path.endswith((self.suffix, *self.endings))
+
     def paths(self, path: str) -> list[str]:
-        """Every file that writing one may leave."""
+        """Every file that writing one may make."""
         return [path]
 
     def check(self, name: str, packed: PackedTensor) -> None:
@@ -199,7 +228,7 @@ class Format(ABC):
         With ``wanted`` True it has to be sparse, with False dense; with None it is sparse if it has two dimensions or
         more and is smaller so. ArgumentError if it should be sparse, but the format cannot express it.
         """
-        if wanted is False or (isinstance(value, Carried) and not value.can_be_packed):
+        if wanted is False or (wanted is None and isinstance(value, Carried) and not value.can_be_packed):
             return dense(value)
         if wanted is None and not (len(value.shape) > 1 and self._smaller(value)):
             return dense(value)

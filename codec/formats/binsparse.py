@@ -4,7 +4,6 @@ Source: the binsparse specification, version 0.1, and its Python package, which 
 """
 
 import json
-import zipfile
 from math import prod
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from codec.dtypes import BY_NAME
 from codec.errors import ArgumentError, FormatError
-from codec.formats.archives import FilePerTensor, archive_bytes, read_archive
+from codec.formats.archives import FilePerTensor, archive_bytes, archive_names, read_archive
 from codec.formats.positions import check_ascending, checked_shape, from_coordinates, from_csr, from_positions, to_csr
 from codec.model.atomic import write_atomic
 from codec.packed import PackedTensor
@@ -26,7 +25,7 @@ _TYPES = {
     if not element.is_float or name in ("F64", "F32")
 }
 _DTYPES = {word: np.dtype(np.uint8 if word == "bint8" else word) for word in _TYPES.values()}
-# The arrays of each format beside its values. Formats made of custom levels are not read.
+# The arrays of each format beside its values. Formats made of levels ("custom") are not read.
 _ARRAYS = {
     "CSR": ("pointers_to_1", "indices_1"),
     "CSC": ("pointers_to_1", "indices_1"),
@@ -41,6 +40,8 @@ _ARRAYS = {
     "DMATC": (),
     "DVEC": (),
 }
+_INTEGERS = {name for names in _ARRAYS.values() for name in names}
+_NAMES = {KEY, "values", "fill_value", *_INTEGERS}
 
 
 class Binsparse(FilePerTensor):
@@ -55,11 +56,7 @@ class Binsparse(FilePerTensor):
 
     def claims_file(self, path: str) -> bool:
         """By its description."""
-        try:
-            with zipfile.ZipFile(path) as archive:
-                return f"{KEY}.npy" in archive.namelist()
-        except (zipfile.BadZipFile, OSError):
-            return False
+        return f"{KEY}.npy" in archive_names(path)
 
     def check(self, name: str, packed: PackedTensor) -> None:
         """Also that it is a matrix or a vector."""
@@ -88,15 +85,22 @@ class Binsparse(FilePerTensor):
 
     def read_file(self, path: str) -> Any:
         """FormatError for a description that is not understood, and arrays that make no such tensor."""
-        arrays = read_archive(path)
+        arrays = read_archive(path, _NAMES)
         about = _description(arrays.get(KEY))
         shape, count, types = about.get("shape"), about.get("number_of_stored_values"), about.get("data_types")
         kind = about.get("format")
-        if kind not in _ARRAYS:
+        if not isinstance(kind, str) or kind not in _ARRAYS:
             raise FormatError(f"{path!r}: format {kind!r}; expected one of {', '.join(_ARRAYS)}")
-        if not isinstance(shape, list) or not isinstance(types, dict) or not isinstance(count, int):
+        if not isinstance(shape, list) or not isinstance(types, dict) or type(count) is not int:
             raise FormatError(f"{path!r}: a description without shape, number_of_stored_values and data_types")
-        if about.get("fill") is True:
+        if (structure := about.get("structure")) is not None:
+            raise FormatError(
+                f"{path!r}: structure {structure!r}, of which only one triangle is stored; expected a matrix with both "
+                "triangles"
+            )
+        if not isinstance(fill := about.get("fill", False), bool | None):
+            raise FormatError(f"{path!r}: fill is {fill!r}; expected true or false")
+        if fill:
             _check_fill(arrays, types)
         read = {name: _typed(name, arrays, types, count) for name in (*_ARRAYS[kind], "values")}
         values = read["values"]
@@ -130,6 +134,8 @@ def _typed(name: str, arrays: dict[str, np.ndarray], types: dict[str, Any], coun
         raise FormatError(f"array {name!r} is of type {said!r}; expected one of {', '.join(_DTYPES)}")
     if array.ndim != 1 or array.dtype != _DTYPES[inner]:
         raise FormatError(f"array {name!r} is {array.dtype} of shape {array.shape}; the description says {said}")
+    if name in _INTEGERS and array.dtype.kind not in "iu":
+        raise FormatError(f"array {name!r} is {array.dtype}; expected integers")
     if inner is said:
         return array
     if len(array) != 1 or name != "values" or not 0 <= count <= max(len(one) for one in arrays.values() if one.ndim):
@@ -165,10 +171,13 @@ def _tensor(kind: str, shape: list[Any], read: dict[str, np.ndarray], values: np
         return from_csr(shape, read["pointers_to_1"], read["indices_1"], values, by_columns=kind == "CSC")
     major, minor = read["indices_0"], read["indices_1"]
     if kind in ("DCSR", "DCSC"):
-        starts = read["pointers_to_1"]
-        if len(starts) != len(major) + 1 or (np.diff(starts.astype(np.int64)) < 0).any() or starts[0] != 0:
-            raise FormatError(f"{len(starts)} pointers for {len(major)} rows or columns; expected one more, ascending")
-        lengths: np.ndarray = np.diff(starts.astype(np.int64))
+        starts = read["pointers_to_1"].astype(np.int64)
+        lengths: np.ndarray = np.diff(starts)
+        if len(starts) != len(major) + 1 or starts[0] != 0 or (lengths < 0).any() or starts[-1] != len(minor):
+            raise FormatError(
+                f"{len(starts)} pointers for {len(major)} rows or columns; expected one more, ascending from 0 to the "
+                f"{len(minor)} entries"
+            )
         major = np.repeat(major, lengths)
     if len(major) != len(minor) or len(minor) != len(values):
         raise FormatError(f"{len(major)} and {len(minor)} indices for {len(values)} values")

@@ -34,7 +34,7 @@ class Packing:
     def __post_init__(self) -> None:
         check_objective(self.objective)
         check_zero(self.zero)
-        if self.layout != "auto" and self.layout not in LAYOUTS:
+        if not isinstance(self.layout, str) or (self.layout != "auto" and self.layout not in LAYOUTS):
             raise ArgumentError(f"layout={self.layout!r}; expected auto or one of {', '.join(LAYOUTS)}")
 
     @classmethod

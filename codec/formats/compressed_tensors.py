@@ -16,12 +16,12 @@ from codec.errors import ArgumentError, FormatError
 from codec.formats.base import Place
 from codec.formats.positions import from_mask, from_positions, mask_of, positions_of_mask, to_mask, to_positions
 from codec.formats.safetensors import Companions, Parts, TensorFiles
-from codec.model import ModelFile, safe_open
+from codec.model import TensorInfo
+from codec.model.huggingface import CONFIG, FIELD, plain_config
 from codec.packed import PackedTensor
 
-CONFIG = "config.json"
 # Where a config.json says how its weights are stored, by age; the newest first.
-PLACES = ("quantization_config", "compression_config", "sparsity_config")
+PLACES = (FIELD, "compression_config", "sparsity_config")
 WEIGHT = ".weight"
 # A closed list: a name that a file brings never chooses what is done with it.
 SPARSE = ("sparse-bitmask", "sparse-24-bitmask")
@@ -57,8 +57,7 @@ class _CompressedTensors(Companions):
         if not TensorFiles.claims(self, place):
             return False
         declared = sparsity_format(config_of(place))
-        with safe_open(place.path) as model:
-            return bool(self.groups(model)) and self.name == (declared or _told_by(model))
+        return bool(self.groups(place.tensors)) and self.name == (declared or _told_by(place.tensors))
 
 
 class SparseBitmask(_CompressedTensors):
@@ -139,9 +138,7 @@ class Sparse24Bitmask(_CompressedTensors):
         if len(sizes) != 2 or values.shape != (sizes[0], sizes[1] // 2):
             raise FormatError(f"values of shape {values.shape} for a matrix of shape {sizes}; expected two of four")
         _check_mask(mask, sizes)
-        spec, positions = positions_of_mask(sizes, mask, sizes[1], values.dtype)
-        if len(positions) != values.size:
-            raise FormatError(f"{values.size} values for {len(positions)} set bits")
+        spec, positions = positions_of_mask(sizes, mask, sizes[1], values)
         groups = positions // 4
         counts_two = spec.grid.size % 4 == 0 and np.array_equal(groups[::2], groups[1::2])
         if not counts_two or not np.array_equal(groups[::2], np.arange(len(groups) // 2)):
@@ -177,14 +174,14 @@ def _check_mask(mask: np.ndarray, sizes: tuple[int, ...]) -> None:
         raise FormatError(f"a bitmask of shape {mask.shape} for a tensor of shape {sizes}")
 
 
-def _told_by(model: ModelFile) -> str | None:
+def _told_by(tensors: Mapping[str, TensorInfo]) -> str | None:
     """Which of the formats the tensors of a file have that no config.json tells of."""
-    for name in model:
+    for name, info in tensors.items():
         if name.endswith(".compressed"):
-            return SPARSE[len(model.info(name).shape) == 2]
+            return SPARSE[len(info.shape) == 2]
         if name.endswith(".row_offsets"):
             return SPARSE[0]
-    return SPARSE[0] if any(name.endswith(".bitmask") for name in model) else None
+    return SPARSE[0] if any(name.endswith(".bitmask") for name in tensors) else None
 
 
 def config_of(place: Place) -> dict[str, Any]:
@@ -234,32 +231,13 @@ def sparsity_format(config: Mapping[str, Any]) -> str | None:
     return None
 
 
-def without_sparsity(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config.json for weights that are stored in no sparse format any more.
-
-    What it says of quantisation stays; an entry that said nothing else goes.
-
-    >>> without_sparsity({"a": 1, "quantization_config": {"sparsity_config": {}, "quant_method": "compressed-tensors"}})
-    {'a': 1}
-    """
-    found = {key: value for key, value in config.items() if key != "sparsity_config"}
-    for place in PLACES[:2]:
-        if isinstance(outer := found.get(place), dict) and "sparsity_config" in outer:
-            rest = {key: value for key, value in outer.items() if key != "sparsity_config"}
-            if rest.get("config_groups") or rest.get("transform_config"):
-                found[place] = rest
-            else:
-                del found[place]
-    return found
-
-
 def with_sparsity(config: Mapping[str, Any], name: str, sparsity: float) -> dict[str, Any]:
     """A config.json for weights in one of the formats; ``sparsity`` is the share of zeros of all weights.
 
     Raises ArgumentError if another quantiser than compressed-tensors has its settings there.
     """
-    found = without_sparsity(config)
-    outer = found.get(PLACES[0])
+    found = plain_config(config)
+    outer = found.get(FIELD)
     outer = outer if isinstance(outer, dict) else {}
     if outer.get("quant_method", "compressed-tensors") != "compressed-tensors":
         raise ArgumentError(f"{CONFIG} has the settings of {outer['quant_method']!r}: {name} cannot stand beside them")
@@ -271,4 +249,4 @@ def with_sparsity(config: Mapping[str, Any], name: str, sparsity: float) -> dict
         "ignore": [],
         "registry_requires_subclass": False,
     }
-    return found | {PLACES[0]: {**outer, "quant_method": "compressed-tensors", "sparsity_config": settings}}
+    return found | {FIELD: {**outer, "quant_method": "compressed-tensors", "sparsity_config": settings}}

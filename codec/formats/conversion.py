@@ -1,114 +1,36 @@
-"""From one format to another: which format a path holds, which tensors go sparse, and which files are written."""
+"""From one format to another: which tensors go sparse, and which files are written."""
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
-from difflib import get_close_matches
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import prod
 from typing import Any
 
-from codec.dtypes import BY_NAME
 from codec.errors import ArgumentError
 from codec.formats.archives import FilePerTensor
 from codec.formats.base import Format, Place, Source
-from codec.formats.binsparse import Binsparse
-from codec.formats.compressed_tensors import (
-    CONFIG,
-    SPARSE,
-    Sparse24Bitmask,
-    SparseBitmask,
-    config_of,
-    with_sparsity,
-    without_sparsity,
-)
-from codec.formats.coreml import CoreML
-from codec.formats.macko import Macko
-from codec.formats.onnx import Onnx
+from codec.formats.compressed_tensors import SPARSE, config_of, with_sparsity
 from codec.formats.packed import Packed
-from codec.formats.safetensors import Safetensors, TensorFiles
-from codec.formats.scipy import ScipyNpz
-from codec.formats.tca_bme import TcaBme
-from codec.formats.tflite import TFLite
-from codec.formats.torch import TorchFile
+from codec.formats.positions import stored_negative_zeros
+from codec.formats.registry import FORMATS, named_format
+from codec.formats.safetensors import TensorFiles
 from codec.model import naming, safe_open
-from codec.model.atomic import write_atomic
-from codec.model.output import Output, companions, copy_companions
+from codec.model.huggingface import (
+    CONFIG,
+    config_bytes,
+    packed_config,
+    packed_name,
+    plain_config,
+    plain_name,
+    without_removed,
+)
+from codec.model.output import Output, check_alone, companions, copy_companions, index_aside, version_of
 from codec.model.shards import INDEX_SUFFIX, SUFFIX, write_shard_index
 from codec.packed import PackedTensor
 
-# In the order in which they are asked whether a file is theirs: what looks at more of it comes first.
-FORMATS: dict[str, Format] = {
-    one.name: one
-    for one in (
-        Packed(), SparseBitmask(), Sparse24Bitmask(), CoreML(), Safetensors(), Macko(), TorchFile(), Binsparse(),
-        ScipyNpz(), TcaBme(), Onnx(), TFLite(),
-    )
-}  # fmt: skip
 # A model's file where the source has no name for it; transformers looks for this one.
 _STEM, _TORCH_STEM = "model", "pytorch_model"
-
-
-def named_format(name: str) -> Format:
-    """The format of that name, with what it needs installed; ArgumentError, with close names, if there is none.
-
-    >>> named_format("safetensor")
-    Traceback (most recent call last):
-        ...
-    codec.errors.ArgumentError: no format 'safetensor'; did you mean 'safetensors'? codec formats lists all
-    """
-    if name not in FORMATS:
-        near = get_close_matches(name, FORMATS, n=1)
-        raise ArgumentError(
-            f"no format {name!r}{f'; did you mean {near[0]!r}?' if near else ';'} codec formats lists all"
-        )
-    FORMATS[name].require()
-    return FORMATS[name]
-
-
-def format_of(path: str) -> Format | None:
-    """The format of what lies at a path, whether or not what it needs is installed; None if none is known.
-
-    Raises FormatError for a damaged file, and OSError.
-    """
-    place = Place.of(path)
-    return next((one for one in FORMATS.values() if one.claims(place)), None)
-
-
-def open_file(path: str | os.PathLike[str], format: str | None = None) -> Source:
-    """Open a file or folder of another tool.
-
-    Parameters
-    ----------
-    path : path
-        What holds the model, or a single tensor.
-    format : str, optional
-        One of FORMATS; by default what the bytes and names there look like. It is a name in a closed list: no file
-        chooses code by what it says.
-
-    Returns
-    -------
-    Source
-        A mapping of names to PackedTensors (what is stored sparse) and arrays, each made when it is asked for.
-
-    Raises
-    ------
-    ArgumentError
-        For an unknown format, or one whose extra is not installed.
-    FormatError
-        For a file that is damaged or contradicts itself; it names the tensor.
-
-    Examples
-    --------
-    >>> with open_file("pruned.onnx") as model:  # doctest: +SKIP
-    ...     weights = dict(model)
-    """
-    place = os.fsdecode(path)
-    found = format_of(place) if format is None else named_format(format)
-    if found is None:
-        raise ArgumentError(f"{place!r} is of no format that is known here; codec formats lists those that are")
-    found.require()
-    return found.open(Place.of(place))
 
 
 def write_file(
@@ -151,7 +73,7 @@ def write_file(
     >>> import tempfile
     >>> path = tempfile.mkdtemp() + "/w.npz"
     >>> _ = write_file({"w": np.eye(64)}, path, "scipy")
-    >>> open_file(path)["w"].nnz
+    >>> codec.formats.open_file(path)["w"].nnz
     64
     """
     source = tensors if isinstance(tensors, Source) else Source.of(tensors)
@@ -161,31 +83,6 @@ def write_file(
     output = made.output()
     made.run(output)
     return made.written(output)
-
-
-def support() -> list[dict[str, Any]]:
-    """Which format takes which dtypes, in and out: one row for each format, as `codec formats` prints it.
-
-    Returns
-    -------
-    list of dict
-        ``format``, ``summary``, ``extra``, and ``dtypes``: by safetensors name "in", "out", "in, out" or "".
-
-    >>> support()[0]["format"], support()[0]["dtypes"]["BF16"]
-    ('codec', 'in, out')
-    """
-    return [
-        {
-            "format": one.name,
-            "summary": one.summary,
-            "extra": one.extra,
-            "dtypes": {
-                name: ", ".join(word for word, dtypes in (("in", one.reads), ("out", one.writes)) if name in dtypes)
-                for name in BY_NAME
-            },
-        }
-        for one in FORMATS.values()
-    ]
 
 
 @dataclass
@@ -201,13 +98,17 @@ class Conversion(Mapping[str, Any]):
     wanted : callable
         Whether a tensor of that name has to be sparse (True), dense (False), or what is smaller (None).
     like : str or None
-        A file whose network is kept; by default the source, where it is of the same format.
+        A file whose network is kept, for formats of networks; by default the source, where it is of the same format.
     way_out : str
         What to do about a tensor that cannot be expressed.
     sparse, dense : dict of str to int
         What became of the tensors, and the bytes of each when it is dense.
     elements, zeros, negative_zeros : int
         Of the tensors that are sparse; the last are those -0.0 that became +0.0 here.
+    removed : list of str
+        Shards that an earlier model had left in the folder.
+
+    Raises ArgumentError for ``like`` where the target has no networks.
     """
 
     source: Source
@@ -221,6 +122,12 @@ class Conversion(Mapping[str, Any]):
     elements: int = field(init=False, default=0)
     zeros: int = field(init=False, default=0)
     negative_zeros: int = field(init=False, default=0)
+    removed: list[str] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.like is not None and not self.target.networks:
+            networks = " and ".join(name for name, one in FORMATS.items() if one.networks)
+            raise ArgumentError(f"{self.like!r}: a network to keep is for {networks}; {self.target.name} has none")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.source)
@@ -240,6 +147,7 @@ class Conversion(Mapping[str, Any]):
             self.elements += found.size
             self.zeros += found.size - found.nnz
             self.negative_zeros += 0 if isinstance(value, PackedTensor) else found.negative_zeros
+            self.negative_zeros += stored_negative_zeros(found) if self.target.drops_zeros else 0
         else:
             self.dense[name] = int(found.nbytes)
         return found
@@ -257,14 +165,14 @@ class Conversion(Mapping[str, Any]):
         Raises ArgumentError where the target cannot take them.
         """
         files, index = self._files(), None
-        folder = self.folder
+        folder, renamed = self.folder, self._renamed
         if folder is not None:
             if self.source.path and os.path.realpath(folder) == os.path.realpath(self.source.path):
                 raise ArgumentError(f"{folder!r} is the source's own folder: give another one")
-            files = {os.path.join(folder, name): names for name, names in files.items()}
+            files = {os.path.join(folder, renamed(name)): names for name, names in files.items()}
             if len(files) > 1 and not isinstance(self.target, FilePerTensor):
-                index = os.path.join(folder, _STEM + INDEX_SUFFIX)
-        return Output(
+                index = os.path.join(folder, renamed(_STEM + INDEX_SUFFIX))
+        output = Output(
             files=files,
             metadata=dict.fromkeys(files, self.source.metadata),
             index=index,
@@ -272,6 +180,31 @@ class Conversion(Mapping[str, Any]):
             along=folder is not None and os.path.isdir(self.source.path),
             source_folder=Place.of(self.source.path).folder if self.source.path else "",
         )
+        if folder is not None and isinstance(self.target, TensorFiles):
+            check_alone(output)
+        return output
+
+    @cached_property
+    def config(self) -> dict[str, Any] | None:
+        """The config.json of a source that is a folder, for an output that is one; None if there is none."""
+        if self.folder is None or not os.path.isdir(self.source.path):
+            return None
+        return config_of(Place.of(self.source.path)) or None
+
+    @property
+    def _is_of_transformers(self) -> bool:
+        return self.config is not None and isinstance(self.config.get("model_type"), str)
+
+    def _renamed(self, name: str) -> str:
+        """The name of a file of weights: in a folder of transformers that of packed ones, or of plain ones."""
+        if not self._is_of_transformers:
+            return name
+        return packed_name(name) if isinstance(self.target, Packed) else plain_name(name)
+
+    @property
+    def metadata_left_out(self) -> list[str]:
+        """Entries of the source's metadata for which the target has no room."""
+        return [] if self.target.keeps_metadata else sorted(self.source.metadata.keys() - {"format"})
 
     def _files(self) -> dict[str, tuple[str, ...]]:
         """The files with their tensors: paths, or names where they go into a folder."""
@@ -284,11 +217,23 @@ class Conversion(Mapping[str, Any]):
                 f"{self.dst!r}: {self.target.name} has one tensor in a file, and there are {len(names)}: name a folder"
             )
         if self.folder is None:
+            self._check_name()
             return {self.dst: names}
         shards = {} if isinstance(FORMATS[self.source.format], FilePerTensor) else self.source.files
         if len(shards) > 1 and isinstance(self.target, TensorFiles):
-            return {_stem(stem) + SUFFIX: own for stem, own in shards.items()}
+            renamed = {_stem(stem) + SUFFIX: own for stem, own in shards.items()}
+            return renamed if len(renamed) == len(shards) else {stem + SUFFIX: own for stem, own in shards.items()}
         return {(_stem(next(iter(shards))) if len(shards) == 1 else _STEM) + self.target.suffix: names}
+
+    def _check_name(self) -> None:
+        """ArgumentError if a file of that name would be taken for one of another format."""
+        if self.target.is_named(self.dst):
+            return
+        if others := " or ".join(name for name, one in FORMATS.items() if one.is_named(self.dst)):
+            raise ArgumentError(
+                f"{self.dst!r} is the name of a file of {others}, and a file of {self.target.name} ends in "
+                f"{self.target.suffix}: give another name, or the format (--to)"
+            )
 
     def run(self, output: Output, tick: Callable[[str], object] = lambda name: None) -> list[str]:
         """Write the files, all or none; returns the names of those that came along.
@@ -296,40 +241,50 @@ class Conversion(Mapping[str, Any]):
         What config.json says of the sparse format of weights is brought up to date.
         """
         along = companions(output)[0]
-        config = config_of(Place.of(self.source.path)) if CONFIG in along else None
+        config = self.config if CONFIG in along else None
         if config is not None:
-            self._config(config)  # refuses what cannot be said before anything is written
+            self._new_config(config, output)  # refuses what cannot be said before anything is written
         if output.folder is not None:
             os.makedirs(output.folder, exist_ok=True)
+        with index_aside(output, output.files):
+            self._write(output, tick)
+            if output.index is not None:
+                _write_index(output, self.source.index)
+        self.removed = output.stale()
+        for path in self.removed:
+            os.unlink(path)
+        new = config if config is None else self._new_config(config, output, _parameters(output))
+        rewritten = {} if new is None or new == config else {CONFIG: config_bytes(new)}
+        copy_companions(replace(output, rewritten=rewritten), along)
+        return along
+
+    def _write(self, output: Output, tick: Callable[[str], object]) -> None:
+        """All files, or none: some files of a model are no model."""
         like = self.like or (self.source.path if self.source.format == self.target.name else None)
-        done: list[str] = []
+        before = {one: version_of(one) for path in output.files for one in self.target.paths(path)}
         try:
             for path, names in output.files.items():
                 self.target.write(path, OneFile(self, names, tick), output.metadata[path], like)
-                done += self.target.paths(path)
-        except BaseException:  # some files of a model are no model
-            for path in done:
-                with suppress(FileNotFoundError):
+        except BaseException:
+            for path, version in before.items():
+                if version_of(path) not in (None, version):
                     os.unlink(path)
             raise
-        if output.index is not None:
-            _write_index(output)
-        copy_companions(output, along)
-        if config is not None and (new := self._config(config)) != config:
-            text = json.dumps(new, indent=2, ensure_ascii=False).encode()
-            write_atomic(os.path.join(str(output.folder), CONFIG), [text + b"\n"])
-        return along
 
     def written(self, output: Output) -> list[str]:
         """The files that are there of those that may have been written."""
         possible = [one for path in output.files for one in self.target.paths(path)]
         return [path for path in possible if os.path.exists(path)] + ([output.index] if output.index else [])
 
-    def _config(self, old: dict[str, Any]) -> dict[str, Any]:
+    def _new_config(self, old: dict[str, Any], output: Output, parameters: int = 0) -> dict[str, Any]:
         """What config.json says of the weights when they are in the new format."""
         if self.target.name in SPARSE:
             return with_sparsity(old, self.target.name, self.zeros / max(1, self.elements))
-        return without_sparsity(old)
+        if not isinstance(self.target, Packed):
+            return plain_config(old)
+        if not self._is_of_transformers:
+            return without_removed(old)
+        return packed_config(old, os.path.basename(output.paths[-1]), parameters)
 
 
 @dataclass(frozen=True)
@@ -357,12 +312,21 @@ def _stem(stem: str) -> str:
     return _STEM + stem.removeprefix(_TORCH_STEM) if stem.startswith(_TORCH_STEM) else stem
 
 
-def _write_index(output: Output) -> None:
+def _write_index(output: Output, rest: dict[str, Any]) -> None:
     weight_map: dict[str, str] = {}
     total = 0
     for path in output.files:
         with safe_open(path) as model:
-            # As the files have them: where a tensor is in parts, their names.
-            weight_map |= dict.fromkeys(model.keys(), os.path.basename(path))
+            # As the files have them: where a tensor is in parts, their names; of tied tensors the one that is stored.
+            stored = (name for name in model if model.info(name).alias_of is None)
+            weight_map |= dict.fromkeys(stored, os.path.basename(path))
             total += sum(model.info(name).nbytes for name in model)
-    write_shard_index(str(output.index), weight_map, {}, total)
+    write_shard_index(str(output.index), weight_map, rest, total)
+
+
+def _parameters(output: Output) -> int:
+    """Elements of all tensors of a model of safetensors files; 0 for other files."""
+    if not output.paths[-1].endswith((SUFFIX, INDEX_SUFFIX)):
+        return 0
+    with safe_open(output.paths[-1]) as model:
+        return sum(prod(info.shape) for info in map(model.info, model) if info.alias_of is None)

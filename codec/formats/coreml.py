@@ -6,7 +6,7 @@ compressed-tensors a row does not begin on a byte. Source: coremltools, iOS16 an
 
 import numpy as np
 
-from codec.errors import FormatError
+from codec.errors import ArgumentError, FormatError
 from codec.formats.positions import from_mask, to_mask
 from codec.formats.safetensors import Companions, Parts
 from codec.packed import PackedTensor
@@ -21,6 +21,12 @@ class CoreML(Companions):
     parts = ("nonzero_data", "mask", "shape")
     marks = ("nonzero_data",)
     element_bits = 1
+
+    def check(self, name: str, packed: PackedTensor) -> None:
+        """Also that its sizes are numbers of 32 bits."""
+        super().check(name, packed)
+        if max(packed.shape, default=0) >= 1 << 32:
+            raise ArgumentError(f"{self.name} has shapes of 32-bit numbers; this tensor has shape {packed.shape}")
 
     def split(self, packed: PackedTensor) -> Parts:
         """One line of bits for the whole tensor."""

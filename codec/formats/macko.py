@@ -4,23 +4,27 @@ In a tensor's name "weight" becomes c_0 (values, fillers among them), c_1 (zeros
 each row begins), c_3 and c_4 (rows and columns). Source: Macko, arXiv 2511.13061, section 3; util_compress_llm.py.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from codec.arraylike import as_array, is_torch_tensor, to_torch
+from codec.arraylike import is_torch_tensor, to_torch
 from codec.errors import ArgumentError, FormatError
 from codec.formats.base import Place, missing
 from codec.formats.positions import from_csr, to_csr
-from codec.formats.torch import TorchFile, pickle_of
+from codec.formats.torch import TorchFile, pickle_of, read_tensor
 from codec.layouts.gaps import split
 from codec.matrix import is_int
 from codec.packed import PackedTensor
 
 PARTS = tuple(f"c_{number}" for number in range(5))
 WORD = "weight"
+# A part by its name: not enc_0, which also ends so.
+_PART = re.compile(r"(?<![0-9A-Za-z])c_[0-4]$")
+_PART_BYTES = re.compile(rb"(?<![0-9A-Za-z])c_[0-4]")
 _SPAN = 16  # elements that an entry with the largest count stands for
 _MULTIPLE = 8  # the arrays are filled up with zeros to a multiple of this
 
@@ -32,13 +36,13 @@ class Macko(TorchFile):
     summary = "MACKO's arrays c_0 to c_4 in a file of torch.save: values, and four bits for the zeros before each"
     reads = writes = ("F16", "I8")
     entry_bits = 4
-    matrices = True
+    matrices = drops_zeros = True
 
     def claims(self, place: Place) -> bool:
         """By the names in its pickle."""
         if place.is_folder or not super().claims(place):
             return False
-        return all(part.encode() in pickle_of(place.path) for part in PARTS)
+        return len(set(_PART_BYTES.findall(pickle_of(place.path)))) == len(PARTS)
 
     def check(self, name: str, packed: PackedTensor) -> None:
         """Also that the tensor has a name of which its parts' are made."""
@@ -56,14 +60,16 @@ class Macko(TorchFile):
         return {name.removesuffix(WORD) + part: array for part, array in zip(PARTS, parts, strict=True)}
 
     def reads_of(self, state: Mapping[str, Any]) -> dict[str, Callable[[], Any] | None]:
-        """One tensor of each five; FormatError where one of them is missing."""
-        stems = dict.fromkeys(name[: -len(PARTS[0])] for name in state if name.endswith(PARTS[:3]))
+        """One tensor of each five; FormatError where one of them is missing, or the tensor is there as well."""
+        stems = dict.fromkeys(name[: -len(PARTS[0])] for name in state if _PART.search(name))
         groups = {stem: {part: state[stem + part] for part in PARTS if stem + part in state} for stem in stems}
         for stem, group in groups.items():
             if len(group) < len(PARTS):
                 raise missing(stem.removesuffix("."), group, PARTS)
         parts = {stem + part for stem in stems for part in PARTS}
         others = super().reads_of({name: value for name, value in state.items() if name not in parts})
+        if both := others.keys() & {stem + WORD for stem in stems}:
+            raise FormatError("is in the file twice, whole and as c_0 to c_4: keep one", tensor=min(both))
         return others | {stem + WORD: partial(_tensor, group) for stem, group in groups.items()}
 
 
@@ -125,9 +131,9 @@ def _tensor(group: Mapping[str, Any]) -> PackedTensor:
 
 
 def _list(part: str, value: Any) -> np.ndarray:
-    array = as_array(value) if is_torch_tensor(value) else None
-    if array is None or array.ndim != 1:
-        raise FormatError(f"{part} is no list of numbers")
+    array = read_tensor(value) if is_torch_tensor(value) else None
+    if not isinstance(array, np.ndarray) or array.ndim != 1:
+        raise FormatError(f"{part} is no list of numbers; expected a dense tensor of one dimension")
     return array
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numcodecs.abc import Codec
 from numcodecs.compat import ensure_ndarray, ndarray_copy
 
+from codec.errors import FormatError
 from codec.formats.chunks import ID, Packing, unpack
 
 
@@ -38,9 +39,13 @@ class NumcodecsCodec(Codec):
         return self.packing.pack(array.T if array.flags.f_contiguous else array)
 
     def decode(self, buf: Any, out: Any = None) -> np.ndarray:
-        """The array of a frame, in the order of the memory that it had."""
-        found = unpack(np.asarray(ensure_ndarray(buf)).reshape(-1).view(np.uint8)).to_dense()
-        return found if out is None else ndarray_copy(found, out)  # type: ignore[no-any-return, unused-ignore]
+        """The array of a frame, in the order of the memory that it had; FormatError if it does not fill ``out``."""
+        packed = unpack(np.asarray(ensure_ndarray(buf)).reshape(-1).view(np.uint8))
+        if out is None:
+            return packed.to_dense()
+        if packed.dense_nbytes != (size := ensure_ndarray(out).nbytes):
+            raise FormatError(f"a chunk of {packed.dense_nbytes} bytes; the array has {size} for it")
+        return ndarray_copy(packed.to_dense(), out)  # type: ignore[no-any-return, unused-ignore]
 
     def get_config(self) -> dict[str, str]:
         """What is recorded in an array's metadata."""

@@ -32,6 +32,7 @@ class Onnx(Format):
     summary = "ONNX: initializers, dense or sparse, in place; ONNX Runtime makes sparse ones dense when it loads them"
     reads = writes = tuple(BY_NAME)
     entry_bits = 64
+    networks = keeps_metadata = True
     extra, modules = "onnx", ("onnx",)
     suffix = ".onnx"
 
@@ -46,7 +47,8 @@ class Onnx(Format):
     def open(self, place: Place) -> Source:
         """Dense initializers stay what they are, also those that lie in other files, until they are asked for."""
         path = os.path.join(place.path, place.ending(self.suffix)[0]) if place.is_folder else place.path
-        graph = _load(path).graph
+        model = _load(path)
+        graph, metadata = model.graph, {entry.key: entry.value for entry in model.metadata_props}
         stem = os.path.basename(path).removesuffix(self.suffix)
         tensors: dict[str, Stored] = {}
         folder = os.path.dirname(path) or "."
@@ -63,7 +65,7 @@ class Onnx(Format):
         for name in left:
             del tensors[name]
         notes = [f"left alone, of types that are not packed: {', '.join(map(repr, left[:5]))}"] if left else []
-        return Source(self.name, path, tensors, notes=notes)
+        return Source(self.name, path, tensors, metadata, notes=notes)
 
     def write(self, path: str, tensors: Mapping[str, Any], metadata: Mapping[str, str], like: str | None) -> None:
         """In the network of ``like``; without that in a graph that has nothing but initializers."""
@@ -126,7 +128,7 @@ def _load(path: str) -> Any:
     if os.path.getsize(path) > _MOST:
         raise FormatError(f"{path!r} has {os.path.getsize(path)} bytes; an ONNX file has {_MOST} at most")
     try:
-        model = onnx.load(path, load_external_data=False)
+        model = onnx.load(path, format="protobuf", load_external_data=False)  # whatever the name ends in
     except (DecodeError, ValueError, RuntimeError, TypeError) as error:
         raise FormatError(f"{path!r} is no ONNX model: {error}") from None
     if not model.HasField("graph"):

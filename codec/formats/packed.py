@@ -8,7 +8,7 @@ from typing import Any
 from codec.dtypes import BY_NAME
 from codec.formats.base import Place, Stored, dense
 from codec.formats.safetensors import TensorFiles
-from codec.model import ModelFile, safe_open, save_file, worth_packing
+from codec.model import ModelFile, save_file, worth_packing
 from codec.packed import PackedTensor
 
 
@@ -26,10 +26,7 @@ class Packed(TensorFiles):
 
     def claims(self, place: Place) -> bool:
         """A safetensors file in which a tensor is packed."""
-        if not super().claims(place):
-            return False
-        with safe_open(place.path) as model:
-            return any(model.info(name).stored_as == "frame" for name in model)
+        return super().claims(place) and any(info.stored_as == "frame" for info in place.tensors.values())
 
     def stored(self, model: ModelFile, file_of: Mapping[str, str]) -> dict[str, Stored]:
         """As they are, so that what is stored once stays so."""

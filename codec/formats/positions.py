@@ -29,11 +29,14 @@ def checked_shape(shape: Any, count: int, dtype: Any) -> TensorSpec:
     """What a tensor of that shape is; FormatError if no tensor is, or if so many entries do not justify its size."""
     try:
         sizes = tuple(index(n) for n in np.asarray(shape).reshape(-1))
+    except (TypeError, ValueError, OverflowError):
+        raise FormatError(f"a shape of {str(shape)[:80]}; expected whole numbers") from None
+    try:
         spec = TensorSpec.of(dtype, sizes)
-    except (ArgumentError, TypeError, ValueError, OverflowError) as error:
-        raise FormatError(f"a shape of {shape!r} in which no tensor can be: {error}") from None
+    except ArgumentError as error:
+        raise FormatError(str(error)) from None
     if spec.grid.rows > max(MOST_EMPTY_ROWS, count) or prod(sizes) > max(MOST_ELEMENTS, count):
-        raise FormatError(f"{count} entries for a tensor of shape {sizes}: that many do not justify its size")
+        raise FormatError(f"{count} entries do not justify the size of a tensor of shape {sizes}")
     return spec
 
 
@@ -166,15 +169,16 @@ def from_mask(shape: Any, mask: np.ndarray, width: int, values: np.ndarray) -> P
         For a mask of another size than the shape has elements, bits that are set behind a line, and another number of
         values.
     """
-    spec, positions = positions_of_mask(shape, mask, width, values.dtype)
-    if len(positions) != values.size:
-        raise FormatError(f"{values.size} values for {len(positions)} set bits")
+    spec, positions = positions_of_mask(shape, mask, width, values)
     return _packed(spec, positions, values.reshape(-1))
 
 
-def positions_of_mask(shape: Any, mask: np.ndarray, width: int, dtype: Any) -> tuple[TensorSpec, np.ndarray]:
-    """The tensor that a mask of `from_mask` is of, and the positions (int64) of its bits."""
-    spec = checked_shape(shape, 8 * mask.size, dtype)
+def positions_of_mask(shape: Any, mask: np.ndarray, width: int, values: np.ndarray) -> tuple[TensorSpec, np.ndarray]:
+    """The tensor that mask and values of `from_mask` are of, and the positions (int64) of the bits.
+
+    They are counted first: positions take 64 times the memory of their bits, which the values have to justify.
+    """
+    spec = checked_shape(shape, 8 * mask.size, values.dtype)
     across = -(-width // 8)
     lines = spec.grid.size // width if width else 0
     if mask.dtype != np.uint8 or mask.size != lines * across or lines * width != spec.grid.size:
@@ -182,6 +186,8 @@ def positions_of_mask(shape: Any, mask: np.ndarray, width: int, dtype: Any) -> t
             f"a mask of shape {mask.shape} and dtype {mask.dtype} for a tensor of shape {spec.shape}; expected "
             f"{lines * across} bytes of uint8"
         )
+    if (count := int(np.bitwise_count(mask).sum(dtype=np.int64))) != values.size:
+        raise FormatError(f"{values.size} values for {count} set bits")
     return spec, set_bits(mask.reshape(lines, across), width)
 
 
@@ -191,6 +197,14 @@ def to_positions(packed: PackedTensor) -> tuple[np.ndarray, np.ndarray]:
     positions = np.repeat(np.arange(csr.shape[0]) * csr.shape[1], np.diff(csr.starts))
     positions += csr.indices
     return positions, csr.values
+
+
+def stored_negative_zeros(packed: PackedTensor) -> int:
+    """How many stored entries are -0.0, as under zero="bits"."""
+    element = packed.spans.head.element
+    if not element.sign_bit:
+        return 0
+    return int(np.count_nonzero(to_csr(packed).values.view(element.unsigned) == element.sign_bit))
 
 
 def to_csr(packed: PackedTensor) -> Csr:

@@ -18,7 +18,7 @@ from codec.formats.base import Format, Place, Source, Stored, array_of, carried,
 from codec.interop.folding import MaskedPair, check_halves, folded, masked_pairs
 from codec.model import ModelFile, naming, safe_open
 from codec.model.shards import SUFFIX, is_index_name
-from codec.model.writer import write_plain
+from codec.model.writer import checked_metadata, write_plain
 from codec.packed import PackedTensor
 
 Parts = dict[str, np.ndarray]
@@ -32,6 +32,8 @@ def with_folded(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
     found: dict[str, Stored] = {}
     for name, stored in tensors.items():
         if (pair := halves.get(name)) is not None:
+            if pair.name in found or (pair.name != name and pair.name in tensors):
+                raise FormatError("is there twice, each time with a mask: keep one", tensor=pair.name)
             found[pair.name] = Stored(partial(_folded, pair, stored, tensors[pair.mask]), stored.file)
         elif name not in masks:
             found[name] = stored
@@ -46,6 +48,7 @@ class TensorFiles(Format):
     """Formats whose files are safetensors files: one, or shards beside an index."""
 
     suffix = SUFFIX
+    keeps_metadata = True
 
     def claims(self, place: Place) -> bool:
         """By its name and its first bytes."""
@@ -67,7 +70,12 @@ class TensorFiles(Format):
         for file in model.files:
             file_of |= dict.fromkeys(file.names, os.path.basename(file.raw.path).removesuffix(SUFFIX))
         tensors = with_folded(self.stored(model, file_of))
-        return Source(self.name, place.path, tensors, model.metadata(), model.close)
+        metadata = model.metadata()
+        lost = sorted({key for file in model.files for key in file.metadata} - metadata.keys())
+        notes = (
+            [f"metadata left out, on which the shards do not agree: {', '.join(map(repr, lost[:5]))}"] if lost else []
+        )
+        return Source(self.name, place.path, tensors, metadata, model.close, notes, model.origin.index or {})
 
     def stored(self, model: ModelFile, file_of: Mapping[str, str]) -> dict[str, Stored]:
         """The tensors that are in the files."""
@@ -93,7 +101,7 @@ class Safetensors(TensorFiles):
             with naming(name):
                 plain = carried(value)
             infos.append((name, plain.dtype, plain.shape))
-        write_plain(path, infos, tensors.__getitem__, {"format": "pt", **metadata})
+        write_plain(path, infos, tensors.__getitem__, checked_metadata(metadata))
 
 
 class Companions(TensorFiles):
@@ -137,10 +145,7 @@ class Companions(TensorFiles):
 
     def claims(self, place: Place) -> bool:
         """By the names of its tensors."""
-        if not super().claims(place):
-            return False
-        with safe_open(place.path) as model:
-            return bool(self.groups(model))
+        return super().claims(place) and bool(self.groups(place.tensors))
 
     def stored(self, model: ModelFile, file_of: Mapping[str, str]) -> dict[str, Stored]:
         """Joined tensors in the place of their first part; FormatError where one is missing or there twice."""
@@ -181,4 +186,4 @@ class Companions(TensorFiles):
             raise ArgumentError(f"tensor {min(both)!r}: another tensor's part has this name; rename it")
         infos = [(name, element_type(array.dtype).name, array.shape) for name, array in made.items()]
         infos += [(name, *info) for name, info in others.items()]
-        write_plain(path, infos, lambda name: made[name] if name in made else tensors[name], metadata)
+        write_plain(path, infos, lambda name: made[name] if name in made else tensors[name], checked_metadata(metadata))

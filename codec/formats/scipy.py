@@ -3,14 +3,13 @@
 The arrays are read here, not by scipy's load_npz: that trusts them.
 """
 
-import zipfile
 from typing import Any
 
 import numpy as np
 
 from codec.dtypes import BY_NAME
 from codec.errors import FormatError
-from codec.formats.archives import FilePerTensor, archive_bytes, read_archive
+from codec.formats.archives import FilePerTensor, archive_bytes, archive_names, read_archive
 from codec.formats.positions import from_coordinates, from_csr, to_csr
 from codec.model.atomic import write_atomic
 from codec.packed import PackedTensor
@@ -22,6 +21,7 @@ _NEEDS = {
     "coo": ("row", "col", "data"),
     "dia": ("offsets", "data"),
 }
+_NAMES = {"format", "shape", *(name for needs in _NEEDS.values() for name in needs)}
 
 
 class ScipyNpz(FilePerTensor):
@@ -37,11 +37,7 @@ class ScipyNpz(FilePerTensor):
 
     def claims_file(self, path: str) -> bool:
         """By the names of its arrays."""
-        try:
-            with zipfile.ZipFile(path) as archive:
-                return {"format.npy", "shape.npy", "data.npy"} <= set(archive.namelist())
-        except (zipfile.BadZipFile, OSError):
-            return False
+        return {"format.npy", "shape.npy", "data.npy"} <= archive_names(path)
 
     def write_sparse(self, path: str, packed: PackedTensor) -> None:
         """CSR with indices of 32 bits where they suffice, as scipy chooses them."""
@@ -58,7 +54,7 @@ class ScipyNpz(FilePerTensor):
 
     def read_file(self, path: str) -> PackedTensor:
         """FormatError for arrays that make no matrix."""
-        arrays = read_archive(path)
+        arrays = read_archive(path, _NAMES)
         kind = arrays.get("format")
         word = kind.item() if kind is not None and kind.ndim == 0 else None
         word = word.decode("ascii", "replace") if isinstance(word, bytes) else word

@@ -53,7 +53,7 @@ class TcaBme(FilePerTensor):
     endings = (VALUES,)
     beside = tuple(BESIDE)
     element_bits = 1 + 5 * 32 / _BITS
-    matrices = True
+    matrices = drops_zeros = True
 
     def claims_file(self, path: str) -> bool:
         """By the names of the files."""

@@ -34,6 +34,7 @@ _DTYPES = {
 }  # fmt: skip
 # What FULLY_CONNECTED runs right: the widths of blocks in a row.
 _BLOCKS = {"F32": (1, 4), "I8": (16,)}
+_MOST = (1 << 31) - 1  # bytes of a flatbuffer
 _MOST_LEVELS = 64  # of a tensor: more than twice as many as dimensions are no sparsity
 
 
@@ -54,6 +55,7 @@ class TFLite(Format):
     writes = tuple(_BLOCKS)
     entry_bits = 8
     matrices = True
+    networks = True
     extra, modules = "tflite", ("ai_edge_litert",)
     suffix = ".tflite"
 
@@ -100,6 +102,7 @@ class TFLite(Format):
             weights = {(c.graph, c.number) for c in _weights_of_fully_connected(table)}
             fixed = {(c.graph, c.number) for c in _inputs_of(table, "DENSIFY", range(1))}
             model = schema.ModelT.InitFromPackedBuf(data, 0)
+            _fetch_data_behind(data, table, model)
         for name in tensors:
             value = tensors[name]
             with naming(name):
@@ -116,6 +119,8 @@ class TFLite(Format):
         for number, buffer in enumerate(model.buffers):
             if number not in used:
                 buffer.data = None
+        if (size := sum(len(buffer.data) for buffer in model.buffers if buffer.data is not None)) > _MOST:
+            raise ArgumentError(f"{path!r} would hold {size} bytes of weights; a flatbuffer has {_MOST} at most")
         builder = flatbuffers.Builder(len(data))
         builder.Finish(model.Pack(builder), file_identifier=MAGIC)
         write_atomic(path, [bytes(builder.Output())])
@@ -145,6 +150,20 @@ class TFLite(Format):
         buffer = schema.BufferT()
         buffer.data = stored.reshape(-1).view(np.uint8)
         model.buffers.append(buffer)
+
+
+def _fetch_data_behind(data: bytes, table: Any, model: Any) -> None:
+    """Put data that lie behind the flatbuffer, as in files near 2 GB, into the model: their offsets will not hold."""
+    for number, buffer in enumerate(model.buffers):
+        if buffer.offset > 1:
+            buffer.data, buffer.offset, buffer.size = _bytes(data, table.Buffers(number)), 0, 0
+    for graph in model.subgraphs:
+        for operator in graph.operators or ():
+            if (start := operator.largeCustomOptionsOffset) > 1:
+                if operator.largeCustomOptionsSize > len(data) - start:
+                    raise FormatError(f"options of an operator at {start}; the file has {len(data)} bytes")
+                operator.customOptions = np.frombuffer(data, np.uint8, operator.largeCustomOptionsSize, start)
+                operator.largeCustomOptionsOffset = operator.largeCustomOptionsSize = 0
 
 
 def _best(packed: PackedTensor) -> tuple[Sparsity, np.ndarray]:
@@ -234,7 +253,10 @@ def constants(data: bytes, model: Any) -> dict[str, Constant]:
     times: dict[str, int] = {}
     for name, _ in found:
         times[name] = times.get(name, 0) + 1
-    return {name if times[name] == 1 and name else f"{name}#{c.graph}.{c.number}": c for name, c in found}
+    named = {name if times[name] == 1 and name else f"{name}#{c.graph}.{c.number}": c for name, c in found}
+    if len(named) < len(found):
+        raise FormatError("tensors of one name, and one that is called as we number these: rename it")
+    return named
 
 
 def _name(raw: Any) -> str:

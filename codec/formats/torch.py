@@ -17,20 +17,31 @@ import numpy as np
 from codec.arraylike import as_array, is_torch_tensor, to_torch
 from codec.dtypes import BY_NAME
 from codec.errors import ArgumentError, FormatError
+from codec.formats.archives import UNREADABLE
 from codec.formats.base import Format, Place, Source, Stored, array_of
 from codec.formats.positions import checked_shape, to_positions
 from codec.formats.safetensors import with_folded
 from codec.interop import from_torch
-from codec.interop.checkpoints import is_nested, state_of
+from codec.interop.checkpoints import beside_state, is_nested, state_of
 from codec.interop.csr import coordinates
 from codec.model import naming
 from codec.model.atomic import write_atomic
-from codec.model.container import strict_json
+from codec.model.disk import open_beside
+from codec.model.shards import read_shard_index
 from codec.packed import PackedTensor
 
 SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".tar")
 INDEX_SUFFIX = ".bin.index.json"
 HUB_NAME = "pytorch_model.bin"
+# The arrays of torch's sparse layouts.
+_BY_ROWS, _BY_COLUMNS = ("crow_indices", "col_indices", "values"), ("ccol_indices", "row_indices", "values")
+_ARRAYS = {
+    "sparse_coo": ("_indices", "_values"),
+    "sparse_csr": _BY_ROWS,
+    "sparse_bsr": _BY_ROWS,
+    "sparse_csc": _BY_COLUMNS,
+    "sparse_bsc": _BY_COLUMNS,
+}
 
 
 def load(path: str) -> Any:
@@ -58,17 +69,28 @@ def load(path: str) -> Any:
 def read_tensor(value: Any) -> Any:
     """A tensor of a pickle: a PackedTensor of a sparse one, an array of a dense one.
 
-    Raises FormatError for a tensor that is larger than the file, as a view with repeated elements is.
+    Raises FormatError for a layout that is none of those, and for a tensor that is larger than the file, as a view with
+    repeated elements is.
     """
+    layout = str(value.layout).removeprefix("torch.")
     try:
-        if str(value.layout) == "torch.strided":
-            if value.device.type == "cpu" and value.numel() * value.element_size() > value.untyped_storage().nbytes():
-                raise FormatError(f"a tensor of shape {tuple(value.shape)} that repeats fewer elements than it has")
-            return as_array(value)
+        if layout == "strided":
+            return dense_array(value)
+        if layout not in _ARRAYS:
+            raise FormatError(f"a tensor of layout {value.layout}; expected one of strided, {', '.join(_ARRAYS)}")
+        for name in _ARRAYS[layout]:
+            dense_array(getattr(value, name)())
         checked_shape(tuple(value.shape), value._nnz(), "uint8")
         return _coordinates(value) if value.ndim != 2 else PackedTensor.of_csr(from_torch(value))
     except ArgumentError as error:
         raise FormatError(str(error)) from None
+
+
+def dense_array(value: Any) -> np.ndarray:
+    """A dense tensor of a pickle as an array; FormatError for one that repeats elements, else as `as_array`."""
+    if value.device.type == "cpu" and value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        raise FormatError(f"a tensor of shape {tuple(value.shape)} that repeats fewer elements than it has")
+    return as_array(value)
 
 
 def _coordinates(value: Any) -> PackedTensor:
@@ -97,6 +119,7 @@ class TorchFile(Format):
     entry_bits = 64
     extra, modules = "torch", ("torch",)
     suffix = ".pt"
+    endings = SUFFIXES
 
     def claims(self, place: Place) -> bool:
         """A zip archive with a pickle, or a pickle, or a folder with pytorch_model.bin."""
@@ -112,28 +135,34 @@ class TorchFile(Format):
         """All tensors of a file are in memory, or mapped, while it is open."""
         tensors: dict[str, Stored] = {}
         left: list[str] = []
-        for path in paths_of(place):
-            file, state = os.path.basename(path), self.state(path)
+        for path, promised in files_of(place).items():
+            file, (state, others) = os.path.basename(path), self.state(path)
             stem = next((file.removesuffix(suffix) for suffix in SUFFIXES if file.endswith(suffix)), file)
-            if wrong := [name for name in state if not isinstance(name, str) or name in tensors]:
-                raise FormatError(f"{path!r}: the name {wrong[0]!r} is no text, or in another file too")
+            if wrong := [name for name in state if not isinstance(name, str)]:
+                raise FormatError(f"{path!r}: {wrong[0]!r} is no name of a tensor; expected a text")
+            if twice := [name for name in state if name in tensors]:
+                raise FormatError(f"{path!r}: another shard has this tensor too", tensor=twice[0])
+            if lost := promised - state.keys():
+                raise FormatError(f"{path!r} lacks it, and the index says that it is there", tensor=min(lost))
             reads = self.reads_of(state)
             tensors |= {name: Stored(read, stem) for name, read in reads.items() if read is not None}
-            left += [name for name, read in reads.items() if read is None]
-        notes = [f"left out, as they are no tensors: {', '.join(map(repr, left[:5]))}"] if left else []
+            left += [*(name for name, read in reads.items() if read is None), *others]
+        notes = [f"left out, as they are no tensors of the model: {', '.join(map(repr, left[:5]))}"] if left else []
         return Source(self.name, place.path, with_folded(tensors), notes=notes)
 
     def reads_of(self, state: Mapping[str, Any]) -> dict[str, Callable[[], Any] | None]:
         """What gives each tensor; None for a value that is none."""
         return {name: partial(read_tensor, value) if is_torch_tensor(value) else None for name, value in state.items()}
 
-    def state(self, path: str) -> dict[str, Any]:
-        """The tensors of one file by name."""
+    def state(self, path: str) -> tuple[dict[str, Any], list[str]]:
+        """The tensors of one file by name, and the names of what lies beside them in a checkpoint."""
         found = load(path)
         if not isinstance(found, Mapping):
             raise FormatError(f"{path!r} holds a {type(found).__name__}; expected the state_dict of a model")
         try:
-            return state_of(found) if is_nested(found) else dict(found)
+            if not is_nested(found):
+                return dict(found), []
+            return state_of(found), [str(name) for name in beside_state(found)]
         except ArgumentError as error:
             raise FormatError(f"{path!r}: {error}") from None
 
@@ -143,16 +172,23 @@ class TorchFile(Format):
         for name in tensors:
             value = tensors[name]
             with naming(name):
-                made |= self.entries(name, value)
+                entries = self.entries(name, value)
+            if both := made.keys() & entries.keys():
+                raise ArgumentError(f"tensor {min(both)!r}: another tensor's part has this name; rename it")
+            made |= entries
         save(path, made)
+
+    def check(self, name: str, packed: PackedTensor) -> None:
+        """Also that it is no scalar."""
+        super().check(name, packed)
+        if not packed.ndim:
+            raise ArgumentError(f"{self.name} has no sparse scalar")
 
     def entries(self, name: str, value: Any) -> dict[str, Any]:
         """What is saved of one tensor."""
         if not isinstance(value, PackedTensor):
             return {name: to_torch(array_of(value))}
         self.check(name, value)
-        if not value.ndim:
-            raise ArgumentError(f"{self.name} has no sparse scalar")
         with warnings.catch_warnings():  # torch warns that its CSR is young, once in a process
             warnings.simplefilter("ignore")
             return {name: value.to_torch("csr") if value.ndim == 2 else _coo(value)}
@@ -183,8 +219,8 @@ def pickle_of(path: str) -> bytes:
             for member in archive.infolist():
                 if member.filename.endswith("/data.pkl"):
                     return archive.read(member) if member.file_size <= 1 << 28 else b"\x80"
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError):
-        pass  # not such an archive: this is asked to recognise a format, and none of these claims the file
+    except (OSError, *UNREADABLE):
+        pass  # not such an archive: this is asked to recognise a format, and a damaged file is of none
     return b""
 
 
@@ -194,8 +230,11 @@ def _only_file(place: Place) -> list[str]:
     return found if len(found) == 1 else []
 
 
-def paths_of(place: Place) -> list[str]:
-    """The files of a model, each a regular file in its folder."""
+def files_of(place: Place) -> dict[str, set[str]]:
+    """The files of a model, each with the names of the tensors that an index says are in it.
+
+    Raises FormatError for an index that names anything but regular files in its folder.
+    """
     index = [place.path] if place.path.endswith(INDEX_SUFFIX) else []
     if place.is_folder:
         index = [os.path.join(place.path, name) for name in place.ending(INDEX_SUFFIX)]
@@ -203,16 +242,12 @@ def paths_of(place: Place) -> list[str]:
         if len(files) != 1:
             raise ArgumentError(f"{place.path!r} holds no model of torch.save, or several: name its file or index")
         if not index:
-            return files
+            return {files[0]: set()}
     if not index:
-        return [place.path]
-    with open(index[0], "rb") as file:
-        listed = strict_json(file.read())
-    weights = listed.get("weight_map") if isinstance(listed, dict) else None
-    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights.values()):
-        raise FormatError(f"{index[0]!r} has no weight_map of tensor names to file names")
-    names = list(dict.fromkeys(weights.values()))
-    for name in names:
-        if os.path.basename(name) != name or name in (".", ".."):
-            raise FormatError(f"{index[0]!r} names the file {name!r}, which is not in its folder")
-    return [os.path.join(place.folder, name) for name in names]
+        return {place.path: set()}
+    found: dict[str, set[str]] = {}
+    for tensor, file in read_shard_index(index[0]).weight_map.items():
+        found.setdefault(file, set()).add(tensor)
+    for file in found:
+        open_beside(place.folder, file).close()
+    return {os.path.join(place.folder, file): names for file, names in found.items()}

@@ -57,4 +57,4 @@ class ZarrCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
         dtype = chunk_spec.dtype.to_native_dtype()
         packed = unpack(chunk_bytes.as_numpy_array(), chunk_spec.shape, dtype.newbyteorder("<"))
         found = packed.to_dense() if selection is ... else packed[selection]
-        return chunk_spec.prototype.nd_buffer.from_numpy_array(np.ascontiguousarray(found, dtype))
+        return chunk_spec.prototype.nd_buffer.from_numpy_array(np.asarray(found, dtype, order="C"))

@@ -11,6 +11,7 @@ from typing import Any
 from codec.errors import ArgumentError
 
 _STATES = ("state_dict", "model_state_dict", "model")
+_SCHEDULER = "compression_sched"
 _WRAPPER = "module"  # what DataParallel puts into names, anywhere
 
 
@@ -29,9 +30,13 @@ def state_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """
     states = [key for key in _STATES if isinstance(checkpoint.get(key), Mapping)]
     if len(states) != 1:
-        raise ArgumentError(f"a checkpoint with {', '.join(map(repr, checkpoint))}; expected one model among it")
+        raise ArgumentError(
+            f"a checkpoint with the models {', '.join(map(repr, states))}; expected one: give that alone"
+        )
     found = dict(checkpoint[states[0]])
     masks = _distiller(checkpoint) | _sparsifier(checkpoint, states[0])
+    if wrong := [name for name in (*found, *masks) if not isinstance(name, str)]:
+        raise ArgumentError(f"a checkpoint with {wrong[0]!r} for the name of a tensor; expected a text")
     by_plain_name = {_plain(name): name for name in found}
     for name, mask in masks.items():
         original = _original(name)
@@ -44,8 +49,17 @@ def state_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def beside_state(checkpoint: Mapping[str, Any]) -> list[str]:
+    """What a checkpoint holds beside its model, but for the places of masks.
+
+    >>> beside_state({"state_dict": {"w": 1}, "epoch": 3})
+    ['epoch']
+    """
+    return [key for key in checkpoint if key not in (*_STATES, _SCHEDULER) and not _is_sparsifier(checkpoint[key])]
+
+
 def _distiller(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    scheduler = checkpoint.get("compression_sched")
+    scheduler = checkpoint.get(_SCHEDULER)
     masks = scheduler.get("masks_dict") if isinstance(scheduler, Mapping) else None
     return {name: mask for name, mask in masks.items() if mask is not None} if isinstance(masks, Mapping) else {}
 
@@ -53,7 +67,7 @@ def _distiller(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 def _sparsifier(checkpoint: Mapping[str, Any], model: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in checkpoint.items():
-        if key == model or not isinstance(value, Mapping) or not {"state", "groups"} <= value.keys():
+        if key == model or not _is_sparsifier(value):
             continue
         states = value["state"] if isinstance(value["state"], Mapping) else {}
         # An optimizer's state has the same two keys; its entries are numbers, not names.
@@ -63,6 +77,10 @@ def _sparsifier(checkpoint: Mapping[str, Any], model: str) -> dict[str, Any]:
             if isinstance(name, str) and isinstance(state, Mapping) and state.get("mask") is not None
         }
     return found
+
+
+def _is_sparsifier(value: Any) -> bool:
+    return isinstance(value, Mapping) and value.keys() >= {"state", "groups"}
 
 
 def _original(name: str) -> str:

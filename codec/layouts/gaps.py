@@ -42,14 +42,14 @@ def join(codes: np.ndarray, entry: np.ndarray, step: int, size: int, stream: str
     return np.asarray(positions)
 
 
-def pack(codes: np.ndarray, bits: int) -> np.ndarray:
+def pack_bits(codes: np.ndarray, bits: int) -> np.ndarray:
     """Codes side by side, least significant bit first; the last byte is filled with zeros."""
     flags = codes[:, None] >> np.arange(bits) & 1
     return np.packbits(flags.astype(bool).reshape(-1), bitorder="little")
 
 
-def unpack(packed: np.ndarray, count: int, bits: int, stream: str) -> np.ndarray:
-    """The inverse of ``pack``; FormatError for bytes that are not those of ``count`` codes, or other padding than 0."""
+def unpack_bits(packed: np.ndarray, count: int, bits: int, stream: str) -> np.ndarray:
+    """The inverse of ``pack_bits``; FormatError for another number of bytes than that, or padding that is not 0."""
     if len(packed) != -(-count * bits // 8):
         raise FormatError(f"{len(packed)} bytes for {count} codes of {bits} bits", stream=stream)
     flags = np.unpackbits(packed, bitorder="little")

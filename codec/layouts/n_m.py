@@ -28,7 +28,7 @@ from codec.layouts.base import (
     values_of,
     with_zeros,
 )
-from codec.layouts.gaps import byte_histogram, pack, unpack
+from codec.layouts.gaps import byte_histogram, pack_bits, unpack_bits
 from codec.matrix import Grid, TensorSpec
 from codec.statistics import GROUPS, Counts, Need
 
@@ -229,13 +229,13 @@ class GroupsOfM(Layout):
         first = np.argsort(~flags, axis=2, kind="stable")[:, :, :n]  # entries, then others
         values = np.where(flags, np.pad(segment, across).reshape(flags.shape), segment.dtype.type(0))
         values = np.take_along_axis(values, first, axis=2)[:, np.arange(n) < lengths[:, None]]
-        return pack(codes.view(np.int64), bits), octets(values)
+        return pack_bits(codes.view(np.int64), bits), octets(values)
 
     def decode(self, streams: tuple[np.ndarray, ...], rows: int, cols: int, dtype: np.dtype) -> np.ndarray:
         """Each group's entries where its pattern has them; pads must be zeros."""
         n, m = self._n, self.m
         lengths, bits = _lengths(cols, m), pattern_bits(n, m)
-        masks = unpack(streams[0], rows * len(lengths), bits, "patterns").view(np.uint64)
+        masks = unpack_bits(streams[0], rows * len(lengths), bits, "patterns").view(np.uint64)
         if bits < m:
             if len(masks) and int(masks.max()) >= patterns(n, m):
                 raise FormatError(f"pattern {masks.max()}, there are {patterns(n, m)}", stream="patterns")

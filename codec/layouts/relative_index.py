@@ -33,10 +33,10 @@ from codec.layouts.gaps import (
     expected,
     gaps_before,
     join,
-    pack,
+    pack_bits,
     split,
     stored_zero,
-    unpack,
+    unpack_bits,
 )
 from codec.matrix import Grid, TensorSpec
 from codec.statistics import Counts, Need
@@ -200,7 +200,7 @@ class RelativeIndex(Layout):
                 raise ArgumentError(self.refusal(1))
             values = filled
         count = np.array([len(codes)], "<u4")
-        return np.concatenate((octets(count), pack(codes, bits))), octets(values)
+        return np.concatenate((octets(count), pack_bits(codes, bits))), octets(values)
 
     def decode(self, streams: tuple[np.ndarray, ...], rows: int, cols: int, dtype: np.dtype) -> np.ndarray:
         """Adds up the gaps; each but an escape or a filler puts the next value after its zeros."""
@@ -208,7 +208,7 @@ class RelativeIndex(Layout):
         if len(streams[0]) < _COUNT:
             raise FormatError(f"{len(streams[0])} bytes, expected {_COUNT} or more", stream="steps")
         count = int(streams[0][:_COUNT].view("<u4")[0])
-        codes = unpack(streams[0][_COUNT:], count, bits, "steps")
+        codes = unpack_bits(streams[0][_COUNT:], count, bits, "steps")
         entry = codes < (1 << bits) - 1
         if value:
             filled = items(streams[1], dtype, count, "values")

@@ -23,6 +23,7 @@ from codec.model.disk import CHUNK, is_hub_link
 
 _BUFFER = 1 << 20  # small parts are gathered into writes of this many bytes
 _PIECE = 1 << 24  # bytes that a spool holds in memory at a time
+_PREFIX = ".codec-"
 _TEMPORARY = re.compile(r"\.codec-(?:([0-9a-f]{8})-)?[0-9a-f]{16}\.tmp")
 _ENDS = (signal.SIGTERM, signal.SIGHUP)
 # Without a lock to tell (another machine's file, a file system without locks) a temporary file is abandoned after this.
@@ -111,7 +112,7 @@ class Spool:
         self._path, self._size = path, 0
         with _naming(path):
             self._file = tempfile.TemporaryFile(  # noqa: SIM115  # closed by __exit__
-                dir=os.path.dirname(os.path.realpath(path)), buffering=0
+                dir=os.path.dirname(os.path.realpath(path)), prefix=_PREFIX, buffering=0
             )
 
     def __enter__(self) -> Self:
@@ -143,7 +144,7 @@ class Spool:
 def _create(folder: str, mode: int) -> tuple[str, int]:
     """A new temporary file, locked where the file system has locks."""
     while True:
-        temporary = os.path.join(folder, f".codec-{_host()}-{secrets.token_hex(8)}.tmp")
+        temporary = os.path.join(folder, f"{_PREFIX}{_host()}-{secrets.token_hex(8)}.tmp")
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)  # less the umask
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -226,7 +227,7 @@ def _naming(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None or os.path.basename(str(error.filename)).startswith(".codec-"):
+        if error.filename is None or os.path.basename(str(error.filename)).startswith(_PREFIX):
             raise OSError(error.errno, error.strerror, path) from error
         raise
 

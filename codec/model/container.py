@@ -135,25 +135,23 @@ def read_header(raw: Raw) -> Header:
     Raises FormatError, which says what the file is where it is one of another kind.
     """
     if raw.size < 8:
-        raise FormatError(f"{raw.size} bytes are no safetensors file, which has 8 at least{_hint(raw)}", offset=0)
+        raise _refusal(raw, f"{raw.size} bytes are no safetensors file, which has 8 at least", 0)
     length = int.from_bytes(raw.read_private(0, 8), "little")
     if length > MAX_HEADER or length > raw.size - 8:
-        raise FormatError(
-            f"not a safetensors file, or cut off: its header would have {length} bytes, the file has {raw.size} "
-            f"(and {MAX_HEADER} are allowed){_hint(raw)}",
-            offset=0,
-        )
+        words = f"its header would have {length} bytes, the file has {raw.size} (and {MAX_HEADER} are allowed)"
+        raise _refusal(raw, f"not a safetensors file, or cut off: {words}", 0)
     text = bytes(raw.read_private(8, length))
     if not text.startswith(b"{"):
-        raise FormatError(
-            f"not a safetensors file: its header starts with {text[:8]!r}, expected '{{'{_hint(raw)}", offset=8
-        )
+        raise _refusal(raw, f"not a safetensors file: its header starts with {text[:8]!r}, expected '{{'", 8)
     return _parse_header(strict_json(text), 8 + length, raw.size)
 
 
-def _hint(raw: Raw) -> str:
+def _refusal(raw: Raw, otherwise: str, offset: int) -> FormatError:
+    """The error for a file of another kind, where its first bytes tell which; else with these words."""
     words = what_it_is(bytes(raw.read_private(0, min(LOOK, raw.size))), raw.path) if raw.size else "an empty file"
-    return "" if words is None else f". It is {words}"
+    if words is None:
+        return FormatError(otherwise, offset=offset)
+    return FormatError(f"not a safetensors file, but {words}")
 
 
 def strict_json(raw: bytes) -> object:

@@ -1,6 +1,6 @@
-"""What a file is that is not a safetensors file, by its first bytes, and how its tensors get into one."""
+"""What a file is that is not a safetensors file, told by its first bytes, and how to make a model file of it."""
 
-LOOK = 512  # bytes from the start of a file that tell
+LOOK = 512  # bytes from the start of a file that tell what it is
 
 _CONVERT = "`codec convert` makes a model file of it"
 _KNOWN: tuple[tuple[bytes, str], ...] = (

@@ -1,8 +1,8 @@
 """What config.json says of a folder's weights, for transformers (field: "quantization_config").
 
-transformers loads model*.safetensors, and only warns of a quantization method that it does not know: a packed folder of
-these names would then run on random weights. So packed weights have names that it does not look for, and config.json
-says them to codec.hf, without which there is no file to load.
+transformers loads model*.safetensors, and only warns about a quantization method that it does not know: it would run a
+packed folder of such names on random weights. So packed weights have names that transformers does not look for.
+config.json tells codec.hf these names; without codec.hf, loading fails, as there is no file of weights.
 """
 
 import json
@@ -20,8 +20,10 @@ FORMATS = ("frames",)
 # Weights are named model.safetensors, model-00001-of-00002.safetensors or model.safetensors.index.json.
 _PLAIN, _PACKED = "model", "model.codec"
 
-# Formats that compressed-tensors had until 0.15; weights that were decompressed since then kept the words.
+# Formats that compressed-tensors had until 0.15; weights that were decompressed since then kept the words. The older
+# versions put what FIELD has into compression_config.
 _REMOVED = ("sparsity_config", "compression_config")
+_QUANTIZED = ("config_groups", "transform_config")  # a quantization that is one
 # Suffixes of tensors that are still in such a format.
 _COMPRESSED = (".compressed", ".bitmask")
 
@@ -109,16 +111,27 @@ def without_removed(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration without what is left of the formats that compressed-tensors removed.
 
     Such words make today's readers refuse weights that are dense. A real quantization beside them stays.
+
+    >>> without_removed({"a": 1, "quantization_config": {"sparsity_config": {}, "quant_method": "compressed-tensors"}})
+    {'a': 1}
     """
-    kept = {key: value for key, value in config.items() if key not in _REMOVED}
-    found = kept.get(FIELD)
-    if isinstance(found, dict) and any(key in found for key in _REMOVED):
-        inner = {key: value for key, value in found.items() if key not in _REMOVED}
-        if inner.get("config_groups"):
-            kept[FIELD] = inner
+    sparsity, older = _REMOVED
+    kept = {key: value for key, value in config.items() if key != sparsity}
+    for field in (FIELD, older):
+        found = kept.get(field)
+        if field == FIELD and not (isinstance(found, dict) and any(key in found for key in _REMOVED)):
+            continue
+        inner = {key: value for key, value in found.items() if key not in _REMOVED} if isinstance(found, dict) else {}
+        if any(inner.get(key) for key in _QUANTIZED):
+            kept[field] = inner
         else:
-            del kept[FIELD]
+            kept.pop(field, None)
     return kept
+
+
+def config_bytes(config: Mapping[str, Any]) -> bytes:
+    """The text of a config.json; lone surrogates, which UTF-8 does not have, as JSON's escapes."""
+    return json.dumps(config, indent=2, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
 
 
 def check_not_compressed(config: Mapping[str, Any], names: list[str]) -> None:
@@ -128,6 +141,6 @@ def check_not_compressed(config: Mapping[str, Any], names: list[str]) -> None:
     told = any(key in config for key in _REMOVED) or (isinstance(inner, dict) and any(key in inner for key in _REMOVED))
     if found is not None and told:
         raise ArgumentError(
-            f"tensor {found!r} is in a sparse format of compressed-tensors, which config.json describes: decompress "
-            "the model first (codec.interop reads such tensors)"
+            f"tensor {found!r} is in a sparse format of compressed-tensors, which config.json describes: "
+            "`codec convert` reads it"
         )

@@ -1,6 +1,5 @@
 """Where a model is written: one file, shards beside an index, or a folder into which the other files come along."""
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ from codec.model.foreign import WEIGHT_SUFFIXES
 from codec.model.huggingface import (
     CONFIG,
     check_not_compressed,
+    config_bytes,
     packed_config,
     packed_name,
     plain_config,
@@ -107,7 +107,7 @@ def output_of(model: ModelFile, src: str, dst: str, packs: bool | None = None) -
         sources=(os.path.basename(own), *(os.path.basename(file.raw.path) for file in model.files)),
         rewritten=rewritten,
     )
-    _check_alone(output)
+    check_alone(output)
     return output
 
 
@@ -133,16 +133,24 @@ def _rewritten(config: dict[str, Any], model: ModelFile, weights: str, packs: bo
         new = plain_config(config)
     if new == config:
         return {}
-    return {CONFIG: json.dumps(new, indent=2, ensure_ascii=False).encode() + b"\n"}
+    return {CONFIG: config_bytes(new)}
 
 
-def _check_alone(output: Output) -> None:
-    """Refuse a folder that has the index of another model: nobody could tell which of the two it holds."""
+def check_alone(output: Output) -> None:
+    """Refuse a folder that has another model: nobody could tell which of the two it holds.
+
+    That is an index; or, in the folder of a whole checkpoint, the same weights packed or plain, and any others beside a
+    single file. Raises ArgumentError.
+    """
     place = output.index or next(iter(output.files))
     folder = os.path.dirname(place) or "."
     names = os.listdir(folder) if os.path.isdir(folder) else []
+    own = {os.path.basename(path) for path in (*output.paths, *output.stale())}
+    twins = {twin for name in own for twin in (packed_name(name), plain_name(name))}
     for name in sorted(names):
-        if name[0] != "." and is_index_name(name) and name != os.path.basename(output.index or ""):
+        weights = output.along and name.endswith(SUFFIX) and (output.index is None or name in twins)
+        weights = weights or is_index_name(name)
+        if name[0] != "." and weights and name not in own:
             raise ArgumentError(f"{folder!r} holds another model, {name!r}: write to another folder, or remove that")
 
 
@@ -153,7 +161,7 @@ def index_aside(output: Output, replaced: Iterable[str]) -> Iterator[None]:
     Otherwise an interruption would leave an index that finds new shards and old ones, and a mixture of two models would
     open without an error. It comes back if the work fails before the first file is replaced.
     """
-    before = {path: _version(path) for path in replaced}
+    before = {path: version_of(path) for path in replaced}
     if output.index is None or not os.path.lexists(output.index) or not any(before.values()):
         yield
         return
@@ -163,7 +171,7 @@ def index_aside(output: Output, replaced: Iterable[str]) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if all(_version(path) == version for path, version in before.items()):
+        if all(version_of(path) == version for path, version in before.items()):
             os.replace(aside, output.index)
         raise
     finally:
@@ -171,7 +179,8 @@ def index_aside(output: Output, replaced: Iterable[str]) -> Iterator[None]:
             os.unlink(aside)
 
 
-def _version(path: str) -> tuple[int, int] | None:
+def version_of(path: str) -> tuple[int, int] | None:
+    """What tells a file from the one that replaces it; None if there is none."""
     try:
         status = os.stat(path)
     except FileNotFoundError:

@@ -88,7 +88,7 @@ def read_shard_index(path: str) -> ShardIndex:
         index = strict_json(text)
     except FormatError as error:
         words = what_it_is(text[:512], path)
-        raise FormatError(f"{path!r}: {error.message}" + (f". It is {words}" if words else "")) from error
+        raise FormatError(f"{path!r}: {f'no index of shards, but {words}' if words else error.message}") from error
     weight_map = index.get("weight_map") if isinstance(index, dict) else None
     if (
         not isinstance(index, dict)

@@ -1,4 +1,4 @@
-"""Products of which nothing has to be converted, cut or checked anew: floats in memory, as kernels take them.
+"""The short way of products: floats that kernels take as they lie in memory, with no conversion, cut or new check.
 
 A call of a small layer costs as little as its kernel, so what such a call may rely on is worked out once for each frame
 and dtype, by the first product that goes the whole way (`codec.products.matrices.multiply`).

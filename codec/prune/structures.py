@@ -123,7 +123,9 @@ def check_structure(structure: Any) -> tuple[int, int] | None:
     figures = _FIGURES.fullmatch(structure) if isinstance(structure, str) else None
     if figures is None:
         if structure not in NAMES or not isinstance(structure, str):
-            raise ArgumentError(f"structure={structure!r}; expected one of {', '.join(NAMES)} (any figures)")
+            raise ArgumentError(
+                f"structure={structure!r}; expected one of {', '.join(NAMES)}; 2:4 and 4x4 stand for any n:m and block"
+            )
         return None
     first, second = int(figures[1]), int(figures[2])
     if fixes_sparsity(structure) and first > second:

@@ -9,7 +9,7 @@ cdef extern from "stats/count.hpp" namespace "codec" nogil:
 
     bint find_statistic(const char*, uint32_t*) noexcept
     bint c_statistic_words "codec::statistic_words"(const Grid&, uint32_t, uint64_t, uint64_t, uint64_t*) noexcept
-    Result c_count "codec::count"(const Elements&, const StatsRequest*, uint32_t, const uint8_t*, const uint8_t*, uint32_t,
+    Result c_count "codec::count"(const Matrix&, const StatsRequest*, uint32_t, const uint8_t*, const uint8_t*, uint32_t,
                                   uint64_t*) noexcept
     Result c_count_view "codec::count"(const CView&, const Grid&, uint64_t, uint64_t, const StatsRequest*, uint32_t, uint32_t) noexcept
 
@@ -74,7 +74,7 @@ def count(const uint8_t[::1] dense, keep, uint64_t rows, uint64_t cols, uint32_t
     """
     cdef const uint8_t[::1] kept
     cdef const uint8_t* kept_at = NULL
-    cdef Elements e
+    cdef Matrix e
     cdef Result r
     cdef uint64_t dropped = 0
     cdef _Requests asked = _Requests(requests, rows, cols, segment_rows, segment_cols)

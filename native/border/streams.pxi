@@ -15,7 +15,7 @@ cdef extern from "encode.hpp" namespace "codec" nogil:
         uint64_t dropped_negatives
         uint64_t refused
 
-    cdef struct Elements:
+    cdef struct Matrix:
         Grid grid
         uint32_t width
         uint64_t nonzero
@@ -24,8 +24,8 @@ cdef extern from "encode.hpp" namespace "codec" nogil:
     CStreams* new_streams(uint64_t, uint32_t) noexcept
     void free_streams(CStreams*) noexcept
     bint c_set_part "codec::set_part"(Part&, const uint8_t*, uint64_t) noexcept
-    Status c_encode "codec::encode"(const Elements&, Layout, const Params&, const uint8_t*, const uint8_t*, CStreams*, uint32_t) noexcept
-    Status c_encode_csr "codec::encode_csr"(const Elements&, Layout, const Params&, const int64_t*, const int64_t*, const uint8_t*,
+    Status c_encode "codec::encode"(const Matrix&, Layout, const Params&, const uint8_t*, const uint8_t*, CStreams*, uint32_t) noexcept
+    Status c_encode_csr "codec::encode_csr"(const Matrix&, Layout, const Params&, const int64_t*, const int64_t*, const uint8_t*,
                                             CStreams*, uint32_t) noexcept
     Result c_transcode "codec::transcode"(const CView&, const Grid&, uint64_t, uint64_t, Layout, const Params&, CStreams*,
                                           const uint8_t*, uint32_t) noexcept
@@ -33,14 +33,14 @@ cdef extern from "encode.hpp" namespace "codec" nogil:
     uint64_t c_histogram "codec::histogram"(const CStreams*, uint32_t, uint32_t, Kind, uint32_t, uint64_t, uint64_t*,
                                             uint64_t) noexcept
     Status code_stream(CStreams*, uint32_t, const CCoder&, uint32_t) noexcept
-    void pack_stream(CStreams*, uint32_t, uint32_t, uint32_t) noexcept
+    void pack_bits(CStreams*, uint32_t, uint32_t, uint32_t) noexcept
     void write_parts(const CStreams*, uint8_t*, const uint64_t*, uint32_t*, uint32_t) noexcept
 
 
 cdef class Streams:
     """One tensor's streams while it is being encoded."""
     cdef CStreams* streams
-    cdef Elements elements
+    cdef Matrix elements
     cdef Layout layout
     cdef Params params
 
@@ -192,13 +192,13 @@ cdef class Streams:
             status = code_stream(self.streams, stream, coder.coder, threads)
         self._done(status)
 
-    def pack(self, uint32_t stream, uint32_t bits, uint32_t threads):
+    def pack_bits(self, uint32_t stream, uint32_t bits, uint32_t threads):
         """Codes of a byte each to codes of `bits`, in every part of a stream."""
         self._check_items(stream, 1)
         if not 1 <= bits <= 8:
             raise ValueError("not 1 to 8 bits")
         with nogil:
-            pack_stream(self.streams, stream, bits, threads)
+            pack_bits(self.streams, stream, bits, threads)
 
     def write(self, uint8_t[::1] frame, const uint64_t[::1] offsets, uint32_t[::1] checksums, uint32_t threads):
         """Copies the parts to their offsets (by stream, then segment) and fills in their checksums; not those of shared streams."""

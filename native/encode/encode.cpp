@@ -46,8 +46,8 @@ Status write_segment(Layout layout, const Params& params, Flat flat, Streams* st
   return Status::ok;
 }
 
-Status compress_segment(const Elements& e, uint64_t segment, const uint8_t* dense, const uint8_t* keep, Workspace& work,
-                        Flat& flat, uint64_t* dropped) {
+Status flatten_segment(const Matrix& e, uint64_t segment, const uint8_t* dense, const uint8_t* keep, Workspace& work,
+                       Flat& flat, uint64_t* dropped) {
   const Place p = e.grid.place(segment);
   const uint64_t first = e.grid.element_at(segment), n = p.size();
   const Status begun = begin_flat(n, n, e.width, work, flat);
@@ -61,7 +61,7 @@ Status compress_segment(const Elements& e, uint64_t segment, const uint8_t* dens
 namespace {
 
 struct Encoding {
-  const Elements& e;
+  const Matrix& e;
   Layout layout;
   const Params& params;
   const uint8_t *dense, *keep;
@@ -94,7 +94,7 @@ Status place_entries(const Encoding& c, uint64_t segment, Workspace& work, Flat&
 Status encode_segment(Encoding& c, uint64_t segment, Workspace& work) {
   Flat flat;
   uint64_t dropped = 0;
-  const Status status = c.dense ? compress_segment(c.e, segment, c.dense, c.keep, work, flat, &dropped)
+  const Status status = c.dense ? flatten_segment(c.e, segment, c.dense, c.keep, work, flat, &dropped)
                                 : place_entries(c, segment, work, flat);
   if (status != Status::ok) return status;
   __atomic_fetch_add(&c.streams->dropped_negatives, dropped, __ATOMIC_RELAXED);
@@ -117,13 +117,13 @@ Status run(Encoding& c, uint32_t threads) {
 
 }  // namespace
 
-Status encode(const Elements& e, Layout layout, const Params& params, const uint8_t* dense, const uint8_t* keep,
+Status encode(const Matrix& e, Layout layout, const Params& params, const uint8_t* dense, const uint8_t* keep,
               Streams* streams, uint32_t threads) {
   Encoding c = {e, layout, params, dense, keep, nullptr, nullptr, nullptr, streams, Status::ok};
   return run(c, threads);
 }
 
-Status encode_csr(const Elements& e, Layout layout, const Params& params, const int64_t* starts, const int64_t* indices,
+Status encode_csr(const Matrix& e, Layout layout, const Params& params, const int64_t* starts, const int64_t* indices,
                   const uint8_t* values, Streams* streams, uint32_t threads) {
   Encoding c = {e, layout, params, nullptr, nullptr, starts, indices, values, streams, Status::ok};
   return run(c, threads);

@@ -83,7 +83,7 @@ Status code_stream(Streams* streams, uint32_t stream, const Coder& coder, uint32
   return context.status;
 }
 
-void pack_stream(Streams* streams, uint32_t stream, uint32_t bits, uint32_t threads) {
+void pack_bits(Streams* streams, uint32_t stream, uint32_t bits, uint32_t threads) {
   struct Context {
     Streams* streams;
     uint32_t stream, bits;

@@ -26,17 +26,17 @@ Result count(const View& v, const Grid& grid, uint64_t first, uint64_t last, con
       &context, &dropped);
 }
 
-Result count(const Elements& e, const StatsRequest* requests, uint32_t n, const uint8_t* dense, const uint8_t* keep,
+Result count(const Matrix& e, const StatsRequest* requests, uint32_t n, const uint8_t* dense, const uint8_t* keep,
              uint32_t threads, uint64_t* dropped) {
   struct Context {
-    const Elements& e;
+    const Matrix& e;
     const uint8_t *dense, *keep;
   } context{e, dense, keep};
   return count_segments(
       e.grid, 0, e.grid.segments(), requests, n, threads,
       [](void* at, uint64_t segment, Workspace& work, Flat& flat, uint64_t* dropped) {
         const Context& c = *static_cast<Context*>(at);
-        return failed(compress_segment(c.e, segment, c.dense, c.keep, work, flat, dropped));
+        return failed(flatten_segment(c.e, segment, c.dense, c.keep, work, flat, dropped));
       },
       &context, dropped);
 }

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from codec.errors import ArgumentError, FormatError
-from codec.interop.published.arrays import of_ndim
+from codec.interop.published.arrays import integers, of_ndim
 
 
 class Bitmask(NamedTuple):
@@ -55,12 +55,12 @@ def sparse_24_bitmask(a: Any) -> Bitmask:
 
 def from_bitmask(arrays: Bitmask) -> np.ndarray:
     """The matrix, from either of compressed-tensors' formats; ``row_offsets`` is not needed, and not read."""
-    compressed, bitmask, _, shape = arrays
+    compressed, bitmask, shape = (np.asarray(arrays[number]) for number in (0, 1, 3))
     if np.size(shape) != 2:
         raise FormatError(f"a shape of {np.size(shape)} numbers; expected the rows and the columns of a matrix")
     rows, cols = (int(n) for n in np.ravel(shape))
-    if bitmask.shape != (rows, -(-cols // 8)):
-        raise FormatError(f"a bitmask of shape {bitmask.shape} for a matrix of {rows} x {cols}")
+    if bitmask.shape != (rows, -(-cols // 8)) or bitmask.dtype != np.uint8:
+        raise FormatError(f"a bitmask of {bitmask.dtype} and shape {bitmask.shape} for a matrix of {rows} x {cols}")
     bits = np.unpackbits(bitmask, axis=1, bitorder="little").astype(bool)
     if bits[:, cols:].any() or np.count_nonzero(bits) != compressed.size:
         raise FormatError(f"{compressed.size} values for {np.count_nonzero(bits)} bits, {cols} of a row inside it")
@@ -89,7 +89,7 @@ def two_of_four(a: Any) -> TwoOfFour:
 
 def from_two_of_four(arrays: TwoOfFour) -> np.ndarray:
     """The matrix, twice as wide as the values."""
-    values, indices = (of_ndim(array, 2) for array in arrays)
+    values, indices = of_ndim(arrays[0], 2), integers("indices", arrays[1], 2)
     rows, half = values.shape
     pairs = indices.astype(np.int64).reshape(rows, -1, 2) if indices.size % 2 == 0 else indices
     if indices.shape != values.shape or half % 2 or np.any((pairs[..., 0] >= pairs[..., 1]) | (pairs > 3).any(axis=2)):

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from codec.errors import ArgumentError, FormatError
-from codec.interop.published.arrays import of_ndim
+from codec.interop.published.arrays import integers, of_ndim
 from codec.layouts.gaps import MOST_BITS, gaps_before, join, split
 from codec.matrix import is_int
 
@@ -63,7 +63,7 @@ def relative_index(a: Any, bits: int = 4) -> Relative:
 
 def from_relative_index(values: Any, zeros: Any, size: int) -> np.ndarray:
     """The vector of ``size`` elements: each value behind its zeros. Zero values, fillers or not, leave zeros."""
-    values, zeros = of_ndim(values, 1), of_ndim(zeros, 1).astype(np.int64)
+    values, zeros = of_ndim(values, 1), integers("zero counts", zeros, 1).astype(np.int64)
     if len(values) != len(zeros) or np.any(zeros < 0):
         raise FormatError(f"{len(values)} values and {len(zeros)} zero counts; expected as many, none below 0")
     out = np.zeros(size, values.dtype)
@@ -90,8 +90,8 @@ def eie_columns(a: Any, pes: int = 1, bits: int = 4) -> list[Columns]:
 
 def from_eie_columns(elements: list[Columns], rows: int) -> np.ndarray:
     """The matrix of ``rows`` rows that processing elements hold."""
-    if not elements:
-        raise ArgumentError("no processing elements")
+    if not elements or not len(elements[0].p):
+        raise ArgumentError("no processing elements, or one without pointers")
     out = np.zeros((rows, len(elements[0].p) - 1), elements[0].v.dtype)
     for number, (v, z, p) in enumerate(elements):
         mine = out[number :: len(elements)]
@@ -132,7 +132,9 @@ def eyeriss_words(a: Any, last: bool = True) -> np.ndarray:
 
 def from_eyeriss_words(words: Any, size: int, dtype: Any) -> np.ndarray:
     """The vector of ``size`` elements, up to the first word whose lowest bit is set."""
-    found = of_ndim(words, 1).astype(np.uint64)
+    if np.dtype(dtype).itemsize != 2:
+        raise ArgumentError(f"dtype {np.dtype(dtype)}; expected one of two bytes")
+    found = integers("words", words, 1).astype(np.uint64)
     ends = np.flatnonzero(found & np.uint64(1))
     found = found[: ends[0] + 1] if len(ends) else found
     pairs = np.stack([found >> np.uint64(shift) & np.uint64((1 << 21) - 1) for shift in (43, 22, 1)], axis=1).reshape(
@@ -170,7 +172,9 @@ def macko(a: Any, trailing_fillers: bool | None = None) -> Macko:
 
 def from_macko(arrays: Macko, cols: int) -> np.ndarray:
     """The matrix of ``cols`` columns, from either variant."""
-    values, packed, pointers = arrays
+    values, packed, pointers = of_ndim(arrays[0], 1), integers("deltas", arrays[1], 1), arrays[2]
+    if packed.dtype != np.uint8:
+        raise FormatError(f"deltas are {packed.dtype}; expected uint8, two to a byte")
     zeros = np.stack((packed & 15, packed >> 4), axis=1).reshape(-1)
     bounds = _bounds(pointers, min(len(values), len(zeros)), len(pointers) - 1)
     out = np.zeros((len(pointers) - 1, cols), values.dtype)
@@ -186,7 +190,7 @@ def _joined(lines: list[Relative], dtype: np.dtype) -> tuple[np.ndarray, np.ndar
 
 
 def _bounds(pointers: np.ndarray, entries: int, lines: int) -> list[tuple[int, int]]:
-    edges = [int(edge) for edge in pointers]
-    if len(edges) != lines + 1 or edges[0] != 0 or edges != sorted(edges) or edges[-1] > entries:
+    edges = integers("pointers", pointers, 1).tolist()
+    if not edges or len(edges) != lines + 1 or edges[0] != 0 or edges != sorted(edges) or edges[-1] > entries:
         raise FormatError(f"pointers {edges[:4]}...; expected {lines + 1} that ascend from 0 to at most {entries}")
     return list(pairwise(edges))
