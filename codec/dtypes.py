@@ -12,12 +12,14 @@ from codec.errors import ArgumentError
 class ElementType:
     """One element type (spec section 2).
 
-    ``name`` is the safetensors name; ``dtype`` the little-endian NumPy dtype; ``kind`` how the bits of an item are read
-    by the entropy stage ("unsigned", "signed" or "float", spec section 6); ``nonzero_bits`` masks the bits that decide
-    under ``zero="value"`` whether an item is non-zero (for floats all but the sign).
+    ``name`` is the safetensors name, ``number`` what stands for it in a frame; ``dtype`` the little-endian NumPy dtype;
+    ``kind`` how the bits of an item are read by the entropy stage ("unsigned", "signed" or "float", spec section 6);
+    ``nonzero_bits`` masks the bits that decide under ``zero="value"`` whether an item is non-zero (for floats all but
+    the sign).
     """
 
     name: str
+    number: int
     dtype: np.dtype
     kind: str
     is_float: bool
@@ -52,12 +54,18 @@ def _rows() -> list[ElementType]:
         "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
         "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
     }
-    rows = [ElementType(n, d, "float" if d.itemsize > 1 else "unsigned", True) for n, d in floats.items()]
-    rows += [
-        ElementType(f"I{8 * w}", np.dtype(f"<i{w}"), "signed" if w > 1 else "unsigned", False) for w in (1, 2, 4, 8)
+    others = {f"{kind}{8 * w}": np.dtype(f"<{kind.lower()}{w}") for w in (1, 2, 4, 8) for kind in "IU"}
+    others["BOOL"] = np.dtype(np.bool_)
+    return [
+        ElementType(name, number, dtype, _kind(name, dtype.itemsize), name in floats)
+        for number, (name, dtype) in enumerate((floats | others).items())
     ]
-    rows += [ElementType(f"U{8 * w}", np.dtype(f"<u{w}"), "unsigned", False) for w in (1, 2, 4, 8)]
-    return [*rows, ElementType("BOOL", np.dtype(np.bool_), "unsigned", False)]
+
+
+def _kind(name: str, width: int) -> str:
+    if width == 1:
+        return "unsigned"
+    return {"I": "signed", "U": "unsigned"}.get(name[0], "float")
 
 
 BY_NAME = {row.name: row for row in _rows()}

@@ -64,6 +64,11 @@ def sample(shape: tuple[int, ...], dtype: str, percent: int = 40, seed: int = 1)
     return np.array(out, f"<u{BITS[dtype] // 8}").reshape(shape)
 
 
+def large_line() -> np.ndarray:
+    """One row of which a dense frame has parts just large enough to begin at a multiple of 64 always."""
+    return np.resize(np.arange(1, 129, dtype=np.uint8), (1, (1 << 16) + 24))
+
+
 def frame_case(name: str, section: str, bits: np.ndarray, dtype: str, variant: str, **options: Any) -> Case:
     layout, params = VARIANTS[variant]
     params = {**params, **options.pop("params", {})}

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from cases import VARIANTS, Case, frame_case, sample
+from cases import VARIANTS, Case, frame_case, large_line, sample
 from writer_coding import BITS
 
 
@@ -41,6 +41,11 @@ def types() -> Iterator[Case]:
         bits = sample((3, 11), dtype, 50, seed=1000 + number)
         yield frame_case(f"type_{dtype}", "2", bits, dtype, "bitmap", segment=(2, 11))
         yield frame_case(f"type_coded_{dtype}", "6.2", bits, dtype, "huffman", segment=(2, 11))
+
+
+def large() -> Iterator[Case]:
+    """Parts that begin at a multiple of 64 though the frame gets longer by that."""
+    yield frame_case("large_parts", "4.3", large_line(), "U8", "dense")
 
 
 def special_bits() -> Iterator[Case]:
@@ -197,5 +202,5 @@ def blocks() -> Iterator[Case]:
 
 
 def layout_cases() -> Iterator[Case]:
-    for group in (shapes, types, special_bits, csr, gaps, groups, blocks):
+    for group in (shapes, types, large, special_bits, csr, gaps, groups, blocks):
         yield from group()

@@ -5,6 +5,7 @@ The first half of the reader; reader.py goes on from the parts that ``read_head`
 
 import math
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -23,7 +24,7 @@ LIMITS = {
     "code word": 12,
 }
 LIMITS |= {"raw field": 56, "window": 2**23, "JSON header": 10**8, "nesting": 127, "name": 1024, "checksum": 2**32 - 1}
-# Section 2: name -> (bits, kind, pattern of -0.0 or None).
+# Section 2: name -> (bits, kind, pattern of -0.0 or None), in the order of their numbers.
 ELEMENT_TYPES: dict[str, tuple[int, str, int | None]] = {
     "F64": (64, "float", 1 << 63),
     "F32": (32, "float", 1 << 31),
@@ -42,11 +43,10 @@ ELEMENT_TYPES: dict[str, tuple[int, str, int | None]] = {
     "BOOL": (8, "unsigned", None),
 }
 # Section 4.1: field -> (offset, bytes).
-PREFIX = {"magic": (0, 8), "version": (8, 4), "header_length": (12, 4), "frame_length": (16, 8)}
-PREFIX |= {"data_start": (24, 8), "head_crc": (32, 4)}
-HEADER_AT = 36
-MAGIC = bytes.fromhex("89434443460D0A1A")
-# Section 5: layout -> (streams, parameters and what they may be; None: section 5.8 says it).
+PREFIX = {"magic": (0, 4), "version": (4, 1), "data_start": (5, 3), "head_crc": (8, 4)}
+HEADER_AT = 12
+MAGIC = bytes.fromhex("89434443")
+# Section 5: layout -> (streams, parameters and what they may be; None: section 5.8 says it), in order of their numbers.
 LAYOUTS: dict[str, tuple[tuple[str, ...], dict[str, tuple[Any, ...] | None]]] = {
     "dense": (("values",), {}),
     "csr": (("pointers", "columns", "values"), {"index": (8, 16, 32), "of": ("nonzeros", "zeros")}),
@@ -62,13 +62,12 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], dict[str, tuple[Any, ...] | None]]] = 
     "sell": (("places", "lengths", "columns", "values"), {}),
     "context": (("coded",), {}),
 }
-CODINGS = ("none", "zstd", "huffman")
-# Sections 4.2, 6.3 and 7.2: the keys of each map, in order.
+CODINGS = ("none", "huffman", "zstd")
+# Sections 4.2, 6.3 and 7.2: the items of each array, in order.
 HEADER: tuple[str, ...] = ("dtype", "shape", "row_dims", "segment", "layout", "params")
-HEADER += ("values", "zero", "nnz", "negative_zeros", "streams")
-STREAM = ("name", "length", "coding", "code")
+HEADER += ("values", "nnz", "negative_zeros", "streams")
 CODE = ("low", "zeros", "first", "lengths")
-CODEBOOK = ("coding", "bits", "group_rows")
+CODEBOOK = ("bits", "group_rows")
 
 DTYPES = {
     "BF16": np.dtype(ml_dtypes.bfloat16),
@@ -124,20 +123,29 @@ def up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple
 
 
-def unpack(data: bytes) -> Any:
-    """Canonical msgpack, as far as it can be judged without knowing the keys."""
+def unpack(data: bytes) -> tuple[Any, int]:
+    """The canonical msgpack that bytes start with, as far as it can be judged without its meaning, and its length."""
+    unpacker = msgpack.Unpacker(max_buffer_size=max(1, len(data)))
     try:
-        value = msgpack.unpackb(data)
-        same = msgpack.packb(value) == data
+        unpacker.feed(data)
+        value = unpacker.unpack()
+        used = unpacker.tell()
+        same = msgpack.packb(value) == data[:used]
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
         refuse(f"no msgpack: {error}")
     need(same, "msgpack is not minimal")
-    return value
+    return value, used
 
 
-def fields(value: Any, keys: tuple[str, ...], where: str) -> list[Any]:
-    need(type(value) is dict and tuple(value) == keys, f"{where}: expected a map with the keys {keys}")
-    return list(value.values())
+def items(value: Any, keys: tuple[str, ...], where: str) -> list[Any]:
+    need(type(value) is list and len(value) == len(keys), f"{where}: expected an array of {keys}")
+    return list(value)
+
+
+def numbered(value: Any, names: Iterable[str], where: str) -> str:
+    """What stands for a number."""
+    listed = list(names)
+    return listed[integer(value, where, len(listed) - 1)]
 
 
 def integer(value: Any, where: str, limit: int = LIMITS["integer"]) -> int:
@@ -166,7 +174,6 @@ class Code:
 @dataclass(frozen=True)
 class Stream:
     name: str
-    length: int
     coding: str
     kind: str
     bits: int
@@ -208,11 +215,10 @@ class Head:
         return row, column, min(h, self.rows - row), min(w, self.cols - column)
 
 
-def read_code(value: Any, bits: int, kind: str, longest: int) -> Code:
+def read_code(value: list[Any], bits: int, kind: str, longest: int) -> Code:
     """Section 6.3, for items of so many bits and of that kind; no code word may be longer than ``longest``."""
-    low, zeros, first, _ = fields(value, CODE, "code")
+    low, zeros, first, raw = items(value, CODE, "code")
     integer(low, "low"), integer(zeros, "zeros"), integer(first, "first", LIMITS["first"])
-    raw = value["lengths"]
     need(type(raw) is bytes and 1 <= len(raw) <= LIMITS["symbols"] // 2, "code: lengths are no bin of 1 to 128 bytes")
     lengths = [nibble for byte in raw for nibble in (byte & 15, byte >> 4)]
     if lengths[-1] == 0:
@@ -235,107 +241,118 @@ def read_code(value: Any, bits: int, kind: str, longest: int) -> Code:
     return Code(low, zeros, first, words)
 
 
-def read_values(values: Any, rows: int, size: int) -> int:
-    """Section 7.2: bits of a label, 0 where values are elements."""
-    if values == {"coding": "raw"}:
-        return 0
-    coding, bits, group_rows = fields(values, CODEBOOK, "values")
-    need(coding == "codebook", "values: unknown coding")
+def read_values(values: Any, rows: int, size: int) -> dict[str, Any]:
+    """Section 7.2."""
+    if values == []:
+        return {"coding": "raw"}
+    bits, group_rows = items(values, CODEBOOK, "values")
     need(integer(bits, "bits", 8) >= 1, "values: labels of 0 bits")
     integer(group_rows, "group_rows", max(rows, 1) - 1 if size else 0)
-    return int(bits)
+    return {"coding": "codebook", "bits": bits, "group_rows": group_rows}
 
 
-def read_block(params: dict[str, Any], h: int, w: int, cols: int) -> bool:
-    """Section 5.8: whether blocks are whole columns."""
-    block = params["block"]
+def read_block(block: Any, h: int, w: int) -> list[Any]:
+    """Section 5.8."""
     need(type(block) is list and len(block) == 2, "params: block is no array of two")
-    whole = block[0] == "all"
-    need(whole or integer(block[0], "block", h or LIMITS["segment"]) >= 1, "params: a block of no rows")
+    r = integer(block[0], "block", h or LIMITS["segment"])
     need(integer(block[1], "block", w or LIMITS["segment"]) >= 1, "params: a block of no columns")
-    blocks = -(-(cols if whole and w else w) // block[1])
-    need(blocks <= 1 << params["index"], "params: index is too narrow for the blocks")
-    return bool(whole)
+    return [r or "all", block[1]]
 
 
-def read_params(layout: str, params: Any, segment: list[int], cols: int) -> bool:
-    """The parameters of section 5; whether the first stream, ``pointers``, is absent and ``columns`` is shared."""
+def read_params(layout: str, found: Any, segment: tuple[int, int], cols: int) -> dict[str, Any]:
+    """The parameters of section 5."""
     h, w = segment
     _, allowed = LAYOUTS[layout]
-    for found, (key, choices) in zip(fields(params, tuple(allowed), "params"), allowed.items(), strict=True):
-        if choices is not None:
-            need(type(found) is type(choices[0]) and found in choices, f"params: {key} is {found!r}")
+    params: dict[str, Any] = {}
+    for value, (key, choices) in zip(items(found, tuple(allowed), "params"), allowed.items(), strict=True):
+        if choices is None:
+            params[key] = read_block(value, h, w)
+        elif type(choices[0]) is str:
+            params[key] = numbered(value, choices, key)
+        else:
+            params[key] = integer(value, key)
+            need(value in choices, f"params: {key} is {value}")
     if layout == "csr":
         need(w <= 1 << params["index"], "params: index is too narrow for the segment")
     if layout == "relative_index":
         need(params["filler"] == "escape" or params["of"] == "nonzeros", "params: fillers between zeros")
     if layout == "n_m":
         need(params["n"] <= params["m"], "params: n is above m")
-    return layout == "block_offset" and read_block(params, h, w, cols)
+    if layout == "block_offset":
+        wide = cols if params["block"][0] == "all" and w else w
+        need(-(-wide // params["block"][1]) <= 1 << params["index"], "params: index is too narrow for the blocks")
+    return params
 
 
-def read_segment(segment: Any, rows: int, cols: int) -> list[int]:
-    """Section 3."""
-    segment = integers(segment, "segment")
-    need(len(segment) == 2, "segment: expected two integers")
-    h, w = segment
+def read_segment(segment: Any, rows: int, cols: int) -> tuple[int, int]:
+    """Section 3: the rows and columns of a segment."""
+    pieces = type(segment) is list and len(segment) == 1
+    number = integer(segment[0] if pieces else segment, "segment")
     if rows * cols == 0:
-        need(segment == [0, 0], "segment: an empty tensor has none")
+        need(segment == 0, "segment: an empty tensor has none")
+        return 0, 0
+    if pieces:
+        need(1 <= number < cols, "segment: no piece of a row")
     else:
-        need((w == cols and 1 <= h <= rows) or (h == 1 and 1 <= w < cols), "segment: neither rows nor a piece of one")
-        need(h * w <= LIMITS["segment"], "segment: too large")
-    return [h, w]
+        need(number < rows, "segment: as high as the matrix, which is 0, or higher")
+    h, w = (1, number) if pieces else (number or rows, cols)
+    need(h * w <= LIMITS["segment"], "segment: too large")
+    return h, w
 
 
-def read_header(raw: bytes) -> Head:
-    """Step 5 of section 4.4."""
-    info = unpack(raw)
-    header = fields(info, HEADER, "header")
-    dtype, shape, row_dims, segment, layout, params, values, zero, nnz, negative, streams = header
-    need(type(dtype) is str and dtype in ELEMENT_TYPES, f"unknown dtype {dtype!r}")
-    bits, kind, negative_zero = ELEMENT_TYPES[dtype]
-    shape = integers(shape, "shape")
-    need(len(shape) <= LIMITS["dimensions"], "shape: too many dimensions")
-    need(math.prod(n or 1 for n in shape) * bits // 8 <= LIMITS["integer"], "shape: too many elements")
-    row_dims = integer(row_dims, "row_dims", len(shape))
-    rows, cols = math.prod(shape[:row_dims]), math.prod(shape[row_dims:])
-    segment = read_segment(segment, rows, cols)
-    need(type(layout) is str and layout in LAYOUTS, f"unknown layout {layout!r}")
-    names, _ = LAYOUTS[layout]
-    shared = {"codebook"}
-    if read_params(layout, params, segment, cols):
-        names, shared = names[1:], {"columns", "codebook"}
-    label_bits = read_values(values, rows, rows * cols)
+def item_bits(name: str, bits: int, label_bits: int, params: dict[str, Any]) -> int:
+    """The table of section 5: the bits of a stream's items."""
+    others = {"pointers": 32, "lengths": 16, "words": 64, "columns": params.get("index", 8), "labels": label_bits}
+    return bits if name in ("values", "codebook") else others.get(name, 8)
+
+
+def read_streams(found: Any, info: dict[str, Any]) -> list[Stream]:
+    """What section 4.2 says of the streams."""
+    bits, kind, _ = ELEMENT_TYPES[info["dtype"]]
+    layout, params, label_bits = info["layout"], info["params"], info["values"].get("bits", 0)
+    names, shared = LAYOUTS[layout][0], ["codebook"]
+    if layout == "block_offset" and params["block"][0] == "all":
+        names, shared = names[1:], ["columns", "codebook"]
     if label_bits:
         names = (*("labels" if name == "values" else name for name in names), "codebook")
-    need(zero in ("value", "bits"), f"unknown zero rule {zero!r}")
-    rest = rows * cols - integer(nnz, "nnz", rows * cols)
-    integer(negative, "negative_zeros", 0 if zero == "bits" or negative_zero is None else rest)
-    need(type(streams) is list and len(streams) == len(names), f"streams: expected {names}")
-    longest = params.get("max_length", LIMITS["code word"])
-    item_bits = {"values": bits, "codebook": bits, "labels": label_bits, "columns": params.get("index", 8)}
-    item_bits |= {
-        "places": 8,
-        "lengths": 16,
-        "pointers": 32,
-        "mask": 8,
-        "gaps": 8,
-        "steps": 8,
-        "words": 64,
-        "patterns": 8,
-        "coded": 8,
-    }
     listed = []
-    for stream, name in zip(streams, names, strict=True):
-        coding = stream.get("coding") if type(stream) is dict else None
-        need(type(coding) is str and coding in CODINGS, f"stream {name}: unknown coding {coding!r}")
+    for stream, name in zip(items(found, names, "streams"), names, strict=True):
+        need(type(stream) is list and len(stream) > 0, f"stream {name}: no coding")
+        coding = numbered(stream[0], CODINGS, f"stream {name}")
         always = "none" if name in (*shared, "coded") else "huffman" if layout == "huffman" else coding
         need(coding == always, f"stream {name}: must have coding {always}")
-        found = fields(stream, STREAM if coding == "huffman" else STREAM[:3], f"stream {name}")
-        need(found[0] == name, f"expected stream {name}, found {found[0]!r}")
-        about = (kind if name in ("values", "codebook") else "unsigned", item_bits[name])
-        code = read_code(found[3], about[1], about[0], longest) if coding == "huffman" else None
-        listed.append(Stream(name, integer(found[1], "length"), str(coding), *about, code, name in shared))
+        of = kind if name in ("values", "codebook") else "unsigned"
+        width = item_bits(name, bits, label_bits, params)
+        longest = params.get("max_length", LIMITS["code word"])
+        code = read_code(stream[1:], width, of, longest) if coding == "huffman" else None
+        need(coding == "huffman" or len(stream) == 1, f"stream {name}: a code without huffman")
+        listed.append(Stream(name, coding, of, width, code, name in shared))
+    return listed
+
+
+def read_header(found: Any) -> Head:
+    """Step 5 of section 4.4. ``info`` has names where the header has numbers."""
+    dtype, shape, row_dims, segment, layout, params, values, nnz, negative, streams = items(found, HEADER, "header")
+    info: dict[str, Any] = {"dtype": numbered(dtype, ELEMENT_TYPES, "dtype")}
+    bits, _, negative_zero = ELEMENT_TYPES[info["dtype"]]
+    info["shape"] = shape = integers(shape, "shape")
+    need(len(shape) <= LIMITS["dimensions"], "shape: too many dimensions")
+    need(math.prod(n or 1 for n in shape) * bits // 8 <= LIMITS["integer"], "shape: too many elements")
+    info["row_dims"] = row_dims = integer(row_dims, "row_dims", len(shape))
+    rows, cols = math.prod(shape[:row_dims]), math.prod(shape[row_dims:])
+    info["segment"] = read_segment(segment, rows, cols)
+    info["layout"] = numbered(layout, LAYOUTS, "layout")
+    info["params"] = read_params(info["layout"], params, info["segment"], cols)
+    info["values"] = read_values(values, rows, rows * cols)
+    info["zero"] = "bits" if negative is None else "value"
+    info["nnz"] = integer(nnz, "nnz", rows * cols)
+    zeros = rows * cols - info["nnz"]
+    info["negative_zeros"] = 0 if negative is None else integer(negative, "negative_zeros", zeros)
+    need(info["negative_zeros"] == 0 or negative_zero is not None, "negative_zeros: the type has no -0.0")
+    listed = read_streams(streams, info)
+    info["streams"] = [{"name": stream.name, "coding": stream.coding} for stream in listed]
+    for about, stream in zip(info["streams"], streams, strict=True):
+        about |= {"code": dict(zip(CODE, stream[1:], strict=True))} if len(stream) > 1 else {}
     return Head(info, rows, cols, listed)
 
 
@@ -344,43 +361,38 @@ def read_table(data: bytes, head: Head, table: int, start: int) -> tuple[list[li
     end = len(data) - 64
     shared = [stream for stream in head.streams if stream.shared]
     own = [stream for stream in head.streams if not stream.shared]
-    size = (8 + 8 * len(shared) if shared else 0) + head.segments * (8 + 8 * len(own))
-    need(up(table + size, 64) == start, "data_start is not what the header asks for")
-    need(not any(data[table + size : start]), "padding behind the segment table")
+    table_end = table + 8 * len(shared) + 8 * head.segments * len(own)
+    need(table_end <= start, "the segment table ends behind data_start")
     records: list[list[Part]] = []
-    lengths = dict.fromkeys((stream.name for stream in head.streams), 0)
     at = start
     for streams in [shared] * bool(shared) + [own] * head.segments:
-        (offset,) = struct.unpack_from("<Q", data, table)
-        need(offset == at, f"offset {offset}, expected {at}")
-        table += 8
         records.append([])
         for stream in streams:
             length, crc = struct.unpack_from("<II", data, table)
             need(up(at + length, 8) <= end, f"stream {stream.name}: a part beyond the frame")
             need(head.segments > 0 or length == 0, f"stream {stream.name}: bytes in an empty tensor")
             records[-1].append(Part(stream, data[at : at + length], data[at + length : up(at + length, 8)], crc))
-            lengths[stream.name] += length
             at = up(at + length, 8)
             table += 8
-    need(all(lengths[one.name] == one.length for one in head.streams), "lengths of parts do not add up")
-    need(up(at, 64) == end, "frame_length is not where the parts end")
+    near, far = up(table_end, 8), up(table_end, 64)
+    free = at - start >= 1 << 16 or up(near + at - start, 64) == up(far + at - start, 64)
+    need(start == (far if free else near), "data_start is not what the head asks for")
+    need(not any(data[table_end:start]), "padding behind the segment table")
+    need(up(at, 64) == end, "the frame does not end behind its parts")
     return records, at
 
 
 def read_head(data: bytes) -> tuple[Head, list[Part], list[list[Part]]]:
     """Steps 1 to 7 of section 4.4: the head, the parts that all segments share, and for each segment its own."""
-    need(len(data) >= HEADER_AT and data[:8] == MAGIC, "no frame")
-    version, length, total, start, head_crc = struct.unpack_from("<IIQQI", data, 8)
-    need(version == 0, f"version {version}", "version")
-    need(total % 64 == 0 and total == len(data), f"frame_length {total}, but {len(data)} bytes")
-    need(start % 64 == 0 and start <= total - 64, f"data_start {start}")
-    need(length <= LIMITS["header"] and HEADER_AT + length <= start, f"header_length {length}")
-    need(crc32c(data[:32], data[HEADER_AT:start]) == head_crc, "head", "checksum")
-    head = read_header(data[HEADER_AT : HEADER_AT + length])
-    table = up(HEADER_AT + length, 8)
-    need(not any(data[HEADER_AT + length : table]), "padding behind the header")
-    records, end = read_table(data, head, table, start)
+    need(len(data) >= HEADER_AT and data[:4] == MAGIC, "no frame")
+    need(data[4] == 0, f"version {data[4]}", "version")
+    need(len(data) % 64 == 0, f"{len(data)} bytes are no multiple of 64")
+    start = 8 * int.from_bytes(data[5:8], "little")
+    need(HEADER_AT < start <= len(data) - 64, f"data_start {start}")
+    need(crc32c(data[:8], data[12:start]) == int.from_bytes(data[8:12], "little"), "head", "checksum")
+    found, used = unpack(data[HEADER_AT : min(start, HEADER_AT + LIMITS["header"])])
+    head = read_header(found)
+    records, end = read_table(data, head, HEADER_AT + used, start)
     need(not any(data[end:]), "bytes behind the last part")
     shared = records.pop(0) if any(stream.shared for stream in head.streams) else []
     return head, shared, records

@@ -23,7 +23,7 @@ from reject_coding import coding_bads
 from reject_head import head_cases
 from reject_layouts import layout_bads
 from reject_model import model_bads
-from writer import encode
+from writer import HEADER, encode, header_of
 from writer_coding import code_words, coded_part, key_of, make_code
 
 VERSION = 0
@@ -103,22 +103,17 @@ def frame_example() -> str:
     draft = encode(bits, "BF16", "bitmap", params={"order": "rows"})
     marks: dict[str, int] = {}
     frame = draft.build(after=lambda _, found: marks.update(found))
+    pieces = [(0, 4, "magic"), (4, 5, "version"), (5, 8, "data_start div 8"), (8, 12, "head_crc")]
+    items = list(zip(HEADER, header_of(draft.header), strict=True))
+    header = [(msgpack.Packer().pack_array_header(len(items)), f"array of {len(items)}")]
+    header += [(msgpack.packb(value), f"{name}: {json.dumps(value)}") for name, value in items]
     at = marks["header"]
-    pieces = [(0, 8, "magic"), (8, 12, "version"), (12, 16, "header_length"), (16, 24, "frame_length")]
-    pieces += [(24, 32, "data_start"), (32, at, "head_crc")]
-    packer = msgpack.Packer()
-    header = [(packer.pack_map_header(len(draft.header)), "map")]
-    header += [
-        (packer.pack(key) + packer.pack(value), f"{key}: {json.dumps(value)}") for key, value in draft.header.items()
-    ]
     for packed, note in header:
         pieces.append((at, at + len(packed), note))
         at += len(packed)
     table, table_end, start = marks["table"], marks["table_end"], marks["start"]
     mask, values = marks["part0"], marks["part1"]
-    pieces += [(at, table, "padding")] * (table > at)
-    pieces += [(table, table + 8, "offset of segment 0")]
-    for record, name in ((table + 8, "mask"), (table + 16, "values")):
+    for record, name in ((table, "mask"), (table + 8, "values")):
         pieces += [(record, record + 4, f"length of {name}"), (record + 4, record + 8, f"CRC-32C of {name}")]
     pieces += [(table_end, start, "padding")] * (start > table_end)
     pieces += [(mask, mask + 1, "mask: elements 1 and 3"), (mask + 1, values, "padding")]

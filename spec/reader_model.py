@@ -17,7 +17,6 @@ from head import (
     MAGIC,
     SpecError,
     crc32c,
-    fields,
     integer,
     integers,
     need,
@@ -166,8 +165,10 @@ def read_index(text: str, tensors: Tensors, metadata: dict[str, str]) -> tuple[d
     need(base64.b64encode(raw).decode() == text and len(raw) >= 4, "index: base64 is not canonical")
     need(crc32c(raw[:-4]) == int.from_bytes(raw[-4:], "little"), "index", "checksum")
     read_version(raw[:-4])
-    index = unpack(raw[:-4])
-    _, listed, aliases, own, header_crc = fields(index, INDEX, "index")
+    index, used = unpack(raw[:-4])
+    need(used == len(raw) - 4, "index: bytes behind the msgpack")
+    need(type(index) is dict and tuple(index) == INDEX, f"index: expected a map with the keys {INDEX}")
+    _, listed, aliases, own, header_crc = index.values()
     need(type(listed) is list and len(listed) == len(tensors), "index: other tensors than the file's")
     entries = dict(zip(sorted(tensors), listed, strict=True))
     for name, entry in entries.items():
@@ -198,7 +199,7 @@ def read_file(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """
     tensors, metadata = read_container(Path(path).read_bytes())
     if not is_index(metadata.get("codec", "")):
-        framed = any(dtype == "U8" and data[:8] == MAGIC for dtype, _, data in tensors.values())
+        framed = any(dtype == "U8" and data[:4] == MAGIC for dtype, _, data in tensors.values())
         lost = framed or any(is_index(value) for value in metadata.values())
         need(not lost, "frames but no index: codec convert --reindex makes it")
         return {name: plain(*tensor) for name, tensor in tensors.items()}, metadata

@@ -281,7 +281,8 @@ def block_offset() -> Iterator[Bad]:
         draft.header["params"].update(params)
         return Bad(f"{variant}_{name}", rule, draft.build())
 
-    yield header("of_no_rows", "R5.8a", block=[0, 3])
+    yield header("of_no_rows_with_pointers", "R4.2f", block=[0, 3])
+    yield header("of_no_rows_with_pointers", "R4.2f", "blocks_columns", block=[1, 2])
     yield header("of_no_columns", "R5.8a", block=[2, 0])
     yield header("higher_than_a_segment", "R5.8a", block=[5, 3])
     yield header("wider_than_a_segment", "R5.8a", block=[2, 14])

@@ -7,7 +7,7 @@ make the parts, writer_model.py the model files.
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgpack
@@ -16,32 +16,82 @@ from writer_coding import BITS, coded_part, crc32c, key_of, kind_of, make_code, 
 from writer_context import context_part
 from writer_layouts import STREAMS, positions_of, words_of
 
-MAGIC = b"\x89CDCF\r\n\x1a"
+MAGIC = b"\x89CDC"
+# The numbers of sections 2, 5 and 6.1.
+DTYPES = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
+DTYPES += ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "BOOL")
+LAYOUTS = (
+    "dense",
+    "csr",
+    "bitmap",
+    "huffman",
+    "relative_index",
+    "run_length",
+    "n_m",
+    "block_offset",
+    "sell",
+    "context",
+)
+CODINGS = ("none", "huffman", "zstd")
+# What section 4.2 lists, in order.
+HEADER = ("dtype", "shape", "row_dims", "segment", "layout", "params", "values", "nnz", "negative_zeros", "streams")
+WORDS = ("nonzeros", "zeros"), ("rows", "lanes"), ("escape", "value")
 # A change of the frame's bytes; the second argument says where its pieces begin.
 Edit = Callable[[bytearray, dict[str, int]], None]
 # Bits of a label, rows that share a codebook, and the codebooks (7.2).
 Book = tuple[int, int, list[list[int]]]
 
 
+def number_of(value: Any, names: tuple[str, ...]) -> Any:
+    """The number of a name; anything else stays, so that it can be wrong."""
+    return names.index(value) if value in names else value
+
+
+def header_of(about: dict[str, Any]) -> list[Any]:
+    """Section 4.2: the array for what a frame says by names."""
+    params = []
+    for value in about["params"].values():
+        words = next((words for words in WORDS if value in words), ())
+        params.append([0, *value[1:]] if type(value) is list and value[:1] == ["all"] else number_of(value, words))
+    segment = about["segment"]
+    if type(segment) is tuple:
+        rows, cols = (int(np.prod(side, dtype=object)) for side in sides(about["shape"], about["row_dims"]))
+        h, w = segment
+        segment = [w] if w != cols and rows * cols else 0 if h == rows or not rows * cols else h
+    streams = [[number_of(one["coding"], CODINGS), *one.get("code", {}).values()] for one in about["streams"]]
+    items = about | {"dtype": number_of(about["dtype"], DTYPES), "layout": number_of(about["layout"], LAYOUTS)}
+    items |= {"segment": segment, "params": params, "values": list(about["values"].values())[1:], "streams": streams}
+    items["negative_zeros"] = None if about["zero"] == "bits" else about["negative_zeros"]
+    return [items[name] for name in HEADER]
+
+
+def sides(shape: Any, row_dims: int) -> tuple[Any, Any]:
+    return shape[:row_dims], shape[row_dims:]
+
+
 @dataclass
 class Draft:
-    """A frame's header and parts (one list per stream), to be changed at will and then built.
+    """What a frame says, by names, and its parts (one list per stream), to be changed at will and then built.
 
-    A stream named in ``shared`` has one part; each other one has a part for every segment.
+    A stream named in ``shared`` has one part; each other one has a part for every segment. A name or a ``segment`` (a
+    tuple) becomes what section 4.2 asks for; any other value is written as it is.
     """
 
     header: dict[str, Any]
     parts: list[list[bytes]]
     shared: frozenset[str] = frozenset()
-    lengths: dict[str, int] = field(default_factory=dict)  # stream -> recorded length, where it is not the true one
 
     def records(self) -> list[list[bytes]]:
         """The parts in the order of the segment table."""
-        names = [stream["name"] for stream in self.header.get("streams", [])]
+        names = [stream["name"] for stream in self.header["streams"]]
         names += [""] * (len(self.parts) - len(names))
         shared = [parts[0] for name, parts in zip(names, self.parts, strict=False) if name in self.shared]
         own = [parts for name, parts in zip(names, self.parts, strict=False) if name not in self.shared]
         return [shared] * bool(shared) + [list(parts) for parts in zip(*own, strict=True)]
+
+    def packed(self) -> bytes:
+        """The header."""
+        return bytes(msgpack.packb(header_of(self.header)))
 
     def build(
         self,
@@ -49,42 +99,43 @@ class Draft:
         magic: bytes = MAGIC,
         version: int = 0,
         raw_header: bytes | None = None,
+        far: int | None = None,
         before: Edit | None = None,
         after: Edit | None = None,
         tail: int = 64,
     ) -> bytes:
         """The frame; ``before`` and ``after`` may change bytes before and after the head's CRC is taken.
 
-        They are told where these begin: header, pad (behind it), table, table_end, start (the data), part0, part1, ...
-        record0, record1, ... (of the table), end (of the last part and its padding), length (of the frame).
+        They are told where these begin: header, table, table_end, start (of the data), part0, part1, ... record0,
+        record1, ... (of the table), end (of the last part and its padding), length (of the frame). With ``far`` the
+        data begins at a multiple of that.
         """
-        for stream, parts in zip(self.header.get("streams", []), self.parts, strict=False):
-            stream["length"] = self.lengths.get(stream["name"], sum(map(len, parts)))
-        header = msgpack.packb(self.header) if raw_header is None else raw_header
+        header = self.packed() if raw_header is None else raw_header
         records = self.records()
-        table = -(-(36 + len(header)) // 8) * 8
-        table_end = table + sum(8 + 8 * len(parts) for parts in records)
-        start = -(-table_end // 64) * 64
-        marks = {"header": 36, "pad": 36 + len(header), "table": table, "table_end": table_end, "start": start}
+        table = 12 + len(header)
+        table_end = table + sum(8 * len(parts) for parts in records)
+        size = sum(-(-len(part) // 8) * 8 for parts in records for part in parts)
+        starts = [-(-table_end // step) * step for step in (8, 64)]
+        lengths = [-(-(start + size) // 64) for start in starts]
+        start = starts[size >= 1 << 16 or lengths[0] == lengths[1]] if far is None else -(-table_end // far) * far
+        marks = {"header": 12, "table": table, "table_end": table_end, "start": start}
         body, rows, count = bytearray(), bytearray(), 0
         for number, parts in enumerate(records):
             marks[f"record{number}"] = table + len(rows)
-            rows += struct.pack("<Q", start + len(body))
             for part in parts:
                 marks[f"part{count}"] = start + len(body)
                 count += 1
                 rows += struct.pack("<II", len(part), crc32c(part))
                 body += part + bytes(-len(part) % 8)
         marks["end"] = start + len(body)
-        body += bytes(-len(body) % 64 + tail)
+        body += bytes(-(start + len(body)) % 64 + tail)
         marks["length"] = start + len(body)
-        frame = bytearray(magic + struct.pack("<IIQQI", version, len(header), marks["length"], start, 0) + header)
-        frame += bytes(table - len(frame)) + rows
+        frame = bytearray(magic + bytes([version]) + (start // 8).to_bytes(3, "little") + bytes(4) + header) + rows
         frame += bytes(start - len(frame)) + body
         if before:
             before(frame, marks)
-        (start,) = struct.unpack_from("<Q", frame, 24)  # the CRC is right also where ``before`` changed this
-        struct.pack_into("<I", frame, 32, crc32c(bytes(frame[:32] + frame[36:start])))
+        start = 8 * int.from_bytes(frame[5:8], "little")  # the CRC is right also where ``before`` changed this
+        struct.pack_into("<I", frame, 8, crc32c(bytes(frame[:8] + frame[12:start])))
         if after:
             after(frame, marks)
         return bytes(frame)
@@ -136,7 +187,7 @@ def coded_stream(
     name: str, items: list[list[int]], width: int, kind: str, coding: str, code: dict[str, Any], longest: int
 ) -> tuple[dict[str, Any], list[bytes]]:
     """Section 6: a stream's map in the header, and its parts."""
-    stream: dict[str, Any] = {"name": name, "length": 0, "coding": coding}
+    stream: dict[str, Any] = {"name": name, "coding": coding}
     if coding != "huffman":
         plain = [packed(one, width) for one in items]
         return stream, [zstd_part(one) for one in plain] if coding == "zstd" else plain
@@ -208,7 +259,7 @@ def encode(
             items[name].append(found[name])
     streams, parts, shared = [], [], set()
     if whole:
-        streams.append({"name": "columns", "length": 0, "coding": "none"})
+        streams.append({"name": "columns", "coding": "none"})
         parts.append([packed(columns, params["index"]) if rows * cols else b""])
         shared.add("columns")
     widths = {"pointers": 32, "lengths": 16, "columns": params.get("index", 8), "values": BITS[dtype], "words": 64}
@@ -223,11 +274,11 @@ def encode(
         parts.append(made)
     if book:
         entries = [entry for group in book[2] for entry in [*group, *[0] * ((1 << book[0]) - len(group))]]
-        streams.append({"name": "codebook", "length": 0, "coding": "none"})
+        streams.append({"name": "codebook", "coding": "none"})
         parts.append([packed(entries, BITS[dtype])])
         shared.add("codebook")
     values = {"coding": "codebook", "bits": book[0], "group_rows": book[1]} if book else {"coding": "raw"}
-    header = {"dtype": dtype, "shape": list(bits.shape), "row_dims": row_dims, "segment": [h, w], "layout": layout}
+    header = {"dtype": dtype, "shape": list(bits.shape), "row_dims": row_dims, "segment": (h, w), "layout": layout}
     header |= {"params": dict(sorted(params.items())), "values": values, "zero": zero}
     header |= {"nnz": int(counted.sum()), "negative_zeros": int(negative.sum()), "streams": streams}
     return Draft(header, parts, frozenset(shared))

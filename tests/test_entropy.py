@@ -202,21 +202,20 @@ def test_every_small_table_is_accepted_exactly_if_complete():
 
 
 BAD_HEADERS = {
-    "map": ["low", {}],
-    "order": {"zeros": 0, "low": 0, "first": 0, "lengths": b"\x11"},
-    "extra": {"low": 0, "zeros": 0, "first": 0, "lengths": b"\x11", "more": 0},
-    "bool": {"low": False, "zeros": 0, "first": 0, "lengths": b"\x11"},
-    "negative": {"low": 0, "zeros": -1, "first": 0, "lengths": b"\x11"},
-    "text": {"low": 0, "zeros": 0, "first": 0, "lengths": "11"},
-    "empty": {"low": 0, "zeros": 0, "first": 0, "lengths": b""},
-    "too many": {"low": 0, "zeros": 0, "first": 0, "lengths": b"\x88" * 129},
-    "no bits": {"low": 8, "zeros": 8, "first": 0, "lengths": b"\x00"},
-    "overflow": {"low": 8, "zeros": 0, "first": 255, "lengths": b"\x11"},
-    "first 0": {"low": 0, "zeros": 0, "first": 0, "lengths": b"\x10\x01"},
-    "last 0": {"low": 0, "zeros": 0, "first": 0, "lengths": b"\x11\x00"},
-    "lone 1": {"low": 0, "zeros": 0, "first": 0, "lengths": b"\x01"},
-    "over": {"low": 0, "zeros": 0, "first": 0, "lengths": b"\x11\x01"},
-    "under": {"low": 0, "zeros": 0, "first": 0, "lengths": b"\x21"},
+    "short": [0, 0, 0],
+    "extra": [0, 0, 0, b"\x11", 0],
+    "bool": [False, 0, 0, b"\x11"],
+    "negative": [0, -1, 0, b"\x11"],
+    "text": [0, 0, 0, "11"],
+    "empty": [0, 0, 0, b""],
+    "too many": [0, 0, 0, b"\x88" * 129],
+    "no bits": [8, 8, 0, b"\x00"],
+    "overflow": [8, 0, 255, b"\x11"],
+    "first 0": [0, 0, 0, b"\x10\x01"],
+    "last 0": [0, 0, 0, b"\x11\x00"],
+    "lone 1": [0, 0, 0, b"\x01"],
+    "over": [0, 0, 0, b"\x11\x01"],
+    "under": [0, 0, 0, b"\x21"],
 }
 
 

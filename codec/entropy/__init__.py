@@ -14,10 +14,13 @@ from codec.errors import ArgumentError
 
 CODINGS: Mapping[str, Coding] = {coding.name: coding for coding in (Huffman(), Zstd())}
 
+BY_NUMBER: Mapping[int, Coding] = {coding.number: coding for coding in CODINGS.values()}
+
 # What the argument ``entropy`` may be: one coding (or none), or "auto" for all of them.
 CHOICES = ("auto", NONE, *CODINGS)
 
 __all__ = [
+    "BY_NUMBER",
     "CHOICES",
     "CODINGS",
     "KINDS",

@@ -143,14 +143,15 @@ class Attempt:
     apply: Callable[[], None]
 
 
-# Bytes of a stream's coding in the header where it has none.
-_UNCODED = len(msgpack.packb({"coding": NONE}))
+# Bytes of a stream without a coding in the header: an array of its number, 0.
+_UNCODED = len(msgpack.packb([0]))
 
 
 class Coding(ABC):
     """One coding of the entropy stage. What is needed beside the parts to decode them is its state, in the header."""
 
     name: ClassVar[str]
+    number: ClassVar[int]  # in a frame, where 0 is "none"
 
     @abstractmethod
     def attempt(self, stream: RawStream, least: int | None) -> Attempt | None:
@@ -164,22 +165,18 @@ class Coding(ABC):
         said, and the stream counts as incompressible.
         """
 
-    def to_header(self, state: Any) -> dict[str, Any]:
-        """The "code" of a stream in the frame's header; empty for a coding without state."""
-        return {}
+    def to_header(self, state: Any) -> list[Any]:
+        """What follows the coding's number in the header; empty for a coding without state."""
+        return []
 
     def header_bytes(self, state: Any) -> int:
         """Bytes that a stream of this coding takes more in the header than a stream without a coding."""
-        code = self.to_header(state)
-        said = {"coding": self.name, "code": code} if code else {"coding": self.name}
-        return len(msgpack.packb(said)) - _UNCODED
+        return len(msgpack.packb([self.number, *self.to_header(state)])) - _UNCODED
 
-    def from_header(self, value: Any, items: Items) -> Any:
-        """The state from the header's "code", of which None says that there was none; FormatError for any that
-        ``to_header`` would not have written.
-        """
-        if value is not None:
-            raise FormatError(f"coding {self.name} has no code in the header; found {value!r}")
+    def from_header(self, values: list[Any], items: Items) -> Any:
+        """The state from what ``to_header`` gives; FormatError for anything else."""
+        if values:
+            raise FormatError(f"coding {self.name} has no state in the header; found {values!r:.200}")
         return None
 
     def coder(self, state: Any) -> "kernels.Coder | None":

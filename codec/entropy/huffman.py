@@ -5,7 +5,6 @@ huffman_plain.py says the same in plain Python, and tests hold the two together.
 """
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -92,14 +91,16 @@ class HuffmanCode:
         return words
 
     @cached_property
-    def header(self) -> dict[str, Any]:
-        """The "code" of a stream in the frame's header: two code word lengths per byte, the first in the low nibble."""
+    def header(self) -> list[Any]:
+        """The code in a frame's header: ``low``, ``zeros``, ``first``, and two code word lengths per byte, the first
+        in the low nibble.
+        """
         nibbles = np.array([*self.lengths, *[0] * (self.symbols % 2)], np.uint8)
         packed = (nibbles[0::2] | nibbles[1::2] << 4).tobytes()
-        return {"low": self.low, "zeros": self.zeros, "first": self.first, "lengths": packed}
+        return [self.low, self.zeros, self.first, packed]
 
     @classmethod
-    def from_header(cls, header: object, width: int, kind: str) -> "HuffmanCode":
+    def from_header(cls, header: list[Any], width: int, kind: str) -> "HuffmanCode":
         """Read what `header` is, for items of ``width`` bytes.
 
         Raises
@@ -107,10 +108,9 @@ class HuffmanCode:
         FormatError
             If the header is not a `header`.
         """
-        names = ["low", "zeros", "first", "lengths"]
-        if not isinstance(header, Mapping) or list(header) != names:
-            raise FormatError(f"a Huffman code is not a map of {', '.join(names)}")
-        low, zeros, first, packed = (header[name] for name in names)
+        if len(header) != 4:
+            raise FormatError(f"a Huffman code of {len(header)} values, expected low, zeros, first and lengths")
+        low, zeros, first, packed = header
         if type(packed) is not bytes or not 1 <= len(packed) <= SYMBOLS // 2:
             raise FormatError(f"the code lengths are not 1 to {SYMBOLS // 2} bytes")
         lengths = [nibble for byte in packed for nibble in (byte & 15, byte >> 4)]
@@ -181,6 +181,7 @@ class Huffman(Coding):
     """Huffman codes, one for all parts of a stream; its state is the code."""
 
     name = "huffman"
+    number = 1
 
     def attempt(self, stream: RawStream, least: int | None) -> Attempt | None:
         """By the keys of all items."""
@@ -196,13 +197,13 @@ class Huffman(Coding):
         """From the counts alone."""
         return None if counts is None else coded_bytes(items, counts, parts)
 
-    def to_header(self, state: HuffmanCode) -> dict[str, Any]:
+    def to_header(self, state: HuffmanCode) -> list[Any]:
         """The code."""
         return state.header
 
-    def from_header(self, value: Any, items: Items) -> HuffmanCode:
+    def from_header(self, values: list[Any], items: Items) -> HuffmanCode:
         """A code that fits the items and has no longer words than they may have."""
-        code = HuffmanCode.from_header(value, items.width, items.kind)
+        code = HuffmanCode.from_header(values, items.width, items.kind)
         top = items.key_bits - code.low - code.zeros
         if items.bits and (top < 1 or code.first + code.symbols > 1 << top):
             raise FormatError(f"a Huffman code of items above {items.bits} bits")

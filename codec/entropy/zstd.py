@@ -29,6 +29,7 @@ class Zstd(Coding):
     """zstandard at one level; it has no state."""
 
     name = "zstd"
+    number = 2
 
     def attempt(self, stream: RawStream, least: int | None) -> Attempt | None:
         """All parts compressed, after a sample from the middle where a size is to be beaten."""

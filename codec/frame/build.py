@@ -9,10 +9,8 @@ from codec import kernels
 from codec.frame.head import (
     ALIGNMENT,
     CHECKSUM_AT,
-    MAGIC,
     PART_ALIGNMENT,
     PREFIX,
-    VERSION,
     Description,
     Head,
     Parts,
@@ -21,6 +19,7 @@ from codec.frame.head import (
     data_start,
     head_checksum,
     header_bytes,
+    prefix_bytes,
     row_type,
     table_bytes,
 )
@@ -36,8 +35,8 @@ def predicted_size(
 ) -> int:
     """Bytes of the frame that ``build`` would make around parts that take so many bytes with their padding."""
     header = header_bytes(described, nnz, negative_zeros, streams)
-    start = data_start(len(header), table_bytes(described.kinds, described.spec.grid.segments))
-    return start + int(align(parts)) + ALIGNMENT
+    start = data_start(len(header), table_bytes(described.kinds, described.spec.grid.segments), parts)
+    return int(align(start + parts)) + ALIGNMENT
 
 
 def build(
@@ -61,17 +60,15 @@ def build(
         Copies the parts that ``sizes`` describes.
     """
     kinds, segments = described.kinds, described.spec.grid.segments
-    header = header_bytes(described, nnz, negative_zeros, streams)
-    table = int(align(PREFIX.size + len(header), PART_ALIGNMENT))
-    start = data_start(len(header), table_bytes(kinds, segments))
-
+    header, table = header_bytes(described, nnz, negative_zeros, streams), table_bytes(described.kinds, segments)
     common = np.array([part.nbytes for part in shared], np.int64)
-    common_offsets = start + np.cumsum(align(common, PART_ALIGNMENT)) - align(common, PART_ALIGNMENT)
-    padded = align(sizes.astype(np.int64), PART_ALIGNMENT)
-    bounds = start + int(align(common, PART_ALIGNMENT).sum()) + np.concatenate(([0], np.cumsum(padded.sum(axis=0))))
+    before, padded = align(common, PART_ALIGNMENT), align(sizes.astype(np.int64), PART_ALIGNMENT)
+    start = data_start(len(header), table, int(before.sum() + padded.sum()))
+    common_offsets = start + np.cumsum(before) - before
+    bounds = start + int(before.sum()) + np.concatenate(([0], np.cumsum(padded.sum(axis=0))))
     length = int(align(int(bounds[-1]))) + ALIGNMENT
 
-    frame = aligned(length, zeros=True)
+    frame = aligned(length, start, zeros=True)  # the first part begins on a cache line
     offsets = np.ascontiguousarray(bounds[:-1] + np.cumsum(padded, axis=0) - padded, np.uint64)
     checksums = np.zeros(offsets.shape, np.uint32)
     write(frame, offsets, checksums)
@@ -79,17 +76,17 @@ def build(
         frame[offset : offset + part.nbytes] = part
     common_checksums = np.array([kernels.crc32c(part) for part in shared], np.uint32)
 
-    for count, begins, lengths, crcs in (
-        (len(shared), [start], common[:, None], common_checksums[:, None]),
-        (len(sizes), bounds[:-1], sizes, checksums),
+    head = [prefix_bytes(start, 0), header]
+    for count, lengths, crcs in (
+        (len(shared), common[:, None], common_checksums[:, None]),
+        (len(sizes), sizes, checksums),
     ):
         if count:
             rows = np.zeros(lengths.shape[1], row_type(count))
-            rows["offset"], rows["part"][:, :, 0], rows["part"][:, :, 1] = begins, lengths.T, crcs.T
-            frame[table : table + rows.nbytes] = rows.view(np.uint8)
-            table += rows.nbytes
-    frame[PREFIX.size : PREFIX.size + len(header)] = np.frombuffer(header, np.uint8)
-    frame[: PREFIX.size] = np.frombuffer(PREFIX.pack(MAGIC, VERSION, len(header), length, start, 0), np.uint8)
+            rows["part"][:, :, 0], rows["part"][:, :, 1] = lengths.T, crcs.T
+            head.append(rows.tobytes())
+    said = b"".join(head)
+    frame[: len(said)] = np.frombuffer(said, np.uint8)
     frame[CHECKSUM_AT : PREFIX.size] = np.array([head_checksum(frame[:start])], "<u4").view(np.uint8)
 
     own = map(Parts, offsets, sizes.astype(np.uint32), checksums)

@@ -12,17 +12,20 @@ import numpy as np
 from codec import kernels
 from codec.dtypes import ElementType
 from codec.entropy import CODINGS, NONE
+from codec.errors import ArgumentError
 from codec.layouts import Layout, StreamKind
 from codec.matrix import Grid, TensorSpec
 from codec.values import ValueCoding
 
-MAGIC = b"\x89CDCF\r\n\x1a"
+MAGIC = b"\x89CDC"
 VERSION = 0
-ALIGNMENT = 64  # of the first part and of a frame's length; a frame ends in so many zero bytes
+ALIGNMENT = 64  # of a frame's length; a frame ends in so many zero bytes
 PART_ALIGNMENT = 8
-# Magic, version, header length, frame length, where the first part begins, checksum of the head.
-PREFIX = struct.Struct("<8sIIQQI")
+LARGE = 1 << 16  # bytes of parts from which on they always begin on a cache line
+# Magic, version, where the first part begins (3 bytes, in units of PART_ALIGNMENT), checksum of the head.
+PREFIX = struct.Struct("<4sB3sI")
 CHECKSUM_AT = PREFIX.size - 4
+MOST_HEAD = ((1 << 24) - 1) * PART_ALIGNMENT
 
 
 @dataclass(frozen=True)
@@ -109,44 +112,68 @@ def align(n: Any, to: int = ALIGNMENT) -> Any:
 
 
 def header_bytes(described: Description, nnz: int, negative_zeros: int, streams: Sequence[StreamHead]) -> bytes:
-    """The header: canonical msgpack (spec section 4.2)."""
+    """The header: an array in canonical msgpack (spec section 4.2)."""
     spec = described.spec
-    listed = []
-    for stream in streams:
-        entry = {"name": stream.name, "length": stream.length, "coding": stream.coding}
-        code = CODINGS[stream.coding].to_header(stream.state) if stream.coding != NONE else {}
-        listed.append({**entry, "code": code} if code else entry)
-    header = {
-        "dtype": spec.element.name,
-        "shape": list(spec.shape),
-        "row_dims": spec.row_dims,
-        "segment": [spec.grid.segment_rows, spec.grid.segment_cols],
-        "layout": described.layout.name,
-        "params": described.layout.params,
-        "values": described.values.to_header(),
-        "zero": spec.zero,
-        "nnz": nnz,
-        "negative_zeros": negative_zeros,
-        "streams": listed,
-    }
+    header = [
+        spec.element.number,
+        spec.shape,
+        spec.row_dims,
+        _segment(spec.grid),
+        described.layout.number,
+        described.layout.to_header(),
+        described.values.to_header(),
+        nnz,
+        None if spec.zero == "bits" else negative_zeros,
+        [_coding(one) for one in streams],
+    ]
     return bytes(msgpack.packb(header))
+
+
+def _coding(stream: StreamHead) -> list[Any]:
+    if stream.coding == NONE:
+        return [0]
+    coding = CODINGS[stream.coding]
+    return [coding.number, *coding.to_header(stream.state)]
+
+
+def _segment(grid: Grid) -> int | list[int]:
+    """0 where one segment is all of the matrix, rows where it is whole rows, and columns in an array otherwise."""
+    if grid.segments <= 1:
+        return 0
+    return grid.segment_rows if grid.segment_cols == grid.cols else [grid.segment_cols]
 
 
 @cache
 def row_type(streams: int) -> np.dtype:
-    """A row of the segment table: where the first part begins, then length and checksum of each part."""
-    return np.dtype([("offset", "<u8"), ("part", "<u4", (streams, 2))])
+    """A row of the segment table: length and checksum of each part."""
+    return np.dtype([("part", "<u4", (streams, 2))])
 
 
 def table_bytes(kinds: Sequence[StreamKind], segments: int) -> int:
     """Bytes of the segment table: a row for the shared streams, where there are any, and one for each segment."""
     shared = sum(kind.shared for kind in kinds)
-    return (row_type(shared).itemsize if shared else 0) + row_type(len(kinds) - shared).itemsize * segments
+    return row_type(shared).itemsize * bool(shared) + row_type(len(kinds) - shared).itemsize * segments
 
 
-def data_start(header_length: int, table: int) -> int:
-    """Where the first part begins: behind the prefix, the header and the segment table."""
-    return int(align(align(PREFIX.size + header_length, PART_ALIGNMENT) + table))
+def data_start(header_length: int, table: int, parts: int) -> int:
+    """Where the first part begins: behind the prefix, the header and the segment table, and on a cache line where the
+    frame gets no longer by that, or its parts take so many bytes with their padding that it does not matter.
+
+    >>> data_start(20, 8, 80), data_start(20, 8, 64), data_start(20, 8, 80 << 10)
+    (40, 64, 64)
+    """
+    end = PREFIX.size + header_length + table
+    near, far = align(end, PART_ALIGNMENT), align(end)
+    return int(far if parts >= LARGE or align(far + parts) == align(near + parts) else near)
+
+
+def prefix_bytes(start: int, checksum: int) -> bytes:
+    """The prefix; ArgumentError for a head that is too long for it."""
+    if start > MOST_HEAD:
+        raise ArgumentError(
+            f"a head of {start} bytes; expected at most {MOST_HEAD}: a matrix of so many segments is too large"
+        )
+    return PREFIX.pack(MAGIC, VERSION, (start // PART_ALIGNMENT).to_bytes(3, "little"), checksum)
 
 
 def head_checksum(head: np.ndarray) -> int:

@@ -5,10 +5,10 @@ import numpy as np
 from codec.frame.head import ALIGNMENT
 
 
-def aligned(length: int, *, zeros: bool = False) -> np.ndarray:
-    """So many bytes (uint8) that begin on a cache line, so that what is aligned in a frame is aligned in memory."""
+def aligned(length: int, at: int = 0, *, zeros: bool = False) -> np.ndarray:
+    """So many bytes (uint8), of which byte ``at`` begins a cache line: what is aligned in a frame is so in memory."""
     block = np.zeros(length + ALIGNMENT, np.uint8) if zeros else np.empty(length + ALIGNMENT, np.uint8)
-    skip = -block.ctypes.data % ALIGNMENT
+    skip = -(block.ctypes.data + at) % ALIGNMENT
     return block[skip : skip + length]
 
 

@@ -1,6 +1,7 @@
 """What a layout is: its parameters, the streams that it writes, their exact size, and a plain reference."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any, ClassVar, Self
@@ -66,6 +67,8 @@ class Layout(ABC):
     number: ClassVar[int]  # enum class Layout in native code
     # Fields that only stand for others, and are not kept in a frame.
     shorthands: ClassVar[tuple[str, ...]] = ()
+    # Of parameters that are words, which there are: a frame keeps a word's number.
+    words: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     # Whether it codes by itself what others leave to the entropy stage.
     self_coded: ClassVar[bool] = False
 
@@ -95,9 +98,34 @@ class Layout(ABC):
 
     @property
     def params(self) -> dict[str, Any]:
-        """The parameters by name, sorted, as a frame keeps them."""
-        names = sorted(field.name for field in fields(self) if field.name not in self.shorthands)
-        return {name: getattr(self, name) for name in names}
+        """The parameters by name, sorted."""
+        return {name: getattr(self, name) for name in self._names()}
+
+    @classmethod
+    def _names(cls) -> list[str]:
+        return sorted(field.name for field in fields(cls) if field.name not in cls.shorthands)
+
+    def to_header(self) -> list[Any]:
+        """The parameters as a frame keeps them: sorted by name, and numbers for words."""
+        return [self.words[name].index(value) if name in self.words else value for name, value in self.params.items()]
+
+    @classmethod
+    def from_header(cls, value: Any) -> Self:
+        """From what ``to_header`` gives; FormatError or ArgumentError for anything else."""
+        names = cls._names()
+        if not isinstance(value, list) or len(value) != len(names):
+            raise FormatError(f"parameters {value!r:.200}, expected {len(names)}: {', '.join(names) or 'none'}")
+        return cls(**{name: cls._param(name, one) for name, one in zip(names, value, strict=True)})
+
+    @classmethod
+    def _param(cls, name: str, value: Any) -> Any:
+        """One parameter from what a frame keeps of it."""
+        if name not in cls.words:
+            return value
+        words = cls.words[name]
+        if type(value) is not int or not 0 <= value < len(words):
+            raise FormatError(f"{name} is {value!r:.50}, expected one of 0 to {len(words) - 1}")
+        return words[value]
 
     @property
     def given(self) -> dict[str, Any]:

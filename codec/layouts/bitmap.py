@@ -5,7 +5,7 @@ rows and the values in that order: a product then adds whole groups of rows at o
 """
 
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from bitarray import bitarray
@@ -36,11 +36,12 @@ class Bitmap(Layout):
 
     name = "bitmap"
     number = 2
+    words: ClassVar = {"order": ("rows", "lanes")}
 
     order: str = "rows"
 
     def __post_init__(self) -> None:
-        self._check_one_of("order", ("rows", "lanes"))
+        self._check_one_of("order", self.words["order"])
 
     @classmethod
     def variants(cls) -> tuple[Self, ...]:

@@ -105,6 +105,17 @@ class BlockOffset(Layout):
             return frozenset()
         return frozenset({*(Need("blocks", shape) for shape in BLOCKS), Need("rows"), Need("columns")})
 
+    def to_header(self) -> list[Any]:
+        """As for every layout; blocks of all rows have 0 rows."""
+        block, index = super().to_header()
+        return [[0, block[1]] if self._whole else list(block), index]
+
+    @classmethod
+    def _param(cls, name: str, value: Any) -> Any:
+        if name == "block" and isinstance(value, list) and value and type(value[0]) is int and value[0] == 0:
+            return ("all", *value[1:])
+        return super()._param(name, value)
+
     @property
     def _whole(self) -> bool:
         """Whether whole columns are kept."""

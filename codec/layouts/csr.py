@@ -5,7 +5,7 @@ costs ``index`` bits for a zero and nothing for a stored entry, and so pays whil
 """
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -26,12 +26,13 @@ class Csr(Layout):
 
     name = "csr"
     number = 1
+    words: ClassVar = {"of": ("nonzeros", "zeros")}
 
     of: str = "nonzeros"
     index: int | None = None
 
     def __post_init__(self) -> None:
-        self._check_one_of("of", ("nonzeros", "zeros"))
+        self._check_one_of("of", self.words["of"])
         self._check_one_of("index", (None, 8, 16, 32))
 
     @classmethod

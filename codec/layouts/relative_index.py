@@ -5,7 +5,7 @@
 """
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -54,6 +54,7 @@ class RelativeIndex(Layout):
 
     name = "relative_index"
     number = 4
+    words: ClassVar = {"filler": ("escape", "value"), "of": ("nonzeros", "zeros")}
 
     bits: int | None = None
     filler: str = "escape"
@@ -61,8 +62,8 @@ class RelativeIndex(Layout):
 
     def __post_init__(self) -> None:
         self._check_int("bits", 1, MOST_BITS, none=True)
-        self._check_one_of("filler", ("escape", "value"))
-        self._check_one_of("of", ("nonzeros", "zeros"))
+        self._check_one_of("filler", self.words["filler"])
+        self._check_one_of("of", self.words["of"])
         if self.of == "zeros" and self.filler == "value":
             raise ArgumentError(
                 'filler="value" with of="zeros": there are no values between zeros; use filler="escape"'

@@ -1,11 +1,13 @@
 """What a file is that is not a safetensors file, told by its first bytes, and how to make a model file of it."""
 
+from codec.frame import MAGIC
+
 LOOK = 512  # bytes from the start of a file that tell what it is
 
 _CONVERT = "`codec convert` makes a model file of it"
 _KNOWN: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself: `git lfs pull` fetches that"),
-    (b"\x89CDCF\r\n\x1a", "one packed tensor without a model file around it: codec.loads reads it"),
+    (MAGIC, "one packed tensor without a model file around it: codec.loads reads it"),
     (b"GGUF", "a GGUF file: convert the model that it was made from, or export its tensors with the package gguf"),
     (
         b"\x89HDF\r\n\x1a\n",

@@ -49,19 +49,18 @@ class ValueCoding:
         """The same, with 0 for as many rows as the matrix has or more."""
         return replace(self, rows=0) if self.rows >= grid.rows or not grid.size else self
 
-    def to_header(self) -> dict[str, Any]:
-        """A frame's "values"."""
-        return {"coding": "codebook", "bits": self.bits, "group_rows": self.rows} if self.bits else {"coding": "raw"}
+    def to_header(self) -> list[int]:
+        """A frame's "values": nothing, or bits and rows of a codebook."""
+        return [self.bits, self.rows] if self.bits else []
 
     @classmethod
     def from_header(cls, value: Any, grid: Grid) -> "ValueCoding":
         """From a frame's "values"; FormatError for any that a writer does not write."""
-        if value == {"coding": "raw"}:
+        if value == []:
             return cls()
-        keys = ["coding", "bits", "group_rows"]
-        if not isinstance(value, dict) or list(value) != keys or value["coding"] != "codebook":
-            raise FormatError(f"value coding {value!r} is neither raw nor codebook")
-        bits, rows = value["bits"], value["group_rows"]
+        if not isinstance(value, list) or len(value) != 2:
+            raise FormatError(f"values {value!r:.200}: neither nothing nor bits and rows of a codebook")
+        bits, rows = value
         if type(bits) is not int or not 1 <= bits <= 8 or type(rows) is not int or rows < 0:
             raise FormatError(f"codes of {bits!r} bits, {rows!r} rows to a codebook; expected 1 to 8 bits")
         found = cls(bits, rows)
