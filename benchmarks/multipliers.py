@@ -75,6 +75,27 @@ class ScipyBsr(ScipyCsr):
         return scipy.sparse.bsr_matrix(dense, blocksize=(4, 4))
 
 
+class TorchBsr(Peer):
+    """Blocks of 4 x 4 of torch, multiplied by MKL."""
+
+    name, needs, sparse = "torch BSR 4x4 (MKL)", "torch", True
+
+    def pack(self, dense: np.ndarray) -> Any:
+        import torch
+
+        return torch.from_numpy(dense).to_sparse_bsr((4, 4))
+
+    def operand(self, x: np.ndarray) -> Any:
+        import torch
+
+        return torch.from_numpy(x)
+
+    @property
+    def nbytes(self) -> int:
+        parts = (self.weights.values(), self.weights.col_indices(), self.weights.crow_indices())
+        return sum(int(one.nbytes) for one in parts)
+
+
 class Torch(Peer):
     """Dense, by torch (oneDNN or MKL)."""
 
@@ -97,6 +118,29 @@ class TorchBfloat16(Torch):
     name, dtype, precision = "torch BF16", "bfloat16", "BF16"
 
 
+class TorchInt8(Torch):
+    """Dense weights of 8 bits, a scale for each row, by torch; x and result are float32, a line for each column."""
+
+    name, precision = "torch int8 weights", "I8"
+
+    def pack(self, dense: np.ndarray) -> Any:
+        import torch
+
+        scale = np.maximum(np.abs(dense).max(axis=1), 1e-30) / 127
+        self.scale = torch.from_numpy(scale.astype(np.float32))
+        return torch.from_numpy(np.rint(dense / scale[:, None]).astype(np.int8))
+
+    def operand(self, x: np.ndarray) -> Any:
+        import torch
+
+        return torch.from_numpy(np.ascontiguousarray(x.reshape(len(x), -1).T))
+
+    def multiply(self, x: Any) -> Any:
+        import torch
+
+        return torch.ops.aten._weight_int8pack_mm(x, self.weights, self.scale)
+
+
 class TorchCsr(Torch):
     """Compressed sparse rows of torch, multiplied by MKL."""
 
@@ -111,7 +155,7 @@ class TorchCsr(Torch):
         return sum(int(one.nbytes) for one in parts)
 
 
-PEERS: tuple[type[Peer], ...] = (Numpy, Torch, TorchBfloat16, ScipyCsr, ScipyBsr, TorchCsr)
+PEERS: tuple[type[Peer], ...] = (Numpy, Torch, TorchBfloat16, TorchInt8, ScipyCsr, ScipyBsr, TorchBsr, TorchCsr)
 
 
 def present() -> list[type[Peer]]:

@@ -58,8 +58,8 @@ constexpr uint32_t item_bytes(Type type) {
 }
 
 // The forms of a panel. Each has a row of FormKernels.
-enum class Form : uint8_t { mask, index, dense, sliced };
-constexpr uint32_t kForms = 4;
+enum class Form : uint8_t { mask, index, dense, sliced, block };
+constexpr uint32_t kForms = 5;
 
 // One panel in one of the forms. Lines are rows, or columns where `columns` is set (order "lanes" of bitmap).
 // All pointers but `values`, `places` and `near` point into scratch that nobody else can write, so what was checked
@@ -76,10 +76,20 @@ struct Panel {
   const uint64_t* mask;
   const uint16_t* index;   // form index: count positions, ascending within a line, each < length
   const uint32_t* starts;  // form index: lines + 1 entries, starts[lines] == count; form sliced: the same of slices
-  const uint8_t* places;   // form sliced: of each line, its place among the lanes of the slices
-  const uint8_t* near;     // form sliced: count positions, step by step of each slice, eight lines side by side
-  const uint8_t* values;   // packed items in walking order (form dense: lines * length)
+  // Form block: lines / height rows of blocks of height x width elements, each in row-major order; `starts` of the rows,
+  // `index` the block's number in its row, counted from the panel's left.
+  uint32_t height, width;
+  const uint8_t* places;  // form sliced: of each line, its place among the lanes of the slices
+  const uint8_t* near;    // form sliced: count positions, step by step of each slice, eight lines side by side
+  const uint8_t* values;  // packed items in walking order (form dense: lines * length)
+  // Not 0: values are codes of so many bits side by side, from bit `bit` of the first byte on. Otherwise a code takes a byte.
+  uint32_t packed, bit;
+  const void* entries;  // not null: values are codes, for kernels that look them up in this table of kCodeEntries
 };
+
+// Entries, in the type of the sums, of the table that product kernels from codes read; a code's upper bits say nothing to
+// them.
+constexpr uint32_t kCodeEntries = 16;
 
 inline uint64_t words(uint64_t length) { return (length + 63) / 64; }
 
@@ -108,6 +118,8 @@ struct Scratch {
   alignas(64) uint64_t decoded[kPanel + 64];    // values that a layout does not store side by side
   alignas(64) uint64_t looked_up[kPanel + 64];  // values of a panel's codes
   alignas(64) uint64_t packed[kPanel + 64];     // values of a panel without its zeros
+  alignas(64) uint8_t spread[kPanel + 128];     // codes of a panel, a byte each
+  alignas(64) uint64_t entries[kCodeEntries];   // what codes stand for, for kernels that look them up themselves
   uint16_t codes[kCodes + 16];
   uint16_t patterns[kPatterns];  // masks of 16 elements, for the n_m of `patterns_of`; kept from segment to segment
   uint32_t patterns_of;
@@ -169,6 +181,7 @@ struct Reader {
   uint64_t part;             // number of the segment in its view
   uint64_t left, matrix_cols;  // the segment's first column in the matrix, and the matrix's columns
   uint64_t taken;              // values handed out so far
+  bool packed;                 // the values are codes that lie `bits` apart, and so are those of its panels
   bool proved;                 // the segment was read to its end before: a layout may check only what reads lean on
   void* state;                 // the layout's own: LayoutKernels::state bytes, which are 0 when the segment is opened
   Scratch* scratch;
@@ -198,8 +211,9 @@ struct Flat {
 struct LayoutKernels {
   bool (*flat)(
       const Params&);  // entries lie in row-major order without regard to rows: a segment may be read as one row
-  bool (*columns)(const Params&);  // lines of its panels are columns: values do not come in row-major order
+  bool (*columns)(const Params&);  // values of its panels do not come in row-major order
   bool padded;                     // a stored zero is lost among the zeros that fill up its lines or blocks
+  bool by_panel;                   // it reads its values with take_values alone
   uint64_t (*state)(uint64_t rows, uint64_t cols);  // bytes of Reader::state for a segment of that extent
   // The most bytes that a stream can take, out of the entropy stage, in a segment of so many rows and columns.
   uint64_t (*most)(uint64_t rows, uint64_t cols, uint32_t width, const Params&, uint32_t stream);
@@ -230,6 +244,10 @@ struct CodingKernels {
 // The lines of a panel run along x, and each has one sum; or along the sums, and each has one element of x.
 enum class Direction : uint8_t { dot, axpy };
 
+// What a kernel reads for values: these, or codes of a codebook, which it looks up in Panel::entries: as they are stored, of
+// 4 bits each from a whole byte on; or a byte each.
+enum class Codes : uint8_t { none, fours, bytes };
+
 // Rows of Kernels::products at most: an operand has a flag for each.
 constexpr uint32_t kMostRows = 256;
 
@@ -251,6 +269,7 @@ struct ProductKernel {
   // which the first `columns` are wanted: a kernel may read and add up more of them, as many as a vector of 16 bytes or
   // the next power of two needs.
   void (*run)(const Panel&, const void* x, void* y, uint64_t strip, uint64_t columns);
+  Codes codes = Codes::none;
 };
 
 // Columns of a batch that are multiplied side by side: x and sums are kept in strips of them.
@@ -305,6 +324,7 @@ struct Kernels {
   void (*align_rows)(const Flat&, uint64_t* lines);
 
   void (*spread_codes)(const uint8_t*, uint64_t n, uint32_t bits, uint8_t* out);
+  void (*spread_panel)(Panel&, Scratch&);  // codes that are packed to a byte each
   void (*pack_codes)(const uint8_t* codes, uint64_t n, uint32_t bits, uint8_t* to);
   void (*assign_codes)(const uint8_t* items, uint64_t n, uint32_t width, Order, const uint64_t* bounds,
                        const uint8_t* codes, uint32_t count, uint8_t* out);

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from products import check
+from products import check, x_for
 from strategies import seeded, under_rule
 
 import codec
@@ -44,6 +44,39 @@ def test_any_block(shape: tuple[int, int], r: Any, c: int, sparsity: float, data
     if a.size:
         row = shape[0] // 2
         assert codec.decode(p, rows=(row, row + 1)).tobytes() == expected[row : row + 1].tobytes()
+
+
+BLOCK_SIDES = st.sampled_from([1, 2, 3, 4, 8, 16, 32])
+
+
+@given(
+    st.tuples(st.integers(1, 5), st.integers(1, 9)),
+    st.tuples(BLOCK_SIDES, BLOCK_SIDES),
+    st.integers(0, 3),
+    st.sampled_from([(), (1,), (2,), (5,), (8,), (33,)]),
+    st.sampled_from(["f4", "bfloat16", "i1", "f8"]),
+    st.integers(0, 99),
+)
+@settings(max_examples=80, deadline=None)
+def test_products_of_whole_blocks(
+    many: tuple[int, int], block: tuple[int, int], over: int, batch: tuple[int, ...], dtype: str, seed: int
+) -> None:
+    """Blocks that are all equally wide go to kernels as they stand; the lowest may be clipped, rows in pieces."""
+    r, c = block
+    shape = (many[0] * r + over, many[1] * c * (1 if seed % 9 else 2048))
+    element = element_type(dtype)
+    w = (blocky(shape, r, c, 0.4, seed) * 9).astype(element.dtype)
+    p = codec.encode(w, layout="block_offset", block=(r, c))
+    x, left = x_for(element, (shape[1], *batch), seed), x_for(element, (*batch, shape[0]), seed)
+    check(p @ x, w, x)
+    check((left @ p).T, w.T, left.T)
+    assert p.to_layout("csr").to_dense().tobytes() == w.tobytes()
+    if element.is_float:
+        shared = codec.encode(w, layout="block_offset", block=(r, c), values="codebook", value_bits=3, codebook_rows=r)
+        check(shared @ x, shared.to_dense(), x)
+        x[0] = np.inf
+        with np.errstate(invalid="ignore"):
+            assert np.array_equal(np.isfinite(p @ x).all(axis=None), not w[:, 0].any())
 
 
 @pytest.mark.parametrize("block", [(3, 5), (8, 1), (1, 8), (64, 64), (130, 3), ("all", 7)], ids=str)

@@ -17,6 +17,7 @@ LAYOUTS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "index": [("csr", {})],
     "dense": [("dense", {})],
     "sliced": [("sell", {})],
+    "block": [("block_offset", {"block": block}) for block in ((4, 4), (1, 8), (9, 1), (8, 40))],
 }
 DTYPES = {"f64": "float64", "f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 DTYPES |= {"i64": "int64", "i32": "int32", "i8": "int8"}
@@ -31,9 +32,11 @@ def forced(row: dict[str, Any], layout: str, params: dict[str, Any], batch: int,
     element = element_type(ANY[row["accumulator"]] if row["value"] == "any" else DTYPES[row["value"]])
     acc = element_type(DTYPES[row["accumulator"]])
     w = weights(shape, element, sparsity, batch)
-    p = codec.encode(w, layout=layout, objective="memory", **params)
+    bits = 4 if row["codes"] == "fours" else 3 + batch % 2
+    coded = {"values": "codebook", "value_bits": bits} if row["codes"] else {}
+    p = codec.encode(w, layout=layout, objective="memory", **coded, **params)
     rng = np.random.default_rng(batch)
-    exact = (w.T if transposed else w).astype(np.float64)
+    exact = (p.to_dense().T if transposed else p.to_dense()).astype(np.float64)
     x = rng.standard_normal((exact.shape[1], batch)) if acc.is_float else rng.integers(-9, 9, (exact.shape[1], batch))
     x = x.astype(acc.dtype)
     sums = np.zeros((exact.shape[0], batch), acc.dtype)
@@ -49,13 +52,14 @@ def forced(row: dict[str, Any], layout: str, params: dict[str, Any], batch: int,
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["name"])
 def test_every_kernel_multiplies_what_it_is_for(row: dict[str, Any]) -> None:
     least, most = row["batch"]
+    shapes = SHAPES if row["form"] != "block" else [(70, 80), (130, 3000), (9, 17_000)]
     batches = sorted({least, min(most or 70, 70), min(most or 37, 37)})
     used = False
     for layout, params in LAYOUTS[row["form"]]:
         columns = params.get("order") == "lanes"
         transposed = (row["direction"] == "axpy") != columns
         for batch in batches:
-            for shape in SHAPES:
+            for shape in shapes:
                 for sparsity in (0.2, 0.97):
                     used |= forced(row, layout, params, batch, (shape, sparsity, transposed))
     assert used

@@ -28,7 +28,7 @@ def plans_for(request: EncodeRequest, source: Source) -> list[FramePlan]:
     if request.layout is not None:
         return [plan_of(request, request.layout, source)]
     if request.objective == "speed":
-        return [plan_of(request, fastest(source.nnz, source.spec, request.batch), source)]
+        return [plan_of(request, fastest(source.nnz, source.spec, request.batch, request.values.bits), source)]
     return smallest(request, source, most=1 if request.codings == (NONE,) else 2)
 
 

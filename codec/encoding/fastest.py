@@ -28,6 +28,9 @@ class _Step(NamedTuple):
     layout: Layout
 
 
+# Codes of up to so many bits are looked up in a register by kernels of their own, for a single column.
+_CODE_BITS = 4
+
 # By the kind of element and whether the batch is a single column: steps of rising sparsity, the first from 0 on.
 _LANES = Bitmap(order="lanes")
 _TABLE: dict[tuple[str, bool], tuple[_Step, ...]] = {
@@ -35,15 +38,21 @@ _TABLE: dict[tuple[str, bool], tuple[_Step, ...]] = {
     ("wide float", False): (_Step(0, Dense()), _Step(0.3, Sell())),
     ("narrow float", True): (_Step(0, Dense()), _Step(0.1, _LANES), _Step(0.6, Sell())),
     ("narrow float", False): (_Step(0, Dense()), _Step(0.3, Sell())),
+    ("code", True): (_Step(0, Dense()), _Step(0.55, Sell())),
     ("byte", True): (_Step(0, Dense()), _Step(0.3, _LANES), _Step(0.7, Sell())),
     ("byte", False): (_Step(0, Dense()), _Step(0.4, Sell())),
 }
 
 
-def fastest(nnz: int, spec: TensorSpec, batch: int | None) -> Layout:
-    """The layout for "speed" of a matrix of which ``nnz`` elements are stored, multiplied by ``batch`` columns."""
+def fastest(nnz: int, spec: TensorSpec, batch: int | None, code_bits: int = 0) -> Layout:
+    """The layout for "speed" of a matrix of which ``nnz`` elements are stored, multiplied by ``batch`` columns.
+
+    ``code_bits``: of codes of a codebook, if its values are such; else 0.
+    """
     sparsity = 1 - nnz / spec.grid.size if spec.grid.size else 0.0
-    steps = _TABLE.get((_kind(spec), (batch or TYPICAL) == 1))
+    single = (batch or TYPICAL) == 1
+    shared = single and spec.element.is_float and 0 < code_bits <= _CODE_BITS
+    steps = _TABLE.get(("code" if shared else _kind(spec), single))
     if steps and spec.grid.rows >= _ROWS and sparsity <= _SELL_TO:
         return next(step.layout for step in reversed(steps) if sparsity >= step.sparsity)
     if sparsity >= _CSR_FROM:

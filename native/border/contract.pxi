@@ -25,6 +25,8 @@ cdef extern from "contract.hpp" namespace "codec" nogil:
         pass
     enum class Direction(uint8_t):
         pass
+    enum class Codes(uint8_t):
+        pass
     uint32_t item_bytes(Type) noexcept
 
     const uint32_t kLayouts
@@ -50,6 +52,7 @@ cdef extern from "contract.hpp" namespace "codec" nogil:
         uint64_t least
         uint64_t most
         bint finite
+        Codes codes
 
     cdef struct Kernels:
         const char* name

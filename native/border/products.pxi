@@ -26,9 +26,10 @@ cdef extern from "product.hpp" namespace "codec" nogil:
     Result c_multiply "codec::multiply"(const CView&, const Product&, uint64_t, uint64_t, uint32_t) noexcept
 
 
-# In the order of enum Form, enum Direction and enum Type.
-_FORMS = ("mask", "index", "dense", "sliced")
+# In the order of enum Form, enum Direction, enum Codes and enum Type.
+_FORMS = ("mask", "index", "dense", "sliced", "block")
 _DIRECTIONS = ("dot", "axpy")
+_CODES = (None, "fours", "bytes")
 cdef uint8_t kTypes = 14
 _TYPES = ("f64", "f32", "f16", "bf16", "e4m3", "e5m2", "i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "any")
 
@@ -38,7 +39,8 @@ def product_kernels():
 
     Each is a dict: name; form and direction of the panels; value, the weights' type, "any" if they are converted; accumulator,
     the type of x and of the sums; batch, the columns that it is for, (least, most) or (least, None); finite, whether x
-    must be.
+    must be; codes, those of a codebook that it looks up itself: of 4 bits as they are stored ("fours"), or a
+    byte each ("bytes").
     """
     rows = []
     for i in range(kernels().product_count):
@@ -51,6 +53,7 @@ def product_kernels():
             "accumulator": _TYPES[<uint8_t>row.accumulator],
             "batch": (row.least, None if row.most == <uint64_t>-1 else row.most),
             "finite": bool(row.finite),
+            "codes": _CODES[<uint8_t>row.codes],
         })
     return rows
 

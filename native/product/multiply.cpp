@@ -19,25 +19,34 @@ struct Candidates {
 
   void add(const ProductKernel& row) {
     for (uint32_t i = 0; i < n; ++i)
-      if (at[i].row->fits == row.fits) return;  // hidden by a row that fits the same panels
+      if (at[i].row->fits == row.fits && at[i].row->codes == row.codes) return;  // hidden: that fits the same panels
     if (n < 16) at[n++] = {&row, nullptr};
+  }
+  // Whether a row reads a panel's values as they are, or can once codes are spread.
+  static bool reads(const ProductKernel& row, const Panel& p) {
+    if (!p.entries) return row.codes == Codes::none;
+    return row.codes == Codes::bytes || (row.codes == Codes::fours && p.packed == 4 && p.bit == 0);
   }
   Candidate* find(const Panel& p, uint64_t first) {
     for (uint32_t i = 0; i < n; ++i)
-      if (!at[i].row->fits || at[i].row->fits(p, first)) return &at[i];
+      if (reads(*at[i].row, p) && (!at[i].row->fits || at[i].row->fits(p, first))) return &at[i];
     return nullptr;
   }
 };
 
 struct Choice {
   Candidates of[kForms][2];
+  bool codes = false;  // there is a row that reads codes
 
   explicit Choice(const Product& w) {
     if (w.first) add(*w.first);
     for (uint32_t i = 0; i < kernels().product_count; ++i)
       if (can_run(kernels().products[i], w)) add(kernels().products[i]);
   }
-  void add(const ProductKernel& row) { of[uint32_t(row.form)][uint32_t(row.direction)].add(row); }
+  void add(const ProductKernel& row) {
+    of[uint32_t(row.form)][uint32_t(row.direction)].add(row);
+    codes = codes || row.codes != Codes::none;
+  }
 };
 
 // The bits of an item that tell whether it compares equal to zero.
@@ -54,6 +63,31 @@ bool is_ready(const Product& w, const uint8_t* values) {
   return is_float && w.value == w.accumulator && reinterpret_cast<uintptr_t>(values) % item_bytes(w.accumulator) == 0;
 }
 
+// The codebooks of a segment, as kernels want them.
+struct Entries {
+  const Codebook& book;
+  uint64_t group = ~uint64_t{0};  // whose entries are in the scratch
+
+  // Sets p.entries where the rows of a panel of codes share a codebook that is small enough.
+  Status give(const Product& w, uint32_t width, Panel& p, Scratch& scratch) {
+    const uint64_t top = book.top + p.row, bottom = top + (p.columns ? p.length : p.lines) - 1;
+    const uint64_t first = book.rows ? top / book.rows : 0, last = book.rows ? bottom / book.rows : 0;
+    const uint32_t entries = 1u << book.bits;
+    if (entries > kCodeEntries || first != last) return Status::ok;
+    if (first != group) {
+      uint8_t* to = reinterpret_cast<uint8_t*>(scratch.entries);
+      const uint32_t size = entries * item_bytes(w.accumulator);
+      const Status converted = kernels().convert_values(w.value, book.entries + first * entries * width, entries,
+                                                        w.accumulator, to, w.limit);
+      if (converted != Status::ok) return converted;
+      for (uint32_t i = entries; i < kCodeEntries; i += entries) memcpy(to + i * item_bytes(w.accumulator), to, size);
+      group = first;
+    }
+    p.entries = scratch.entries;
+    return Status::ok;
+  }
+};
+
 // Columns [from, to) of the batch, and the sums of rows from `top` on, `height` of them in each strip. Whole strips, or a
 // part of one that begins at a multiple of its width.
 struct Columns {
@@ -64,14 +98,27 @@ struct Columns {
 
 // One panel of a segment at `at` into the sums.
 Status multiply_panel(const View& v, const Product& w, const Place& at, const Columns& columns, Choice& choice,
-                      Panel& p, Scratch& scratch) {
+                      Entries& entries, Panel& p, Scratch& scratch) {
   const Kernels& k = kernels();
+  const FormKernels& form = k.forms[uint32_t(p.form)];
   const uint64_t row = at.row + p.row, column = at.col + p.column;
   const uint64_t x_at = w.transposed ? row : column, y_at = w.transposed ? column : row;
   const uint32_t direction = uint32_t(p.columns == w.transposed ? Direction::dot : Direction::axpy);
+  Candidate* found = nullptr;
+  if (entries.book.bits) {
+    const Status given = choice.codes ? entries.give(w, v.width, p, scratch) : Status::ok;
+    if (given != Status::ok) return given;
+    if (p.entries) found = choice.of[uint32_t(p.form)][direction].find(p, x_at);
+    if (p.packed && !(found && found->row->codes == Codes::fours)) k.spread_panel(p, scratch);
+    if (!found) {
+      form.look_up(p, entries.book, v.width, reinterpret_cast<uint8_t*>(scratch.looked_up));
+      p.values = reinterpret_cast<const uint8_t*>(scratch.looked_up);
+      p.entries = nullptr;
+    }
+  }
   // A zero weight contributes nothing, stored or not, in every layout, also against an infinity or a NaN.
-  if (!w.x->finite) k.forms[uint32_t(p.form)].drop_zeros(p, v.width, magnitude_of(w.value), scratch);
-  Candidate* found = choice.of[uint32_t(p.form)][direction].find(p, x_at);
+  if (!w.x->finite) form.drop_zeros(p, v.width, magnitude_of(w.value), scratch);
+  if (!found) found = choice.of[uint32_t(p.form)][direction].find(p, x_at);
   if (!found && k.forms[uint32_t(p.form)].to_index) {
     k.forms[uint32_t(p.form)].to_index(p, v.width, scratch);
     found = choice.of[uint32_t(p.form)][direction].find(p, x_at);
@@ -84,7 +131,7 @@ Status multiply_panel(const View& v, const Product& w, const Place& at, const Co
     __atomic_store_n(&w.x->used[found->row - k.products], uint8_t{1}, __ATOMIC_RELAXED);
     __atomic_store_n(&found->x, prepared, __ATOMIC_RELEASE);
   }
-  if (found->row->value == Type::any && !is_ready(w, p.values)) {
+  if (found->row->value == Type::any && !p.entries && !is_ready(w, p.values)) {
     const Status converted = k.convert_values(w.value, p.values, p.count, w.accumulator, scratch.values, w.limit);
     if (converted != Status::ok) return converted;
     p.values = reinterpret_cast<const uint8_t*>(scratch.values);
@@ -107,7 +154,9 @@ Result multiply_segment(const View& v, const Product& w, uint64_t segment, const
   const Result opened = open(v, segment, false, false, work, r, book);
   if (!opened.ok()) return opened;
   const Place at = v.grid.place(segment);
-  return walk(v, r, book, false, [&](Panel& p) { return multiply_panel(v, w, at, columns, choice, p, work.scratch); });
+  Entries entries = {book};
+  return walk(v, r, book, Wanted::stored,
+              [&](Panel& p) { return multiply_panel(v, w, at, columns, choice, entries, p, work.scratch); });
 }
 
 // A product cut into tasks: each owns rows and columns of y, never a part of a sum, so results do not depend on threads.

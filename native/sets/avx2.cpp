@@ -27,12 +27,15 @@ namespace avx2 {
 #include "../crc32c/instructions.inc"
 #include "kernels.inc"
 #include "../product/mask.inc"
+#include "../product/fours.inc"
 
 constexpr ProductKernel kProductRows[] = {
 #include "../product/tile_rows.inc"
 #include "../product/mask_rows.inc"
+#include "../product/fours_rows.inc"
 #include "../product/line_rows.inc"
 #include "../product/sliced_rows.inc"
+#include "../product/block_rows.inc"
 };
 
 #include "table.inc"

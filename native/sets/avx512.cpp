@@ -29,7 +29,9 @@ namespace avx512 {
 #include "../crc32c/instructions.inc"
 #include "kernels.inc"
 #include "../product/mask.inc"
+#include "../product/fours.inc"
 #include "../product/mask_few.inc"
+#include "../product/mask_codes.inc"
 #include "../product/sliced_planes.inc"
 
 constexpr ProductKernel kProductRows[] = {
@@ -37,8 +39,10 @@ constexpr ProductKernel kProductRows[] = {
 #include "../product/plane_rows.inc"
 #include "../product/tile_rows.inc"
 #include "../product/mask_rows.inc"
+#include "../product/fours_rows.inc"
 #include "../product/line_rows.inc"
 #include "../product/sliced_rows.inc"
+#include "../product/block_rows.inc"
 };
 
 #include "table.inc"

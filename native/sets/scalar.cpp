@@ -21,11 +21,14 @@ namespace scalar {
 #include "../crc32c/table.inc"
 #include "kernels.inc"
 #include "../product/mask_plain.inc"
+#include "../product/fours_plain.inc"
 
 constexpr ProductKernel kProductRows[] = {
 #include "../product/mask_rows.inc"
+#include "../product/fours_rows.inc"
 #include "../product/line_rows.inc"
 #include "../product/sliced_rows.inc"
+#include "../product/block_rows.inc"
 };
 
 #include "table.inc"

@@ -12,7 +12,7 @@ Result decode_segment(const View& v, uint64_t segment, bool always, bool streami
   Codebook book;
   Result opened = open(v, segment, always, true, work, r, book);
   if (!opened.ok()) return opened;
-  return walk(v, r, book, false, [&](Panel& p) {
+  return walk(v, r, book, Wanted::values, [&](Panel& p) {
     *stored += p.count;
     kernels().forms[uint32_t(p.form)].expand(p, v.width, streaming, out, stride, work.scratch);
     return Status::ok;

@@ -24,7 +24,7 @@ Result flatten(const View& v, uint64_t segment, const uint8_t* codes, Workspace&
   const FormKernels* forms = kernels().forms;
   const bool transposed = kernels().layouts[uint32_t(v.layout)].columns(v.params);
   if (transposed && !work.dense.reserve(n * width + kSlack)) return failed(Status::no_memory);
-  Result read = walk(v, r, book, codes, [&](Panel& p) {
+  Result read = walk(v, r, book, codes ? Wanted::codes : Wanted::values, [&](Panel& p) {
     // Whatever the zero rule: a -0.0 that is in a frame was kept.
     if (p.padded) forms[uint32_t(p.form)].drop_zeros(p, width, ~uint64_t{0}, work.scratch);
     const FormKernels& form = forms[uint32_t(p.form)];

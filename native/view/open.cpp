@@ -137,11 +137,14 @@ Result open(const View& v, uint64_t segment, bool always, bool flat, Workspace& 
       const uint64_t codes = size * 8 / book.bits, rest = size * 8 - codes * book.bits;
       const uint64_t most = layout.most(p.rows, p.cols, r.width, v.params, s);
       if (codes > most + 8) return failed(Status::too_long, s, size, (most * book.bits + 7) / 8);
-      if (!work.coded[s].reserve(codes + 8 + kSlack)) return failed(Status::no_memory);
       if (rest && data[size - 1] >> (8 - rest)) return failed(Status::padding, s, data[size - 1], 0);
-      kernels().spread_codes(data, codes, book.bits, work.coded[s].data);
-      data = work.coded[s].data;
       size = codes;
+      r.packed = layout.by_panel;
+      if (!r.packed) {
+        if (!work.coded[s].reserve(codes + 8 + kSlack)) return failed(Status::no_memory);
+        kernels().spread_codes(data, codes, book.bits, work.coded[s].data);
+        data = work.coded[s].data;
+      }
       r.spare[s] = (7 - rest) / book.bits;
     }
     r.stream[s] = {data, size};

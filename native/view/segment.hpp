@@ -15,15 +15,20 @@ Result open_shared(const View&, uint64_t first, uint64_t last, bool always);
 // it. `flat`: as one row, where the layout does not mind.
 Result open(const View&, uint64_t segment, bool always, bool flat, Workspace&, Reader&, Codebook&);
 
-// Reads a segment to its end, handing every panel to use(panel): with its values, or (`codes`) its codes, a byte each.
+// What a walk hands out where values are coded by codebook: what the codes stand for, codes of a byte each, or codes as the
+// layout reads them.
+enum class Wanted { values, codes, stored };
+
+// Reads a segment to its end, handing every panel to use(panel).
 template <class Use>
-Result walk(const View& v, Reader& r, const Codebook& book, bool codes, Use&& use) {
+Result walk(const View& v, Reader& r, const Codebook& book, Wanted wanted, Use&& use) {
   const LayoutKernels& layout = kernels().layouts[uint32_t(v.layout)];
   while (r.row < r.rows) {
     Panel p = {};
     Result next = layout.next(r, p);
     if (!next.ok()) return next;
-    if (book.bits && !codes) {
+    if (p.packed && wanted != Wanted::stored) kernels().spread_panel(p, *r.scratch);
+    if (book.bits && wanted == Wanted::values) {
       uint8_t* values = reinterpret_cast<uint8_t*>(r.scratch->looked_up);
       kernels().forms[uint32_t(p.form)].look_up(p, book, v.width, values);
       p.values = values;
