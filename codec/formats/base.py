@@ -54,7 +54,7 @@ class Place:
         return self.path if self.is_folder else os.path.dirname(self.path) or "."
 
     def ending(self, *suffixes: str) -> list[str]:
-        """Names of files that end so."""
+        """Names of files that end in one of these."""
         return [name for name in self.names if name.endswith(suffixes)]
 
     def only(self, suffix: str) -> str:

@@ -209,7 +209,7 @@ def stored_negative_zeros(packed: PackedTensor) -> int:
 
 
 def to_csr(packed: PackedTensor) -> Csr:
-    """The stored entries by the rows of a matrix; of a tensor that is none by those of its matrix view."""
+    """The stored entries by the rows of a matrix; of another tensor by the rows of its matrix view."""
     grid = packed.spans.head.grid
     return entries((packed if packed.ndim == 2 else packed.reshape(grid.rows, grid.cols)).spans)
 
