@@ -121,7 +121,7 @@ def test_distiller() -> None:
     checkpoint["compression_sched"] = {"masks_dict": {"other.weight": mask}}
     with pytest.raises(codec.ArgumentError, match=r"a mask for tensor 'other\.weight', which the model does not have"):
         fold_masks(checkpoint)
-    with pytest.raises(codec.ArgumentError, match="expected one model among it"):
+    with pytest.raises(codec.ArgumentError, match="expected one: give that alone"):
         fold_masks({"state_dict": {}, "model": {}})
 
 

@@ -131,7 +131,7 @@ def test_rows(starts, indices, words):
 
 
 @pytest.mark.parametrize(
-    "shape", [(1 << 60, 1 << 60), (1 << 25, 1), (1 << 20, 1 << 22), (-1, 2), (2.5,), "ab", (1,) * 40]
+    "shape", [(1 << 60, 1 << 60), (1 << 25, 1), (1 << 20, 1 << 22), (64, 1 << 31), (-1, 2), (2.5,), "ab", (1,) * 40]
 )
 def test_shapes_that_entries_do_not_justify(shape):
     with pytest.raises(FormatError, match="shape"):

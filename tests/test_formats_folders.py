@@ -29,7 +29,7 @@ def folder(tmp_path):
     return place
 
 
-def sharded(place, count=2, metadata=()):
+def sharded(place, count=2):
     place.mkdir()
     weight_map = {}
     for number in range(1, count + 1):

@@ -69,6 +69,14 @@ def test_sparse_tensors_larger_than_their_file(tmp_path):
         source["w"]
 
 
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_arrays_of_a_sparse_tensor_without_dimensions(tmp_path):
+    parts = torch.tensor([0, 1]), torch.tensor(0), torch.ones(1)
+    w = torch.sparse_csr_tensor(*parts, size=(1, 4), check_invariants=False)
+    with open_file(saved(tmp_path / "m.pt", {"w": w})) as source, pytest.raises(FormatError, match="'w': "):
+        source["w"]
+
+
 def macko(tmp_path, **changed):
     a = np.zeros((3, 40), np.float16)
     a[0, 3] = 1

@@ -1,6 +1,7 @@
 """What a hostile or contradictory file may try with each format, beyond positions that are wrong."""
 
 import contextlib
+import importlib.util
 import io
 import json
 import os
@@ -179,6 +180,14 @@ def test_a_pipe_is_no_model(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(FormatError, match="is not a regular file"):
         open_file(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("name", ["onnx", "tflite", "torch", "scipy"])
+def test_folders_without_such_files(tmp_path, name):
+    if not all(map(importlib.util.find_spec, FORMATS[name].modules)):
+        pytest.skip(f"{FORMATS[name].modules} are not installed")
+    with pytest.raises(ArgumentError, match=r"holds no|holds 0 files"):
+        open_file(tmp_path, name)
 
 
 def test_errors_name_the_file(tmp_path):

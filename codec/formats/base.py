@@ -54,8 +54,19 @@ class Place:
         return self.path if self.is_folder else os.path.dirname(self.path) or "."
 
     def ending(self, *suffixes: str) -> list[str]:
-        """Names of files that end so."""
+        """Names of files that end in one of these."""
         return [name for name in self.names if name.endswith(suffixes)]
+
+    def only(self, suffix: str) -> str:
+        """The path of the file, or of the only one in the folder that ends so; ArgumentError if there is not one."""
+        if not self.is_folder:
+            return self.path
+        found = self.ending(suffix)
+        if len(found) != 1:
+            raise ArgumentError(
+                f"{self.path!r} holds {len(found)} files that end in {suffix}; expected one: name a file"
+            )
+        return os.path.join(self.path, found[0])
 
     @cached_property
     def tensors(self) -> dict[str, TensorInfo]:

@@ -46,7 +46,7 @@ class Onnx(Format):
 
     def open(self, place: Place) -> Source:
         """Dense initializers stay what they are, also those that lie in other files, until they are asked for."""
-        path = os.path.join(place.path, place.ending(self.suffix)[0]) if place.is_folder else place.path
+        path = place.only(self.suffix)
         model = _load(path)
         graph, metadata = model.graph, {entry.key: entry.value for entry in model.metadata_props}
         stem = os.path.basename(path).removesuffix(self.suffix)

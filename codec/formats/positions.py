@@ -18,10 +18,11 @@ from codec.interop.csr import compressed, coordinates, entries
 from codec.matrix import TensorSpec
 from codec.packed import PackedTensor
 
-# Tables of a packed tensor grow with its rows and segments. Up to these they take 128 MB at most; beyond them a tensor
-# must have as many entries as rows.
+# Tables of a packed tensor grow with its rows and segments, and packing looks at a bit for each element. Up to these
+# that takes 128 MB and a few seconds; beyond them a tensor must have as many entries as rows, and one for so many
+# elements.
 MOST_EMPTY_ROWS = 1 << 24
-MOST_ELEMENTS = 1 << 40
+MOST_ELEMENTS, ELEMENTS_OF_ENTRY = 1 << 36, 1 << 16
 _PIECE = 1 << 20  # bytes of a mask that are unpacked at a time
 
 
@@ -35,7 +36,7 @@ def checked_shape(shape: Any, count: int, dtype: Any) -> TensorSpec:
         spec = TensorSpec.of(dtype, sizes)
     except ArgumentError as error:
         raise FormatError(str(error)) from None
-    if spec.grid.rows > max(MOST_EMPTY_ROWS, count) or prod(sizes) > max(MOST_ELEMENTS, count):
+    if spec.grid.rows > max(MOST_EMPTY_ROWS, count) or prod(sizes) > max(MOST_ELEMENTS, ELEMENTS_OF_ENTRY * count):
         raise FormatError(f"{count} entries do not justify the size of a tensor of shape {sizes}")
     return spec
 
@@ -208,7 +209,7 @@ def stored_negative_zeros(packed: PackedTensor) -> int:
 
 
 def to_csr(packed: PackedTensor) -> Csr:
-    """The stored entries by the rows of a matrix; of a tensor that is none by those of its matrix view."""
+    """The stored entries by the rows of a matrix; of another tensor by the rows of its matrix view."""
     grid = packed.spans.head.grid
     return entries((packed if packed.ndim == 2 else packed.reshape(grid.rows, grid.cols)).spans)
 

@@ -70,7 +70,7 @@ class TFLite(Format):
 
     def open(self, place: Place) -> Source:
         """The file is in memory."""
-        path = os.path.join(place.path, place.ending(self.suffix)[0]) if place.is_folder else place.path
+        path = place.only(self.suffix)
         with open(path, "rb") as file:
             data = file.read()
         stem = os.path.basename(path).removesuffix(self.suffix)

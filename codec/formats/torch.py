@@ -84,6 +84,8 @@ def read_tensor(value: Any) -> Any:
         return _coordinates(value) if value.ndim != 2 else PackedTensor.of_csr(from_torch(value))
     except ArgumentError as error:
         raise FormatError(str(error)) from None
+    except (RuntimeError, IndexError, TypeError) as error:  # of torch, about arrays that are none of this layout
+        raise FormatError(f"a tensor of layout {value.layout} that torch cannot read itself: {error}") from None
 
 
 def dense_array(value: Any) -> np.ndarray:

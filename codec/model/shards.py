@@ -11,7 +11,7 @@ from codec.model.atomic import write_atomic
 from codec.model.container import MAX_HEADER, name_fault, strict_json
 from codec.model.disk import Raw, open_beside, open_path
 from codec.model.file import OpenFile
-from codec.model.foreign import what_it_is
+from codec.model.foreign import LOOK, what_it_is
 
 SUFFIX, INDEX_SUFFIX = ".safetensors", ".safetensors.index.json"
 JOURNAL_BEGIN, JOURNAL_END = ".codec-", ".journal"
@@ -69,7 +69,7 @@ def _other_weights(folder: str, names: list[str]) -> str:
         path = os.path.join(folder, name)
         if os.path.isfile(path) and not name.endswith((".json", ".txt", ".md", ".py")):
             with open(path, "rb") as file:
-                words = what_it_is(file.read(512), path)
+                words = what_it_is(file.read(LOOK), path)
             if words:
                 return f"; {name!r} in it is {words}"
     return ""
@@ -87,7 +87,7 @@ def read_shard_index(path: str) -> ShardIndex:
     try:
         index = strict_json(text)
     except FormatError as error:
-        words = what_it_is(text[:512], path)
+        words = None if text.startswith(b"{") else what_it_is(text[:LOOK], path)
         raise FormatError(f"{path!r}: {f'no index of shards, but {words}' if words else error.message}") from error
     weight_map = index.get("weight_map") if isinstance(index, dict) else None
     if (
