@@ -113,7 +113,7 @@ class Bytes:
     def options(self, info: TensorInfo, stats: TensorStats) -> list[Option]:
         """As ``encode`` compares them; then, for the margin, those that it leaves out as too large for the disk."""
         found = _sized(EncodeRequest.of("auto", {}, self.objective), stats)
-        if self.objective == "disk":
+        if self.objective == "disk" and len(found) == 1:
             known = {option.label for option in found}
             others = _sized(EncodeRequest.of("auto", {}, "memory"), stats)
             found += [option for option in others if option.label not in known]
