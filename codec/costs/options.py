@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
 
 from codec.dtypes import ElementType
-from codec.encoding.choose import plan_of, smallest
+from codec.encoding.choose import candidates, plan_of
 from codec.encoding.fastest import fastest
 from codec.encoding.predict import needs_of, predict
 from codec.encoding.request import EncodeRequest, FramePlan
@@ -175,9 +175,9 @@ class Speed:
 
 def _sized(request: EncodeRequest, stats: TensorStats) -> list[Option]:
     source = CountedSource(stats.spec, stats.nnz, stats)
-    plans = smallest(request, source, most=1 << 30)
     entropy = "auto" if request.objective == "disk" else "none"
-    return [_option(plan, entropy, source, stats) for plan in plans]
+    found = [_option(plan, entropy, source, stats) for plan in candidates(request, source)]
+    return sorted(found, key=lambda option: option.nbytes)
 
 
 def _sized_as(name: str, params: Mapping[str, Any], stats: TensorStats) -> Option:
