@@ -99,11 +99,11 @@ def choice_case(profile: MachineProfile, random: Random) -> dict[str, Any]:
     shape, sparsity = shape_of(random, FEW), float(random.uniform(0.3, 0.98))
     a = matrix(random, shape, sparsity, element)
     chosen = codec.plan({"w": a}, objective="speed", machine=profile, batch=batch).choice("w")
-    times = {"dense": dense_seconds(shape, batch, element)}
+    times = {"library": dense_seconds(shape, batch, element)}
     for name, params in profile.executed():
         with suppress(codec.ArgumentError):
             times[named(name, params)] = product_seconds(a, batch, name, params, BUDGET / 2)
-    taken = named(chosen.layout, chosen.params) if chosen.packed else "dense"
+    taken = named(chosen.layout, chosen.params) if chosen.packed else "library"
     best = min(times, key=times.__getitem__)
     made = times.get(taken) or product_seconds(a, batch, chosen.layout, dict(chosen.params))
     return {

@@ -359,6 +359,9 @@ def test_repeated_blocks_are_one_row_on_a_terminal(tmp_path: Path, monkeypatch: 
         "plan", tmp_path / "model.safetensors", "--objective", "memory", "--rule", "*=bitmap"
     ).stdout.splitlines()
     assert max(map(len, lines)) <= 80
+    assert "pays from" not in lines[0]  # what does not fit is left out, and no name is folded for it
+    assert any(line.startswith("layers.*.fc.weight x 4") for line in lines)
     monkeypatch.setattr("codec.cli.table.terminal_width", lambda: 200)
     wide = run("plan", tmp_path / "model.safetensors", "--objective", "memory", "--rule", "*=bitmap").stdout
     assert "layers.*.fc.weight x 4" in wide
+    assert "pays from" in wide

@@ -141,7 +141,7 @@ def plan_text(found: Plan, explain: bool = False) -> str:
     if timed:
         header += ["product", "speed-up"]
         total += _times(found.seconds, sum(one.dense_seconds or 0.0 for one in found.choices))
-    text = table(header, lines, left=4, total=total)
+    text = table(header, lines, left=4, total=total, optional=("pays from", "dtype", "dense", "shape"))
     if explain:
         text += "\n\n" + "\n".join(safe(f"{one.name}: {one.why}") for one in found.choices)
     if found.collapsed:

@@ -8,7 +8,7 @@ from io import StringIO
 AS_ITSELF = "as itself"  # where the name of a layout would stand, for a tensor that is not packed
 LONGEST = 60  # characters of a table's cell; a longer text is shortened in its middle
 _GAP = "..."  # stands for what was left out
-_SHORTEST = 16  # characters that are left of a name
+_SHORTEST, _READABLE = 16, 28  # characters that are left of a name, at least, and where columns can be left out
 # A box of rich's: nothing but rules of dashes below the header and above the sums.
 _RULES = "    \n    \n----\n    \n----\n----\n    \n    \n"
 
@@ -36,12 +36,17 @@ def shape_text(shape: Sequence[int]) -> str:
 
 
 def table(
-    header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1, total: Sequence[str] | None = None
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    left: int = 1,
+    total: Sequence[str] | None = None,
+    optional: Sequence[str] = (),
 ) -> str:
     """Columns two spaces apart: the first `left` of them flush left, the rest flush right; `total` below a rule.
 
-    Each cell is made safe and takes at most ``LONGEST`` characters. On a terminal the table fits: names in the
-    first column lose their middle, and what is still too wide is folded. In a pipe it is as wide as it is.
+    Each cell is made safe and takes at most ``LONGEST`` characters. On a terminal the table fits: columns that are
+    ``optional`` are left out, the first one first, as far as names need their room; names in the first column lose
+    their middle, and what is still too wide is folded. In a pipe it is as wide as it is, and whole.
     """
     from rich.box import Box
     from rich.console import Console
@@ -49,8 +54,12 @@ def table(
     from rich.text import Text
 
     cells = [[safe(cell, LONGEST) for cell in line] for line in (header, *rows, *([total] if total else []))]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    whole = sum(widths) + 2 * (len(widths) - 1)
+    for name in optional:
+        if _width(cells) - max(0, _widths(cells)[0] - _READABLE) <= (terminal_width() or sys.maxsize):
+            break
+        at = cells[0].index(name)
+        cells, left = [[*line[:at], *line[at + 1 :]] for line in cells], left - (at < left)
+    widths, whole = _widths(cells), _width(cells)
     width = terminal_width() or whole
     first = max(_SHORTEST, widths[0] - max(0, whole - width))
     drawn = Table(
@@ -69,6 +78,15 @@ def table(
     text = StringIO()
     Console(width=max(width, _SHORTEST), file=text, color_system=None).print(drawn)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+
+def _widths(cells: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*cells, strict=True)]
+
+
+def _width(cells: Sequence[Sequence[str]]) -> int:
+    widths = _widths(cells)
+    return sum(widths) + 2 * (len(widths) - 1)
 
 
 def terminal_width() -> int | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
 
 from codec.dtypes import ElementType
-from codec.encoding.choose import plan_of, smallest
+from codec.encoding.choose import candidates, plan_of
 from codec.encoding.fastest import fastest
 from codec.encoding.predict import needs_of, predict
 from codec.encoding.request import EncodeRequest, FramePlan
@@ -113,7 +113,7 @@ class Bytes:
     def options(self, info: TensorInfo, stats: TensorStats) -> list[Option]:
         """As ``encode`` compares them; then, for the margin, those that it leaves out as too large for the disk."""
         found = _sized(EncodeRequest.of("auto", {}, self.objective), stats)
-        if self.objective == "disk":
+        if self.objective == "disk" and len(found) == 1:
             known = {option.label for option in found}
             others = _sized(EncodeRequest.of("auto", {}, "memory"), stats)
             found += [option for option in others if option.label not in known]
@@ -175,9 +175,9 @@ class Speed:
 
 def _sized(request: EncodeRequest, stats: TensorStats) -> list[Option]:
     source = CountedSource(stats.spec, stats.nnz, stats)
-    plans = smallest(request, source, most=1 << 30)
     entropy = "auto" if request.objective == "disk" else "none"
-    return [_option(plan, entropy, source, stats) for plan in plans]
+    found = [_option(plan, entropy, source, stats) for plan in candidates(request, source)]
+    return sorted(found, key=lambda option: option.nbytes)
 
 
 def _sized_as(name: str, params: Mapping[str, Any], stats: TensorStats) -> Option:

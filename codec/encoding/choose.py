@@ -47,6 +47,15 @@ def plan_of(request: EncodeRequest, layout: Layout, source: Source) -> FramePlan
 
 def smallest(request: EncodeRequest, source: Source, *, most: int) -> list[FramePlan]:
     """The ``most`` smallest layouts by prediction, smallest first; of equal ones the first of the registry."""
+    plans = candidates(request, source)
+    if len(plans) == 1:
+        return plans
+    sizes = [predict(plan, source.counts(needs_of(plan), plan.spec.grid), source.negative_zeros) for plan in plans]
+    return [plans[i] for i in sorted(range(len(plans)), key=sizes.__getitem__)[:most]]
+
+
+def candidates(request: EncodeRequest, source: Source) -> list[FramePlan]:
+    """The layouts that are compared by size, counted; one alone where it is known to be the smallest."""
     size = source.spec.grid.size
     if size >= _LARGE and source.nnz < size * _NEARLY_EMPTY and not request.values.bits:
         return [plan_of(request, Csr(), source)]
@@ -60,9 +69,7 @@ def smallest(request: EncodeRequest, source: Source, *, most: int) -> list[Frame
         # Nothing but values: every other layout has these too, and its positions beside them, but for context, which
         # codes them better. Codes are other values in layouts that pad.
         layouts = tuple(layout for layout in layouts if layout in (Dense, Context))
-    plans = [plan_of(request, one, source) for layout in layouts for one in layout.choices(source.spec, counts)]
-    sizes = [predict(plan, source.counts(needs_of(plan), plan.spec.grid), source.negative_zeros) for plan in plans]
-    return [plans[i] for i in sorted(range(len(plans)), key=sizes.__getitem__)[:most]]
+    return [plan_of(request, one, source) for layout in layouts for one in layout.choices(source.spec, counts)]
 
 
 @lru_cache(maxsize=256)  # layers of a model share their shapes

@@ -25,7 +25,7 @@ from codec.units import counted, percent, ratio, size
 SPARSITIES = (*(round(0.05 * n, 2) for n in range(20)), 0.98, 0.99)
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 # Cells of a density map along a side, at most and at least; and of all maps together, so that the page stays small.
-_MAP, _SMALL_MAP, _CELLS = 40, 8, 1 << 20
+_MAP, _SMALL_MAP, _CELLS = 40, 8, 1 << 19
 _CURVES = 6  # shapes that have curves and predictions: those with the most weights
 
 Shape = tuple[tuple[int, ...], str]
@@ -174,18 +174,23 @@ def _row(one: Choice, fast: Choice, density: dict[str, Any] | None) -> dict[str,
         "block": one.block,
         "dtype": one.dtype,
         "shape": "x".join(map(str, one.shape)) or "scalar",
-        "zeros": one.sparsity,
+        "zeros": _short(one.sparsity),
         "layout": f"tied to {one.tied_to}" if one.tied_to else one.label if one.packed else "stays dense",
         "dense": one.dense_nbytes,
         "nbytes": 0 if one.tied_to else one.nbytes,
-        "pays": one.pays_from,
+        "pays": _short(one.pays_from),
         "fast": fast.label if fast.packed else "stays dense",
-        "faster": _faster(fast),
-        "seconds": fast.seconds,
-        "dense_seconds": fast.dense_seconds,
+        "faster": _short(_faster(fast)),
+        "seconds": _short(fast.seconds),
+        "dense_seconds": _short(fast.dense_seconds),
         "why": one.why,
         "map": density,
     }
+
+
+def _short(number: float | None) -> float | None:
+    """With as many digits as are shown, and a few more."""
+    return None if number is None else float(f"{number:.6g}")
 
 
 def _faster(one: Choice) -> float | None:

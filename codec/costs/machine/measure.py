@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import cycle
 from math import prod
 from time import perf_counter
@@ -18,10 +18,10 @@ from codec.costs.frames import contenders
 from codec.costs.machine.libraries import measured as measured_libraries
 from codec.costs.machine.model import BATCHES, FAR, NEAR, Row
 from codec.costs.machine.profile import MachineProfile, cache_path, this_cpu
-from codec.costs.machine.timing import seconds_of
+from codec.costs.machine.timing import ROUNDS, seconds_of
 from codec.dtypes import BY_NAME
 from codec.errors import ArgumentError
-from codec.layouts import LAYOUTS
+from codec.layouts import LAYOUTS, make_layout
 from codec.packed import PackedTensor
 from codec.products import matmul
 from codec.tensor import decode, encode
@@ -75,7 +75,13 @@ def profile_machine(seconds: float = 10, *, cache: bool = True, progress: Progre
     bandwidth, copy = _bandwidth(_BANDWIDTH * seconds)
     told(_LIBRARIES + _BANDWIDTH)
     products, decoded, encoded = [], [], []
-    cells = [(name, params, dtype) for dtype in _DTYPES for name, params in executed()]
+    # Layouts that are always coded, which nothing takes for speed, are measured with one dtype.
+    cells = [
+        (name, params, dtype)
+        for dtype in _DTYPES
+        for name, params in executed()
+        if dtype == _DTYPES[0] or not make_layout(name, params).always_coded
+    ]
     for number, (name, params, dtype) in enumerate(cells):
         with suppress(ArgumentError):  # a layout that does not hold this dtype
             made = _Made(name, params, dtype)
@@ -121,21 +127,22 @@ class _Made:
 
     def products(self, budget: float) -> Row:
         """Products with every batch: where times of two matrices differ, the rest is what they have in common."""
-        each = budget / (len(BATCHES) * (len(self.square) + 6))
+        every = [self.least, *self.lines, self.square[2][:1], self.tall, self.wide, *self.square]
+        each = budget / (ROUNDS * len(BATCHES) * len(every))
 
         def times(turns: Sequence[PackedTensor]) -> Costs:
             for w in turns:  # so that each comes from a cache
                 _product([w], 1)()
             return np.array([seconds_of(_product(turns, batch), each) for batch in BATCHES])
 
-        fixed = times(self.least)
-        long, short = map(times, self.lines)
+        fixed, long, short, one, tall, wide, *square = np.min(
+            [[times(turns) for turns in every] for _ in range(ROUNDS)], axis=0
+        )
         col = _cost((long - short) / (_LINES[0] - _LINES[1]))
-        one, tall, wide = times(self.square[2][:1]), times(self.tall), times(self.wide)
         row = _cost((tall - one) / (_TALL[0] - _SQUARE[0]) + col)
         far = _cost(wide - one + (_SQUARE[0] - _WIDE[0]) * row - (_WIDE[1] - _SQUARE[1]) * col) / self.wide[0].nnz
         lines = fixed + _SQUARE[0] * row + _SQUARE[1] * col
-        element = [_cost(times(turns) - lines) / prod(_SQUARE) for turns in self.square]
+        element = [_cost(time - lines) / prod(_SQUARE) for time in square]
         return self._row(fixed, row, col, element, far)
 
     def whole(self, budget: float, call: Callable[[int], Callable[[], object]]) -> Row:
@@ -189,7 +196,7 @@ def _cost(seconds: Costs) -> Costs:
 def _bandwidth(budget: float) -> tuple[tuple[tuple[float, float], ...], float]:
     each = budget / (len(_SIZES) + 1)
     data = np.ones(_SIZES[-1], np.uint8)
-    curve = tuple((float(size), size / seconds_of(partial(kernels.crc32c, data[:size]), each)) for size in _SIZES)
+    curve = tuple((float(size), size / seconds_of(data[:size].max, each)) for size in _SIZES)
     half = len(data) // 2
     return curve, half / seconds_of(lambda: np.copyto(data[:half], data[half:]), each)
 

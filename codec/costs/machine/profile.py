@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
@@ -198,19 +198,19 @@ class MachineProfile:
         tile = batch_tile(max(4, spec.element.width if spec.element.is_float else 4) * grid.cols, batch)
         passes = [tile] * (batch // tile) + ([batch % tile] if batch % tile else [])
         compute = sum(row.seconds(grid.rows, grid.cols, density, b, self.densities) for b in passes)
-        memory = len(passes) * nbytes / self._rate(nbytes, threads, cold)
+        memory = len(passes) * self._reading(nbytes, threads, cold)
         macs = grid.size * density * batch / self._peak
         return self._timed(compute, memory, macs, sum(by(b, row.fixed) for b in passes), threads)
 
     def _library(self, spec: TensorSpec, batch: int, threads: int, cold: bool) -> Prediction:
         grid, best = spec.grid, None
         aligned, sizes = grid.cols % ALIGNMENT == 0, tuple(map(sized, SIZES))
-        for row in self._rows["dense"].get(self._class("dense", spec.element), ()):
+        for row in _alike(self.tables["dense"], spec.element):
             if row.params["aligned"] != aligned:
                 continue
             compute = row.seconds(grid.rows, grid.cols, sized(grid.size), batch, sizes)
             nbytes = grid.size * int(row.params["width"])
-            memory = nbytes / self._rate(nbytes, threads, cold)
+            memory = self._reading(nbytes, threads, cold)
             found = self._timed(compute, memory, grid.size * batch / self._peak, by(batch, row.fixed), threads)
             best = found if best is None or found.seconds < best.seconds else best
         assert best is not None
@@ -223,8 +223,8 @@ class MachineProfile:
         row = self._row(operation, layout, params, spec.element)
         compute = row.seconds(spec.grid.rows, spec.grid.cols, density, 1, self.densities)
         dense = spec.grid.size * spec.element.width
-        moved = nbytes / self._rate(nbytes, threads, False)
-        if dense > self.bandwidth[-2][0]:
+        moved = self._reading(nbytes, threads, False)
+        if dense > self._cached:
             moved += dense / self.copy
         return self._timed(compute, moved, 0.0, by(1, row.fixed), threads)
 
@@ -244,9 +244,17 @@ class MachineProfile:
         used = min(threads, self.threads)
         return 1 + (self.speedup - 1) * (used - 1) / max(1, self.threads - 1)
 
-    def _rate(self, nbytes: float, threads: int, cold: bool) -> float:
+    def _reading(self, nbytes: float, threads: int, cold: bool) -> float:
+        """Seconds to read weights from memory; none where caches hold them, as when rows were measured."""
+        if not cold and nbytes <= self._cached:
+            return 0.0
         gain = 1 + (self.bandwidth_gain - 1) * (min(threads, self.threads) - 1) / max(1, self.threads - 1)
-        return gain * rate(inf if cold else nbytes, self.bandwidth)
+        return nbytes / (gain * rate(inf if cold else nbytes, self.bandwidth))
+
+    @property
+    def _cached(self) -> float:
+        """Bytes that caches hold: all sizes of ``bandwidth`` but the last."""
+        return self.bandwidth[-2][0]
 
     @cached_property
     def _peak(self) -> float:
@@ -254,25 +262,8 @@ class MachineProfile:
         least = min(each[-1] for row in self.tables["dense"] for each in row.element)
         return float(BATCHES[-1] / max(1e-12, least))
 
-    @cached_property
-    def _rows(self) -> dict[str, dict[str, list[Row]]]:
-        """The rows of each table by dtype."""
-        found: dict[str, dict[str, list[Row]]] = {}
-        for table, rows in self.tables.items():
-            for row in rows:
-                found.setdefault(table, {}).setdefault(row.dtype, []).append(row)
-        return found
-
-    def _class(self, table: str, element: ElementType) -> str:
-        """The dtype among the measured ones that behaves most alike: of the same kind, and nearest in width."""
-        measured = [BY_NAME[name] for name in self._rows[table]]
-        alike = [one for one in measured if one.name == element.name] or [
-            one for one in measured if one.is_float == element.is_float
-        ]
-        return min(alike or measured, key=lambda one: abs(one.width - element.width)).name
-
     def _row(self, table: str, layout: str, params: Mapping[str, Any], element: ElementType) -> Row:
-        rows = [row for row in self._rows[table][self._class(table, element)] if row.layout == layout]
+        rows = _alike([row for row in self.tables[table] if row.layout == layout], element)
         if not rows:
             known = sorted({row.layout for row in self.tables["products"]})
             raise ArgumentError(f"layout {layout!r} was not measured; expected one of {', '.join(known)}")
@@ -305,6 +296,14 @@ class MachineProfile:
                 f"{path!r} is no machine profile of this version ({error}); codec config --measure writes one"
             ) from None
         return made
+
+
+def _alike(rows: Sequence[Row], element: ElementType) -> list[Row]:
+    """The rows of the dtype that behaves most alike: of the same kind, and nearest in width."""
+    measured = [BY_NAME[name] for name in dict.fromkeys(row.dtype for row in rows)]
+    alike = [one for one in measured if one.is_float == element.is_float] or measured
+    chosen = min(alike, key=lambda one: (one.name != element.name, abs(one.width - element.width)), default=None)
+    return [row for row in rows if chosen is not None and row.dtype == chosen.name]
 
 
 def cached() -> MachineProfile | None:
