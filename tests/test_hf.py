@@ -323,6 +323,27 @@ def test_refused(dense, tmp_path) -> None:
         opened(packed)(TOKENS)
 
 
+MAPPED = """
+import gc, sys, transformers, codec.hf
+transformers.logging.disable_progress_bar()
+models = [transformers.AutoModelForCausalLM.from_pretrained(folder) for folder in sys.argv[1:]]
+gc.collect()
+print(sum("model.codec.safetensors" in line for line in open("/proc/self/maps")))
+"""
+
+
+@needs_proc
+def test_files_do_not_stay_mapped_for_the_sake_of_a_few_norms(dense, tmp_path) -> None:
+    folders = [tmp_path / name for name in ("packed", "saved", "layouts as they are")]
+    facts("encode", dense[2], folders[0])
+    codec.hf.save_pretrained(dense[0], folders[1], objective="speed")
+    opened(folders[1], quantization_config=codec.hf.CodecConfig(objective=None)).save_pretrained(folders[2])
+    command = [sys.executable, "-c", MAPPED, *map(str, folders)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    # The last folder says that layouts stay as they are: its weights run from the mapped file.
+    assert int(done.stdout) == 1
+
+
 LOAD = """
 import torch, transformers, codec.hf
 from codec.torch import SparseLinear

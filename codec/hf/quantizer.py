@@ -42,6 +42,8 @@ class CodecQuantizer(HfQuantizer):
         # Names of frames whose weights are unpacked, before transformers adds or drops the prefix of a base model.
         self._unpacked: list[str] = []
         self._dtypes: list[tuple[str, torch.dtype]] = []
+        # Tensors of the model that lie unpacked in files of mostly packed ones.
+        self._beside: set[str] = set()
 
     def validate_environment(self, *_: Any, device_map: Any = None, **__: Any) -> None:
         """ArgumentError for a device that packed weights are not multiplied on."""
@@ -70,10 +72,14 @@ class CodecQuantizer(HfQuantizer):
         if not self.pre_quantized:
             return model
         self._dtypes = [*(model._get_dtype_plan(dtype) or {}).items(), ("*", dtype)]
+        names, weights, kept = _Names(model), weights_of(model), self._kept_dense(model)
         frames: dict[str, Record] = {}
         for path in checkpoint_files or ():
-            frames |= frames_of(path)
-        names, weights, kept = _Names(model), weights_of(model), self._kept_dense(model)
+            records = records_of(path)
+            own = {name: record for name, record in records.items() if record.layout is not None}
+            frames |= own
+            if sum(record.nbytes for record in records.values()) < 2 * sum(record.nbytes for record in own.values()):
+                self._beside |= {names.in_model(name)[0] for name in records.keys() - own.keys()}
         for name in sorted(frames, key=loading.dot_natural_key):
             target, converted = names.in_model(name)
             record, weight = frames[name], weights.get(target)
@@ -141,11 +147,22 @@ class CodecQuantizer(HfQuantizer):
                     with naming(f"{name}.weight"):
                         layer.hold(buffer_of(layer.packed.to_layout(objective=config.objective, batch=config.batch)))
                     release_memory()
+        self._let_go_of_files(model)
         conversions = getattr(model, "_weight_conversions", None) or []
         model._weight_conversions = [one for one in conversions if not _is_ours(one)]
         if not config.dequantize:
             model.save_pretrained = partial(save_pretrained, model)
         return model
+
+    def _let_go_of_files(self, model: Any) -> None:
+        """Copy what lies beside packed weights in mapped files, so that these do not stay in memory.
+
+        transformers maps files, of which packed weights are used only while they are brought into another layout or
+        unpacked; the norms and biases beside them would keep all of it mapped.
+        """
+        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+            if name in self._beside and tensor.device.type == "cpu":
+                tensor.data = tensor.data.clone()
 
     def _dequantize(self, model: Any, dtype: Any = None) -> Any:
         """``model.dequantize()``: dense layers in the place of packed ones."""
@@ -238,8 +255,8 @@ def _is_ours(conversion: Any) -> bool:
     return any(isinstance(one, UnpackWhole) for one in getattr(conversion, "operations", ()))
 
 
-def frames_of(path: str) -> dict[str, Record]:
-    """What the index of a file says of its packed tensors; no tensor is read.
+def records_of(path: str) -> dict[str, Record]:
+    """What the index of a file says of its tensors; none is read.
 
     Raises
     ------
@@ -256,4 +273,4 @@ def frames_of(path: str) -> dict[str, Record]:
             f"{path!r} stores {alias!r} under the name {name!r} alone, where transformers does not find it: `codec "
             "encode` on the folder, or codec.hf.save_pretrained, writes a file for transformers"
         )
-    return {name: record for name, record in file.records.items() if record.layout is not None}
+    return file.records

@@ -51,8 +51,9 @@ def _elements(x: torch.Tensor) -> np.ndarray:
         raise ArgumentError(f"the input of a packed layer has {what}, as packed weights are multiplied there by floats")
     bits, dtype = found
     try:
+        array: np.ndarray
         if bits is None:
-            array: np.ndarray = x.numpy(force=x.requires_grad)
+            array = x.numpy(force=True) if x.requires_grad else x.numpy()
         else:
             array = x.detach().view(bits).numpy().view(dtype)
         return array
