@@ -48,6 +48,8 @@ class Model:
     first: int = 0
     scale: int = 12
     tables: tuple[tuple[int, ...], ...] = ()
+    left_out: tuple[int, ...] = ()  # lowest raw bits of each panel that are 0 and not written; nothing: none
+    raw_bytes: int = 0  # of all raw bits
 
     @property
     def classes(self) -> int:
@@ -155,6 +157,7 @@ def read_model(part: bytes, rows: int, cols: int, width: int) -> tuple[Model, in
     if model.stored:
         _read_mask(data, model, rows, cols)
         _read_values(data, model, width)
+        _read_left_out(data, model, rows, cols)
     if data.bits(-data.at % 8):
         raise _refuse("a bit behind the head is set")
     return model, data.at // 8
@@ -245,6 +248,16 @@ def _read_values(data: _Bits, model: Model, width: int) -> None:
     model.tables = tuple(found)
 
 
+def _read_left_out(data: _Bits, model: Model, rows: int, cols: int) -> None:
+    model.raw_bytes = -(-model.stored * model.field // 8)
+    if not data.bits(1):
+        return
+    model.raw_bytes, k = data.golomb(8), data.bits(3)
+    model.left_out = tuple(data.rice(k, 2 * _MOST_RAW) for _ in panels(rows, cols))
+    if not 0 < max(model.left_out) <= model.low:
+        raise _refuse(f"{max(model.left_out)} of {model.low} raw bits left out")
+
+
 def write_model(model: Model, width: int) -> bytes:
     """The inverse of `read_model`."""
     out = _Writer()
@@ -280,6 +293,13 @@ def write_model(model: Model, width: int) -> bytes:
     for level, before in zip(model.levels, (160, *model.levels), strict=False):
         out.golomb(_fold(level - before), 2)
     _write_values(out, model, width)
+    out.bits(bool(model.left_out), 1)
+    if model.left_out:
+        out.golomb(model.raw_bytes, 8)
+        k = _best(list(model.left_out), 8, exponential=False)
+        out.bits(k, 3)
+        for bits in model.left_out:
+            out.rice(bits, k)
     return out.bytes()
 
 
@@ -334,8 +354,7 @@ def decode(part: bytes, rows: int, cols: int, dtype: np.dtype) -> np.ndarray:
         if len(part) > at:
             raise _refuse(f"{len(part)} bytes, expected {at}")
         return out.astype(dtype)
-    raw_bytes = -(-model.stored * model.field // 8)
-    rest = len(part) - at - 4 * model.lanes - raw_bytes
+    rest = len(part) - at - 4 * model.lanes - model.raw_bytes
     if rest < 0 or rest % 2:
         raise _refuse(f"{len(part)} bytes do not hold states, raw bits and words")
     states = [int.from_bytes(part[at + 4 * i : at + 4 * i + 4], "little") for i in range(model.lanes)]
@@ -343,9 +362,7 @@ def decode(part: bytes, rows: int, cols: int, dtype: np.dtype) -> np.ndarray:
         raise _refuse(f"a state of {min(states)}")
     at += 4 * model.lanes
     words = iter(np.frombuffer(part[at : at + rest], "<u2").tolist())
-    raw = int.from_bytes(part[at + rest :], "little")
-    if raw >> model.stored * model.field:
-        raise _refuse("a bit behind the last value is set")
+    raw, raw_at = int.from_bytes(part[at + rest :], "little"), 0
 
     def take(lane: int, cuts: list[int], scale: int) -> int:
         """The symbol of a lane, of which cuts[s] to cuts[s + 1] of 2**scale stand for s."""
@@ -362,7 +379,9 @@ def decode(part: bytes, rows: int, cols: int, dtype: np.dtype) -> np.ndarray:
 
     cuts = [[0, *np.cumsum(counts).tolist()] for counts in model.tables]
     classes, taken = model.class_of(rows, cols), 0
-    for row, col, tall, wide in panels(rows, cols):
+    for panel, (row, col, tall, wide) in enumerate(panels(rows, cols)):
+        left = model.left_out[panel] if model.left_out else 0
+        field = model.field - left
         own = classes[row : row + tall, col : col + wide].reshape(-1)
         stored = np.zeros(len(own), bool)
         for place, number in _order(len(own), model.group):
@@ -375,11 +394,15 @@ def decode(part: bytes, rows: int, cols: int, dtype: np.dtype) -> np.ndarray:
             raise _refuse(f"more than {model.stored} stored elements")
         for number, place in enumerate(np.flatnonzero(stored).tolist()):
             symbol = take(number % model.lanes, cuts[model.table_of[own[place]]], model.scale)
-            found[place] = _value(model, symbol, raw >> taken * model.field & (1 << model.field) - 1, width)
-            taken += 1
+            bits = raw >> raw_at & (1 << field) - 1
+            low = model.low - left
+            found[place] = _value(model, symbol, (bits & (1 << low) - 1) << left | bits >> low << model.low, width)
+            taken, raw_at = taken + 1, raw_at + field
         out[row : row + tall, col : col + wide] = found.reshape(tall, wide)
     if taken != model.stored or next(words, None) is not None or any(state != LOW for state in states):
         raise _refuse("values, words or states are left over")
+    if -(-raw_at // 8) != model.raw_bytes or raw >> raw_at:
+        raise _refuse("raw bits are left over, or a bit behind the last one is set")
     return out.astype(dtype)
 
 
@@ -408,13 +431,16 @@ def encode(segment: np.ndarray, stored: np.ndarray, model: Model) -> bytes:
 
     top, raw, at = 8 * width - 1, 0, 0
     split = []
-    for item in segment[stored].tolist():
+    left_of = np.zeros(segment.shape, np.int64)
+    for left, (row, col, tall, wide) in zip(model.left_out, panels(*segment.shape), strict=False):
+        left_of[row : row + tall, col : col + wide] = left
+    for item, left in zip(segment[stored].tolist(), left_of[stored].tolist(), strict=True):
         key = item ^ 1 << top if model.sign == INVERTED else item & (1 << top) - 1 if model.sign >= RAW else item
         index = (key >> model.low + model.zeros) - model.first
         split.append(2 * index + (item >> top) if model.sign == MODELLED else index)
         own = key >> model.zeros & (1 << model.low) - 1
-        raw |= (own | (item >> top << model.low if model.sign == RAW else 0)) << at
-        at += model.field
+        raw |= (own | (item >> top << model.low if model.sign == RAW else 0)) >> left << at
+        at += model.field - left
     classes = model.class_of(*segment.shape)
     for row, col, tall, wide in reversed(list(panels(*segment.shape))):
         own = classes[row : row + tall, col : col + wide].reshape(-1)

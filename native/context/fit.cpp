@@ -60,6 +60,7 @@ struct Fitter {
     m.coarse_count = m.near_count = 0;
     m.group = 1;
     m.lanes = 0;
+    m.shortened = false;
     *bits = 16;
     if (!f.count) return;
     double plain, mask_bits = mask.fit_density(&plain);
@@ -107,6 +108,9 @@ struct Fitter {
     values.count_symbols(rows, cols, tables > 1, 1);
     values.split(m.sums, tables, m.table_of);
     *bits = values.finish_tables() + mask.choose_levels();
+    if (f.width == 2) *bits -= values.leave_out<uint16_t>();
+    if (f.width == 4) *bits -= values.leave_out<uint32_t>();
+    if (f.width == 8) *bits -= values.leave_out<uint64_t>();
     double side = side_bits(rows, cols, &sums);
     for (uint32_t i = 0; i < m.coarse_count; ++i) {
       uint64_t live = 0;
@@ -145,6 +149,19 @@ void normalise(const uint32_t* times, uint32_t symbols, uint32_t scale, uint16_t
     }
     counts[best] = uint16_t(counts[best] + (rest < 0 ? -1 : 1));
   }
+}
+
+uint64_t ones_of(const Flat& f, uint64_t begin, uint64_t end) {
+  const uint8_t* bytes = reinterpret_cast<const uint8_t*>(f.mask);
+  uint64_t count = 0;
+  for (; begin < end && begin % 8; ++begin) count += bytes[begin / 8] >> begin % 8 & 1;
+  for (; begin + 64 <= end; begin += 64) {
+    uint64_t word;
+    memcpy(&word, bytes + begin / 8, 8);
+    count += uint64_t(__builtin_popcountll(word));
+  }
+  for (; begin < end; ++begin) count += bytes[begin / 8] >> begin % 8 & 1;
+  return count;
 }
 
 uint64_t fit_room(const Flat& f) {
