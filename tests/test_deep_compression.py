@@ -17,7 +17,7 @@ from codec.prune import magnitude
 LAYERS = {"ip1": "fc1.weight", "ip2": "fc2.weight", "ip3": "fc3.weight"}  # by the paper's names
 DENSE = 1_066_440  # bytes of all weights and biases in 32 bits
 # Bits of a label -> bytes of the frames of the layers, and of the whole file.
-BYTES = {5: ([17216, 2880, 576], 23016), 6: ([18752, 3264, 704], 25064)}
+BYTES = {5: ([15936, 2880, 576], 21736), 6: ([17472, 3264, 704], 23784)}
 # Per cent of 32-bit dense in the paper's table 2, all stages (6 bits), and the size of the whole in table 1.
 PAPER, PAPER_TIMES = {"ip1": 2.32, "ip2": 3.04, "ip3": 12.7}, 40
 
@@ -53,5 +53,5 @@ def test_lenet_300_100(tmp_path: Path, bits: int) -> None:
 
 
 def test_smaller_than_the_paper() -> None:
-    assert DENSE / BYTES[5][1] > 44
-    assert DENSE / BYTES[6][1] > PAPER_TIMES  # with as many bits as the paper has
+    assert DENSE / BYTES[5][1] > 49
+    assert DENSE / BYTES[6][1] > 44  # with as many bits as the paper has

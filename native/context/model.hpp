@@ -12,9 +12,10 @@ constexpr uint32_t kMostChances = 256;  // probabilities of the mask
 constexpr uint32_t kMostTables = 16;
 constexpr uint32_t kMostTableItems = 1 << 15;  // items of all tables that symbols are looked up in
 constexpr uint32_t kMostCoarse = 2, kMostNear = 3;
-constexpr uint32_t kLevels = 321;    // probabilities that can be said
-constexpr uint32_t kLow = 1u << 16;  // states are at least this; words of 16 bits bring them there
-constexpr uint32_t kMostRaw = 56;    // raw bits of a value: one load of 64 bits, shifted by up to 7, holds them
+constexpr uint32_t kMostColumns = 1024;  // of a group that is coded by whole vectors
+constexpr uint32_t kLevels = 321;        // probabilities that can be said
+constexpr uint32_t kLow = 1u << 16;      // states are at least this; words of 16 bits bring them there
+constexpr uint32_t kMostRaw = 56;        // raw bits of a value: one load of 64 bits, shifted by up to 7, holds them
 
 // How the bits of a value are read as a key: as they are; with the top bit inverted; without the top bit, which is raw,
 // or the lowest bit of the symbol.
