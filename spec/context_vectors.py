@@ -39,6 +39,16 @@ def context_cases() -> Iterator[Case]:
     yield frame_case("context_long_rows", "5.10", long, "U8", "context")
     tall = sample((700, 40), "U8", 5, seed=1131)
     yield frame_case("context_panels", "5.10", tall, "U8", "context", codes={"coded": {"group": 2, "near": [1]}})
+    # Two panels: 16 low bits are 0 in the first, 8 in the second.
+    short = sample((700, 40), "U32", 3, seed=1135)
+    short[409:] |= short[409:] >> 8 & 0xFF00
+    for lanes in (2, 4):
+        model = {"zeros": 0, "low": 20, "left_out": "all", "sign": 0, "lanes": lanes}
+        yield frame_case(f"context_left_out_{lanes}", "5.10", short, "U32", "context", codes={"coded": model})
+    halves = sample((700, 40), "F32", 3, seed=1136)
+    halves[:409] &= 0xFFFF0000
+    model = {"zeros": 0, "low": 16, "left_out": "all", "sign": 2}
+    yield frame_case("context_left_out_with_sign", "5.10", halves, "F32", "context", codes={"coded": model})
     full = sample((4, 8), "F16", 100, seed=1132)
     yield frame_case("context_full", "5.10", full, "F16", "context")
     labels = few((6, 9), "F32", 9, 1133)
@@ -58,7 +68,7 @@ def head_of(**change: Any) -> bytes:
         "columns": [(1, 1), (0, 3), (0, 6), *[one for column in range(6) for one in r(2 * (column > 2), 0)]],
         "group": g(0, 0), "levels": [*g(2 * 160, 2), *g(2 * 320 - 1, 2)], "tables": [(0, 4)], "table_of": [],
         "sign": [(0, 2)], "bits": [(0, 6), (0, 6)], "first": [(1, 16)], "symbols": [(0, 8)], "scale": [(0, 2)],
-        "counts": [(7, 3), *g(2 * 512, 7)],
+        "counts": [(7, 3), *g(2 * 512, 7)], "left_out": [(0, 1)],
     }  # fmt: skip
     return joined([one for name, field in fields.items() for one in (change.get(name, field) or [])])
 
@@ -137,6 +147,13 @@ def context_bads() -> Iterator[Bad]:
     yield bad("state_left", "R5.10i", head_of() + (65537).to_bytes(4, "little"))
     yield head("stored_more", "R5.10j", k=g(_K + 1, 8))
     yield head("stored_less", "R5.10j", k=g(_K - 1, 8))
+    narrow = {"bits": [(0, 6), (4, 6)], "first": [(0, 12)]}  # 12 raw fields of 4 bits, less what is left out
+    for name, rule, bits_left, size in (
+        ("nothing", "R5.10b", 0, 6), ("more_than_there_is", "R5.10b", 5, 0), ("too_few_bytes", "R5.10h", 1, 4),
+        ("too_many_bytes", "R5.10k", 1, 6),
+    ):  # fmt: skip
+        fields = [(1, 1), *g(size, 8), (0, 3), *r(bits_left, 0)]
+        yield head(f"left_out_{name}", rule, behind=state + bytes(size), left_out=fields, **narrow)
     low = head_of(bits=[(0, 6), (1, 6)], first=[(0, 15)])
     yield bad("padding_of_raw_bits", "R5.10k", low + state + b"\xff\x1f")
     labels = few((4, 6), "F32", 3, 1140)

@@ -317,15 +317,15 @@ def read_streams(found: Any, info: dict[str, Any]) -> list[Stream]:
         names = (*("labels" if name == "values" else name for name in names), "codebook")
     listed = []
     for stream, name in zip(items(found, names, "streams"), names, strict=True):
-        need(type(stream) is list and len(stream) > 0, f"stream {name}: no coding")
-        coding = numbered(stream[0], CODINGS, f"stream {name}")
+        number, *code_items = stream if type(stream) is list and len(stream) > 1 else [stream]
+        coding = numbered(number, CODINGS, f"stream {name}")
         always = "none" if name in (*shared, "coded") else "huffman" if layout == "huffman" else coding
         need(coding == always, f"stream {name}: must have coding {always}")
         of = kind if name in ("values", "codebook") else "unsigned"
         width = item_bits(name, bits, label_bits, params)
         longest = params.get("max_length", LIMITS["code word"])
-        code = read_code(stream[1:], width, of, longest) if coding == "huffman" else None
-        need(coding == "huffman" or len(stream) == 1, f"stream {name}: a code without huffman")
+        code = read_code(code_items, width, of, longest) if coding == "huffman" else None
+        need(coding == "huffman" or not code_items, f"stream {name}: a code without huffman")
         listed.append(Stream(name, coding, of, width, code, name in shared))
     return listed
 
@@ -352,7 +352,7 @@ def read_header(found: Any) -> Head:
     listed = read_streams(streams, info)
     info["streams"] = [{"name": stream.name, "coding": stream.coding} for stream in listed]
     for about, stream in zip(info["streams"], streams, strict=True):
-        about |= {"code": dict(zip(CODE, stream[1:], strict=True))} if len(stream) > 1 else {}
+        about |= {"code": dict(zip(CODE, stream[1:], strict=True))} if type(stream) is list else {}
     return Head(info, rows, cols, listed)
 
 

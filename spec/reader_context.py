@@ -68,6 +68,8 @@ class Coded:
     first: int = 0
     scale: int = 0
     tables: list[list[int]] = field(default_factory=list)
+    left_out: list[int] = field(default_factory=list)
+    raw_bytes: int = 0
 
     @property
     def s(self) -> int:
@@ -124,6 +126,11 @@ def read_coded_head(bits: Bits, h: int, w: int, value_bits: int) -> Coded:
         need(0 <= level <= 320, "coded: a level outside its limits")
         head.levels.append(level)
     read_tables(bits, head, value_bits)
+    head.raw_bytes, head.left_out = -(-head.k * head.raw_field // 8), [0] * len(panels_of(h, w))
+    if bits.take(1):
+        head.raw_bytes, order = bits.g(8), bits.take(3)
+        head.left_out = [bits.r(order) for _ in head.left_out]
+        need(0 < max(head.left_out) <= head.low, "coded: raw bits left out that there are not, or none")
     return head
 
 
@@ -164,14 +171,13 @@ def coded_elements(data: bytes, h: int, w: int, value_bits: int, label_bits: int
     if label_bits:
         most = ((head.first + len(head.tables[0]) << head.low) - 1) << head.zeros
         need(head.sign == 0 and most < 1 << label_bits, "coded: a symbol for a label that is too large")
-    count, f = 1 << head.lanes, head.raw_field
-    end = len(data) - -(-head.k * f // 8)
+    count = 1 << head.lanes
+    end = len(data) - head.raw_bytes
     need(at + 4 * count <= end and (end - at) % 2 == 0, "coded: too short, or half a word")
     states = [int.from_bytes(data[at + 4 * lane :][:4], "little") for lane in range(count)]
     need(min(states) >= 65536, "coded: a state is too small")
     words = [int.from_bytes(data[place : place + 2], "little") for place in range(at + 4 * count, end, 2)][::-1]
-    raw = int.from_bytes(data[end:], "little")
-    need(raw >> head.k * f == 0, "coded: padding of raw bits")
+    raw, raw_at = int.from_bytes(data[end:], "little"), 0
 
     def decode(lane: int, bounds: list[int]) -> int:
         """The number of the interval that a lane's state lies in; the last bound is a power of 2."""
@@ -187,7 +193,8 @@ def coded_elements(data: bytes, h: int, w: int, value_bits: int, label_bits: int
     bounds_of = [[0, *accumulate(counts)] for counts in head.tables]
     values: list[int] = []
     positions: list[int] = []
-    for row, column, tall, wide in panels_of(h, w):
+    for (row, column, tall, wide), left in zip(panels_of(h, w), head.left_out, strict=True):
+        f, low = head.raw_field - left, head.low - left
         place = [(row + j // wide, column + j % wide) for j in range(tall * wide)]
         stored = [False] * len(place)
         classes = [head.row_classes[y] + head.column_classes[x] for y, x in place]
@@ -202,15 +209,16 @@ def coded_elements(data: bytes, h: int, w: int, value_bits: int, label_bits: int
         for i, j in enumerate(j for j in range(len(place)) if stored[j]):
             need(len(values) < head.k, "coded: more stored elements than k")
             symbol = decode(i % count, bounds_of[head.table_of[classes[j]]])
-            piece = raw >> len(values) * f & (1 << f) - 1
-            t, sign = (symbol // 2, symbol % 2) if head.sign == 3 else (symbol, piece >> head.low)
-            key = (head.first + t << head.low | piece & (1 << head.low) - 1) << head.zeros
+            piece, raw_at = raw >> raw_at & (1 << f) - 1, raw_at + f
+            t, sign = (symbol // 2, symbol % 2) if head.sign == 3 else (symbol, piece >> low)
+            key = (head.first + t << head.low | (piece & (1 << low) - 1) << left) << head.zeros
             if head.sign == 1:
                 key ^= 1 << value_bits - 1
             values.append(key | sign << value_bits - 1 if head.sign >= 2 else key)
             positions.append(place[j][0] * w + place[j][1])
     need(len(values) == head.k, "coded: fewer stored elements than k")
     need(not words and all(state == 65536 for state in states), "coded: words or states are left over")
+    need(head.raw_bytes == -(-raw_at // 8) and raw >> raw_at == 0, "coded: raw bits are left over")
     return values, positions
 
 

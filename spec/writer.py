@@ -58,7 +58,9 @@ def header_of(about: dict[str, Any]) -> list[Any]:
         rows, cols = (int(np.prod(side, dtype=object)) for side in sides(about["shape"], about["row_dims"]))
         h, w = segment
         segment = [w] if w != cols and rows * cols else 0 if h == rows or not rows * cols else h
-    streams = [[number_of(one["coding"], CODINGS), *one.get("code", {}).values()] for one in about["streams"]]
+    streams = [number_of(one["coding"], CODINGS) for one in about["streams"]]
+    for number, one in enumerate(about["streams"]):
+        streams[number] = [streams[number], *one["code"].values()] if "code" in one else streams[number]
     items = about | {"dtype": number_of(about["dtype"], DTYPES), "layout": number_of(about["layout"], LAYOUTS)}
     items |= {"segment": segment, "params": params, "values": list(about["values"].values())[1:], "streams": streams}
     items["negative_zeros"] = None if about["zero"] == "bits" else about["negative_zeros"]

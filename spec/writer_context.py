@@ -85,6 +85,14 @@ def shares_of(times: dict[int, int], symbols: int, scale: int) -> list[int]:
     return counts
 
 
+def all_zero(raws: list[int], stored: np.ndarray, panel: list[int], low: int, size: int) -> int:
+    """How many of the lowest raw bits are 0 in all values of a panel."""
+    number = np.full(size, -1)
+    number[stored] = np.arange(len(raws))
+    found = [raws[one] for one in number[panel].tolist() if one >= 0]
+    return next((bits for bits in range(low, 0, -1) if found and not any(one % (1 << bits) for one in found)), 0)
+
+
 def context_part(stored: np.ndarray, values: list[int], value_bits: int, kind: str, model: dict[str, Any]) -> bytes:
     """One segment; ``values`` are those of the stored elements in row-major order."""
     h, w = stored.shape
@@ -137,7 +145,13 @@ def context_part(stored: np.ndarray, values: list[int], value_bits: int, kind: s
         key >> zeros & (1 << low) - 1 | (int(one >= top) << low if sign == 2 else 0)
         for key, one in zip(keys, values, strict=True)
     ]
-    field = low + (sign == 2)
+    left_out = model.get("left_out", [])
+    if left_out == "all":
+        left_out = [all_zero(raws, flat, panel, low, h * w) for panel in panels(h, w)]
+    left_of = np.zeros(h * w, int)
+    for bits, panel in zip(left_out, panels(h, w), strict=False):
+        left_of[panel] = bits
+    lefts = left_of[flat].tolist()
     owners = classes[flat].tolist()
     tables = min(model.get("tables", 2), len(set(owners)))
     scale, count = model.get("scale", 10), max(symbols) + 1
@@ -162,6 +176,12 @@ def context_part(stored: np.ndarray, values: list[int], value_bits: int, kind: s
         steps = [folded(now - before) for now, before in zip(one, [0, *one], strict=False)]
         order = shortest(g, steps, 8)
         head += [(order, 3), *(piece for step in steps for piece in g(step, order))]
+    fields = [low + (sign == 2) - left for left in lefts]
+    raw_bytes = -(-sum(fields) // 8)
+    head += [(int(bool(left_out)), 1)]
+    if left_out:
+        order = shortest(r, left_out, 8)
+        head += [*g(raw_bytes, 8), (order, 3), *(piece for bits in left_out for piece in r(bits, order))]
 
     # Everything that is coded, in order: lane, first count, counts, bits of their sum.
     coded: list[tuple[int, int, int, int]] = []
@@ -186,5 +206,5 @@ def context_part(stored: np.ndarray, values: list[int], value_bits: int, kind: s
         states[lane] = (states[lane] // many << bits) + states[lane] % many + begin
     body = b"".join(state.to_bytes(4, "little") for state in states)
     body += b"".join(word.to_bytes(2, "little") for word in reversed(words))
-    packed = sum(one << at * field for at, one in enumerate(raws))
-    return joined(head) + body + packed.to_bytes(-(-len(values) * field // 8), "little")
+    packed = joined([(one >> left, bits) for one, left, bits in zip(raws, lefts, fields, strict=True)])
+    return joined(head) + body + packed

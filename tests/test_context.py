@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import codec
 from codec import kernels
 from codec.entropy import context_plain as plain
+from codec.entropy.context_model import Model
 from codec.layouts.context import Context
 
 RNG = np.random.default_rng(0)
@@ -26,7 +27,7 @@ def pruned(a: np.ndarray, sparsity: float) -> np.ndarray:
     return np.where(np.abs(a) < np.quantile(np.abs(a), sparsity), a.dtype.type(0), a)
 
 
-def model_of(a: np.ndarray) -> plain.Model:
+def model_of(a: np.ndarray) -> Model:
     """The model that is chosen for a matrix in one segment."""
     rows, cols = a.shape
     streams = kernels.Streams(rows, cols, rows, cols, a.itemsize, (1 << 8 * a.itemsize) - 1, 0, Context.number, (), 1)
@@ -78,6 +79,38 @@ def test_two_of_four_takes_the_entropy_of_a_group() -> None:
     a = (np.argsort(np.argsort(grouped)) < 2).astype(np.float32).reshape(400, 400)
     assert model_of(a).group == 4
     assert coded_bits(a) < np.log2(6) / 4 + 0.015
+
+
+def smooth(rows: int, cols: int, along: int, seed: int = 0) -> np.ndarray:
+    """Noise of which elements beside each other in a row have so many of their terms in common."""
+    noise = np.random.default_rng(seed).standard_normal((rows, cols + along))
+    return np.cumsum(noise, axis=1)[:, along:] - np.cumsum(noise, axis=1)[:, :-along]
+
+
+def test_elements_beside_each_other_tell_of_each_other() -> None:
+    # As in images: what lies beside an element and what lies a line of 28 above it.
+    field = smooth(300, 784, 8)
+    field[:, 28:] += field[:, :-28].copy()
+    a = np.where(field > np.quantile(field, 0.9), normal(300, 784), np.float32(0))
+    model = model_of(a)
+    assert model.group == 784
+    assert {1, 28} <= set(model.near)
+    mask = np.where(a != 0, np.float32(1), np.float32(0))
+    assert coded_bits(mask) < 0.8 * entropy(0.1)
+    # In kernels of 3 x 3, also where a row has too many of them to be a group.
+    field = np.repeat(normal(64, 200), 9, axis=1) + normal(64, 1800)
+    mask = np.where(field > np.quantile(field, 0.9), np.float32(1), np.float32(0))
+    assert model_of(mask).group == 9
+    assert coded_bits(mask) < 0.97 * entropy(0.1)
+
+
+def test_raw_bits_that_are_zero_in_a_panel_are_left_out() -> None:
+    a = pruned(normal(1200, 384), 0.5)
+    some = a.copy()
+    some[:420] = some[:420].astype(np.float16)
+    assert set(model_of(some).left_out) == {0, 13}
+    assert not model_of(a).left_out
+    assert coded_bits(some) < coded_bits(a) - 0.9 * 13 * 0.5 * 420 / 1200
 
 
 def test_what_values_tell() -> None:
@@ -133,6 +166,8 @@ for dtype in ("float32", "float16", "int8", "int32"):
         a = rng.standard_normal((700, 300)) * np.exp(rng.standard_normal((700, 1)) / 2) * 20
         a[np.abs(a) < np.quantile(np.abs(a), 1 - keep)] = 0
         found.update(codec.dumps(codec.encode(np.clip(a, -120, 120).astype(dtype), layout="context", threads=1)))
+        a[:, 1:] += a[:, :-1] * (np.abs(a[:, :-1]) > 20)
+        found.update(codec.dumps(codec.encode(np.clip(a, -120, 120).astype(dtype), layout="context", threads=1)))
 print(found.hexdigest())
 """
 
@@ -160,6 +195,10 @@ def test_structured_matrices_come_back(data: st.DataObject) -> None:
         r, c = data.draw(st.sampled_from([(1, 4), (8, 4), (16, 1), (3, 9)]))
         live = rng.random((rows // r + 1, cols // c + 1)) < 0.3
         a *= np.repeat(np.repeat(live, r, axis=0), c, axis=1)[:rows, :cols]
+    if cols > 9 and data.draw(st.booleans()):
+        a *= smooth(rows, cols, 4, data.draw(st.integers(0, 9))) > 1
+    if data.draw(st.booleans()):
+        a[: rows // 2] = np.rint(4 * a[: rows // 2]) / 4
     dtype = data.draw(st.sampled_from(["float32", "float16", "float64", "int8", "int16", "uint8"]))
     integers = np.dtype(dtype).kind != "f"
     scale = 100 / (np.abs(a).max() or 1) if integers else 1

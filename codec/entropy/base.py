@@ -143,8 +143,8 @@ class Attempt:
     apply: Callable[[], None]
 
 
-# Bytes of a stream without a coding in the header: an array of its number, 0.
-_UNCODED = len(msgpack.packb([0]))
+# Bytes of a stream without a coding in the header: the number 0.
+_UNCODED = len(msgpack.packb(0))
 
 
 class Coding(ABC):
@@ -169,9 +169,14 @@ class Coding(ABC):
         """What follows the coding's number in the header; empty for a coding without state."""
         return []
 
+    def said(self, state: Any) -> Any:
+        """A stream of this coding in the header: the coding's number, in an array with its state if it has one."""
+        state = self.to_header(state)
+        return [self.number, *state] if state else self.number
+
     def header_bytes(self, state: Any) -> int:
         """Bytes that a stream of this coding takes more in the header than a stream without a coding."""
-        return len(msgpack.packb([self.number, *self.to_header(state)])) - _UNCODED
+        return len(msgpack.packb(self.said(state))) - _UNCODED
 
     def from_header(self, values: list[Any], items: Items) -> Any:
         """The state from what ``to_header`` gives; FormatError for anything else."""

@@ -1,315 +1,28 @@
-"""The model and the coder of layout context in plain Python (spec section 5.10): what native code is held to.
+"""The coder of layout context in plain Python (spec section 5.10): what native code is held to.
 
 Interleaved rANS: J. Duda, "Asymmetric numeral systems" (arXiv 1311.2540, 2013); F. Giesen, "Interleaved entropy coders"
 (arXiv 1402.3392, 2014).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
-from codec.errors import FormatError
+from codec.entropy.context_model import (
+    INVERTED,
+    LOW,
+    MASK_BITS,
+    MODELLED,
+    RAW,
+    Model,
+    chance_at,
+    panels,
+    read_model,
+    refuse,
+    write_model,
+)
 
-MASK_BITS, LEVELS, LOW = 14, 321, 1 << 16
-PANEL = 16384
-_MOST_CLASSES, _MOST_CHANCES, _MOST_ITEMS, _MOST_RAW = 63, 256, 1 << 15, 56
-# How the bits of a value are read as a key.
-NONE, INVERTED, RAW, MODELLED = range(4)
-
-
-def _refuse(what: str) -> FormatError:
-    return FormatError(what, stream="coded")
-
-
-def chance_at(level: int) -> int:
-    """The probability of a one at a level, of 2**14."""
-    exponent, rest = divmod(min(level, 320 - level), 16)
-    chance = 16 + rest << exponent - 1 if exponent else rest
-    return chance if level <= 160 else (1 << MASK_BITS) - chance
-
-
-@dataclass
-class Model:
-    """What the head of a part says; arrays are of the segment's rows and columns."""
-
-    stored: int
-    lanes: int = 1
-    blocks: tuple[tuple[int, int, np.ndarray], ...] = ()  # rows, columns, whether each holds stored elements
-    row_class: np.ndarray | None = None
-    col_class: np.ndarray | None = None
-    group: int = 1
-    near: tuple[int, ...] = ()
-    levels: tuple[int, ...] = (160,)
-    table_of: tuple[int, ...] = (0,)
-    sign: int = NONE
-    zeros: int = 0
-    low: int = 0
-    first: int = 0
-    scale: int = 12
-    tables: tuple[tuple[int, ...], ...] = ()
-
-    @property
-    def classes(self) -> int:
-        """Classes of an element: those of its row and of its column, added."""
-        return 1 + sum(int(one.max()) for one in (self.row_class, self.col_class) if one is not None)
-
-    @property
-    def field(self) -> int:
-        """Raw bits of a value."""
-        return self.low + (self.sign == RAW)
-
-    def class_of(self, rows: int, cols: int) -> np.ndarray:
-        """The class of every element; -1 where a coarse mask says that none is stored."""
-        found = np.zeros((rows, cols), np.int64)
-        if self.row_class is not None:
-            found += self.row_class[:, None]
-        if self.col_class is not None:
-            found += self.col_class
-        for tall, wide, live in self.blocks:
-            grown = np.repeat(np.repeat(live, tall, axis=0), wide, axis=1)[:rows, :cols]
-            found[~grown] = -1
-        return found
-
-
-# The head -------------------------------------------------------------------------------------------------------------
-
-
-class _Bits:
-    """Bits of bytes, the least significant first; past the end FormatError."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data, self._size, self.at = data, 8 * len(data), 0
-
-    def bits(self, n: int) -> int:
-        begin, end = self.at, self.at + n
-        if end > self._size:
-            raise _refuse("the head ends too early")
-        self.at = end
-        return int.from_bytes(self._data[begin // 8 : -(-end // 8)], "little") >> begin % 8 & (1 << n) - 1
-
-    def zeros(self, most: int) -> int:
-        n = 0
-        while not self.bits(1):
-            n += 1
-            if n > most:
-                raise _refuse(f"more than {most} zeros in a code word")
-        return n
-
-    def golomb(self, k: int) -> int:
-        n = self.zeros(40)
-        return ((1 << n | self.bits(n)) - 1 << k) | self.bits(k)
-
-    def rice(self, k: int, most: int) -> int:
-        return self.zeros(most >> k) << k | self.bits(k)
-
-
-class _Writer:
-    def __init__(self) -> None:
-        self._value, self._at = 0, 0
-
-    def bits(self, value: int, n: int) -> None:
-        self._value |= (value & (1 << n) - 1) << self._at
-        self._at += n
-
-    def golomb(self, value: int, k: int) -> None:
-        top = (value >> k) + 1
-        n = top.bit_length() - 1
-        self.bits(1 << n, n + 1)
-        self.bits(top, n)
-        self.bits(value, k)
-
-    def rice(self, value: int, k: int) -> None:
-        self.bits(1 << (value >> k), (value >> k) + 1)
-        self.bits(value, k)
-
-    def bytes(self) -> bytes:
-        return self._value.to_bytes(-(-self._at // 8), "little")
-
-
-def _unfold(value: int) -> int:
-    return -(value >> 1) - 1 if value & 1 else value >> 1
-
-
-def _fold(value: int) -> int:
-    return -2 * value - 1 if value < 0 else 2 * value
-
-
-def _best(values: list[int], orders: int, exponential: bool) -> int:
-    """The order of the code that takes the fewest bits for values; of equal ones the lowest."""
-
-    def total(k: int) -> int:
-        return sum(
-            (2 * ((value >> k) + 1).bit_length() - 1 if exponential else (value >> k) + 1) + k for value in values
-        )
-
-    return min(range(orders), key=total)
-
-
-def read_model(part: bytes, rows: int, cols: int, width: int) -> tuple[Model, int]:
-    """The head of a part and its bytes."""
-    data = _Bits(part)
-    model = Model(data.golomb(8))
-    if model.stored > rows * cols:
-        raise _refuse(f"{model.stored} stored elements of {rows * cols}")
-    if model.stored:
-        _read_mask(data, model, rows, cols)
-        _read_values(data, model, width)
-    if data.bits(-data.at % 8):
-        raise _refuse("a bit behind the head is set")
-    return model, data.at // 8
-
-
-def _read_mask(data: _Bits, model: Model, rows: int, cols: int) -> None:
-    lanes, masks = data.bits(3), data.bits(2)
-    if lanes > 6 or masks > 2:
-        raise _refuse(f"2**{lanes} lanes, {masks} coarse masks")
-    model.lanes = 1 << lanes
-    model.blocks = tuple(_read_blocks(data, rows, cols) for _ in range(masks))
-    if data.bits(1):
-        model.row_class = _read_classes(data, rows)
-    if data.bits(1):
-        model.col_class = _read_classes(data, cols)
-    model.group = data.golomb(0) + 1
-    if model.group > 1:
-        if cols > PANEL or cols % model.group:
-            raise _refuse(f"groups of {model.group} of {cols} columns")
-        model.near = tuple(data.golomb(1) + 1 for _ in range(data.bits(2)))
-        if not model.near or model.near[-1] >= model.group or sorted(set(model.near)) != list(model.near):
-            raise _refuse(f"neighbours {model.near} in groups of {model.group}")
-    chances = model.classes << len(model.near)
-    if model.classes > _MOST_CLASSES or chances > _MOST_CHANCES:
-        raise _refuse(f"{model.classes} classes, {chances} probabilities")
-    level, levels = 160, []
-    for _ in range(chances):
-        level += _unfold(data.golomb(2))
-        if not 0 <= level < LEVELS:
-            raise _refuse(f"a probability of level {level}")
-        levels.append(level)
-    model.levels = tuple(levels)
-
-
-def _read_blocks(data: _Bits, rows: int, cols: int) -> tuple[int, int, np.ndarray]:
-    tall, wide = data.golomb(2) + 1, data.golomb(2) + 1
-    if tall > rows or wide > cols or tall * wide < 4:
-        raise _refuse(f"blocks of {tall} x {wide} in {rows} x {cols}")
-    live = np.zeros((-(-rows // tall), -(-cols // wide)), bool)
-    count, k, at = data.golomb(8), data.bits(4), 0
-    if count > live.size:
-        raise _refuse(f"{count} blocks of {live.size}")
-    for _ in range(count):
-        at += data.rice(k, live.size)
-        if at >= live.size:
-            raise _refuse(f"block {at} of {live.size}")
-        live.flat[at] = True
-        at += 1
-    return tall, wide, live
-
-
-def _read_classes(data: _Bits, n: int) -> np.ndarray:
-    k, middle = data.bits(3), data.bits(6)
-    found = np.array([middle + _unfold(data.rice(k, 2 * _MOST_CLASSES)) for _ in range(n)])
-    if found.min() != 0 or not 0 < found.max() < _MOST_CLASSES:
-        raise _refuse(f"classes from {found.min()} to {found.max()}")
-    return found
-
-
-def _read_values(data: _Bits, model: Model, width: int) -> None:
-    tables = data.bits(4) + 1
-    bits = (tables - 1).bit_length()
-    model.table_of = tuple(data.bits(bits) for _ in range(model.classes))
-    model.sign, model.zeros, model.low = data.bits(2), data.bits(6), data.bits(6)
-    key_bits = 8 * width - (model.sign >= RAW)
-    if max(model.table_of) >= tables or (width == 1 and model.sign >= RAW):
-        raise _refuse("a table that is not there, or a sign of values of a byte")
-    if model.low + model.zeros >= key_bits or model.field > _MOST_RAW:
-        raise _refuse(f"{model.low} raw and {model.zeros} zero bits of {key_bits}")
-    top = key_bits - model.low - model.zeros
-    model.first, symbols, model.scale = data.bits(top), data.bits(8) + 1, 9 + data.bits(2)
-    if model.first + (symbols - 1 >> (model.sign == MODELLED)) >= 1 << top or tables << model.scale > _MOST_ITEMS:
-        raise _refuse(f"{symbols} symbols from {model.first}, {tables} tables")
-    found = []
-    for _ in range(tables):
-        k, count, counts = data.bits(3), 0, []
-        for _ in range(symbols):
-            count += _unfold(data.golomb(k))
-            if not 0 <= count <= 1 << model.scale:
-                raise _refuse(f"a symbol of {count}")
-            counts.append(count)
-        if sum(counts) != 1 << model.scale:
-            raise _refuse(f"a table of {sum(counts)}")
-        found.append(tuple(counts))
-    head = 2 if model.sign == MODELLED else 1
-    if not any(any(one[:head]) for one in found) or not any(one[-1] for one in found):
-        raise _refuse("a first or last symbol that does not occur")
-    model.tables = tuple(found)
-
-
-def write_model(model: Model, width: int) -> bytes:
-    """The inverse of `read_model`."""
-    out = _Writer()
-    out.golomb(model.stored, 8)
-    if not model.stored:
-        return out.bytes()
-    out.bits(model.lanes.bit_length() - 1, 3)
-    out.bits(len(model.blocks), 2)
-    for tall, wide, live in model.blocks:
-        gaps = (np.diff(np.flatnonzero(live), prepend=-1) - 1).tolist()
-        k = _best(gaps, 16, exponential=False)
-        out.golomb(tall - 1, 2)
-        out.golomb(wide - 1, 2)
-        out.golomb(len(gaps), 8)
-        out.bits(k, 4)
-        for gap in gaps:
-            out.rice(gap, k)
-    for classes in (model.row_class, model.col_class):
-        out.bits(classes is not None, 1)
-        if classes is not None:
-            middle = int(np.sort(classes)[-(-len(classes) // 2) - 1])
-            folded = [_fold(int(one) - middle) for one in classes]
-            k = _best(folded, 8, exponential=False)
-            out.bits(k, 3)
-            out.bits(middle, 6)
-            for value in folded:
-                out.rice(value, k)
-    out.golomb(model.group - 1, 0)
-    if model.group > 1:
-        out.bits(len(model.near), 2)
-        for one in model.near:
-            out.golomb(one - 1, 1)
-    for level, before in zip(model.levels, (160, *model.levels), strict=False):
-        out.golomb(_fold(level - before), 2)
-    _write_values(out, model, width)
-    return out.bytes()
-
-
-def _write_values(out: _Writer, model: Model, width: int) -> None:
-    out.bits(len(model.tables) - 1, 4)
-    for table in model.table_of:
-        out.bits(table, (len(model.tables) - 1).bit_length())
-    out.bits(model.sign, 2)
-    out.bits(model.zeros, 6)
-    out.bits(model.low, 6)
-    out.bits(model.first, 8 * width - (model.sign >= RAW) - model.low - model.zeros)
-    out.bits(len(model.tables[0]) - 1, 8)
-    out.bits(model.scale - 9, 2)
-    for counts in model.tables:
-        steps = [_fold(count - before) for count, before in zip(counts, (0, *counts), strict=False)]
-        k = _best(steps, 8, exponential=True)
-        out.bits(k, 3)
-        for step in steps:
-            out.golomb(step, k)
-
-
-# What is coded --------------------------------------------------------------------------------------------------------
-
-
-def panels(rows: int, cols: int) -> Iterator[tuple[int, int, int, int]]:
-    """Row, column and extent of every panel (spec section 3)."""
-    tall = PANEL // cols
-    for row in range(0, rows, max(1, tall)):
-        for col in range(0, cols, PANEL):
-            yield row, col, min(max(1, tall), rows - row), min(PANEL, cols - col)
+__all__ = ["Model", "decode", "encode", "read_model", "write_model"]
 
 
 def _order(n: int, group: int) -> Iterator[tuple[int, int]]:
@@ -332,20 +45,17 @@ def decode(part: bytes, rows: int, cols: int, dtype: np.dtype) -> np.ndarray:
     out = np.zeros((rows, cols), np.uint64)
     if not model.stored:
         if len(part) > at:
-            raise _refuse(f"{len(part)} bytes, expected {at}")
+            raise refuse(f"{len(part)} bytes, expected {at}")
         return out.astype(dtype)
-    raw_bytes = -(-model.stored * model.field // 8)
-    rest = len(part) - at - 4 * model.lanes - raw_bytes
+    rest = len(part) - at - 4 * model.lanes - model.raw_bytes
     if rest < 0 or rest % 2:
-        raise _refuse(f"{len(part)} bytes do not hold states, raw bits and words")
+        raise refuse(f"{len(part)} bytes do not hold states, raw bits and words")
     states = [int.from_bytes(part[at + 4 * i : at + 4 * i + 4], "little") for i in range(model.lanes)]
     if min(states) < LOW:
-        raise _refuse(f"a state of {min(states)}")
+        raise refuse(f"a state of {min(states)}")
     at += 4 * model.lanes
     words = iter(np.frombuffer(part[at : at + rest], "<u2").tolist())
-    raw = int.from_bytes(part[at + rest :], "little")
-    if raw >> model.stored * model.field:
-        raise _refuse("a bit behind the last value is set")
+    raw, raw_at = int.from_bytes(part[at + rest :], "little"), 0
 
     def take(lane: int, cuts: list[int], scale: int) -> int:
         """The symbol of a lane, of which cuts[s] to cuts[s + 1] of 2**scale stand for s."""
@@ -355,14 +65,16 @@ def decode(part: bytes, rows: int, cols: int, dtype: np.dtype) -> np.ndarray:
         if state < LOW:
             word = next(words, None)
             if word is None:
-                raise _refuse("the words end too early")
+                raise refuse("the words end too early")
             state = state << 16 | word
         states[lane] = state
         return symbol
 
     cuts = [[0, *np.cumsum(counts).tolist()] for counts in model.tables]
     classes, taken = model.class_of(rows, cols), 0
-    for row, col, tall, wide in panels(rows, cols):
+    for panel, (row, col, tall, wide) in enumerate(panels(rows, cols)):
+        left = model.left_out[panel] if model.left_out else 0
+        field = model.field - left
         own = classes[row : row + tall, col : col + wide].reshape(-1)
         stored = np.zeros(len(own), bool)
         for place, number in _order(len(own), model.group):
@@ -372,14 +84,18 @@ def decode(part: bytes, rows: int, cols: int, dtype: np.dtype) -> np.ndarray:
                 stored[place] = take(number % model.lanes, [0, chance, 1 << MASK_BITS], MASK_BITS) == 0
         found = np.zeros(len(own), np.uint64)
         if int(stored.sum()) > model.stored - taken:
-            raise _refuse(f"more than {model.stored} stored elements")
+            raise refuse(f"more than {model.stored} stored elements")
         for number, place in enumerate(np.flatnonzero(stored).tolist()):
             symbol = take(number % model.lanes, cuts[model.table_of[own[place]]], model.scale)
-            found[place] = _value(model, symbol, raw >> taken * model.field & (1 << model.field) - 1, width)
-            taken += 1
+            bits = raw >> raw_at & (1 << field) - 1
+            low = model.low - left
+            found[place] = _value(model, symbol, (bits & (1 << low) - 1) << left | bits >> low << model.low, width)
+            taken, raw_at = taken + 1, raw_at + field
         out[row : row + tall, col : col + wide] = found.reshape(tall, wide)
     if taken != model.stored or next(words, None) is not None or any(state != LOW for state in states):
-        raise _refuse("values, words or states are left over")
+        raise refuse("values, words or states are left over")
+    if -(-raw_at // 8) != model.raw_bytes or raw >> raw_at:
+        raise refuse("raw bits are left over, or a bit behind the last one is set")
     return out.astype(dtype)
 
 
@@ -408,13 +124,16 @@ def encode(segment: np.ndarray, stored: np.ndarray, model: Model) -> bytes:
 
     top, raw, at = 8 * width - 1, 0, 0
     split = []
-    for item in segment[stored].tolist():
+    left_of = np.zeros(segment.shape, np.int64)
+    for left, (row, col, tall, wide) in zip(model.left_out, panels(*segment.shape), strict=False):
+        left_of[row : row + tall, col : col + wide] = left
+    for item, left in zip(segment[stored].tolist(), left_of[stored].tolist(), strict=True):
         key = item ^ 1 << top if model.sign == INVERTED else item & (1 << top) - 1 if model.sign >= RAW else item
         index = (key >> model.low + model.zeros) - model.first
         split.append(2 * index + (item >> top) if model.sign == MODELLED else index)
         own = key >> model.zeros & (1 << model.low) - 1
-        raw |= (own | (item >> top << model.low if model.sign == RAW else 0)) << at
-        at += model.field
+        raw |= (own | (item >> top << model.low if model.sign == RAW else 0)) >> left << at
+        at += model.field - left
     classes = model.class_of(*segment.shape)
     for row, col, tall, wide in reversed(list(panels(*segment.shape))):
         own = classes[row : row + tall, col : col + wide].reshape(-1)

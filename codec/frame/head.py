@@ -129,11 +129,8 @@ def header_bytes(described: Description, nnz: int, negative_zeros: int, streams:
     return bytes(msgpack.packb(header))
 
 
-def _coding(stream: StreamHead) -> list[Any]:
-    if stream.coding == NONE:
-        return [0]
-    coding = CODINGS[stream.coding]
-    return [coding.number, *coding.to_header(stream.state)]
+def _coding(stream: StreamHead) -> Any:
+    return 0 if stream.coding == NONE else CODINGS[stream.coding].said(stream.state)
 
 
 def _segment(grid: Grid) -> int | list[int]:

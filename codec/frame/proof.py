@@ -236,12 +236,10 @@ def _codings(entries: Any, described: Description) -> list[tuple[str, Any]]:
 
 
 def _coding(entry: Any, kind: StreamKind) -> tuple[str, Any]:
-    if not isinstance(entry, list) or not entry:
-        raise _refuse(f"{entry!r:.200} is no coding of a stream", PREFIX.size, kind.name)
-    number, *state = entry
+    number, *state = entry if isinstance(entry, list) and len(entry) > 1 else [entry]
     coding = BY_NUMBER.get(number) if type(number) is int else None
     name = NONE if coding is None else coding.name
-    if name not in kind.codings or (coding is None and (number != 0 or type(number) is not int or state)):
+    if name not in kind.codings or (coding is None and (type(entry) is not int or entry != 0)):
         raise _refuse(f"coding {entry!r:.200}, expected one of {', '.join(kind.codings)}", PREFIX.size, kind.name)
     if coding is None:
         return NONE, None

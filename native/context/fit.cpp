@@ -1,6 +1,7 @@
 // The model of a segment in layout context: which of those that it can have makes the segment smallest. Costs are
 // counted in bits from histograms. Compiled once, and without a fused multiply-add, so that every set chooses alike.
 #include "fit_mask.hpp"
+#include "fit_near.hpp"
 #include "fit_values.hpp"
 
 namespace codec {
@@ -29,6 +30,7 @@ struct Fitter {
   ContextModel& m;
   Work& w;
   MaskFitter mask{f, m, w};
+  NearFitter neighbours{f, m, w};
   ValueFitter values{f, m, w};
 
   double side_bits(const uint8_t* rows, const uint8_t* cols, uint32_t* sums) {
@@ -60,6 +62,7 @@ struct Fitter {
     m.coarse_count = m.near_count = 0;
     m.group = 1;
     m.lanes = 0;
+    m.shortened = false;
     *bits = 16;
     if (!f.count) return;
     double plain, mask_bits = mask.fit_density(&plain);
@@ -87,8 +90,10 @@ struct Fitter {
       m.near_count = 3;
       for (uint32_t i = 0; i < 3; ++i) m.near[i] = i + 1;
     }
+    if (!fours) mask_bits = neighbours.fit(mask_bits);
+    if (m.near_count) side_bits(rows, cols, &sums);
     double least = values.choose_tables(rows, cols, sums, &tables) + mask_bits;
-    if (!fours && f.count >= 2048 && values.fit_sizes()) {
+    if (!m.near_count && f.count >= 2048 && values.fit_sizes()) {
       uint32_t other_tables = 1, other_sums;
       const double side = side_bits(w.other_rows, w.other_cols, &other_sums);
       const double own = values.choose_tables(w.other_rows, w.other_cols, other_sums, &other_tables);
@@ -107,6 +112,9 @@ struct Fitter {
     values.count_symbols(rows, cols, tables > 1, 1);
     values.split(m.sums, tables, m.table_of);
     *bits = values.finish_tables() + mask.choose_levels();
+    if (f.width == 2) *bits -= values.leave_out<uint16_t>();
+    if (f.width == 4) *bits -= values.leave_out<uint32_t>();
+    if (f.width == 8) *bits -= values.leave_out<uint64_t>();
     double side = side_bits(rows, cols, &sums);
     for (uint32_t i = 0; i < m.coarse_count; ++i) {
       uint64_t live = 0;
@@ -114,9 +122,11 @@ struct Fitter {
       side += binary_bits(live, m.coarse[i].count) * 1.04 + 24;
     }
     *bits += side + 80 + (m.tables > 1 ? m.sums * 3.0 : 0);
-    // A lane costs two bytes more than it tells: all of them less than 0.2 %.
+    // A lane costs two bytes more than it tells: all of them less than 0.2 %. The elements of a column of a group are
+    // decoded side by side, so more lanes than a panel has of them would be idle.
     const double bytes = *bits / 8;
-    while (m.lanes < 6 && bytes > 2400.0 * (1u << m.lanes)) ++m.lanes;
+    const uint64_t most = m.group > 1 && f.cols <= kPanel ? kPanel / f.cols * f.cols / m.group : kMostLanes;
+    while (m.lanes < 6 && bytes > 2400.0 * (1u << m.lanes) && 2u << m.lanes <= most) ++m.lanes;
     *bits += 32.0 * (1u << m.lanes);
   }
 };
@@ -147,8 +157,21 @@ void normalise(const uint32_t* times, uint32_t symbols, uint32_t scale, uint16_t
   }
 }
 
+uint64_t ones_of(const Flat& f, uint64_t begin, uint64_t end) {
+  const uint8_t* bytes = reinterpret_cast<const uint8_t*>(f.mask);
+  uint64_t count = 0;
+  for (; begin < end && begin % 8; ++begin) count += bytes[begin / 8] >> begin % 8 & 1;
+  for (; begin + 64 <= end; begin += 64) {
+    uint64_t word;
+    memcpy(&word, bytes + begin / 8, 8);
+    count += uint64_t(__builtin_popcountll(word));
+  }
+  for (; begin < end; ++begin) count += bytes[begin / 8] >> begin % 8 & 1;
+  return count;
+}
+
 uint64_t fit_room(const Flat& f) {
-  return sizeof(Work) + 64 + (uint64_t{f.rows} + f.cols) * (8 + 4 + 4 + 2) + 2 * uint64_t{f.cols} + f.count +
+  return sizeof(Work) + 64 + (uint64_t{f.rows} + f.cols) * (8 + 4 + 4 + 2) + 3 * uint64_t{f.cols} + f.count +
          16 * kSlack;
 }
 
@@ -171,6 +194,7 @@ void fit_model(const Flat& f, ContextModel& m, uint8_t* work, double* bits) {
   take(w.other_rows, f.rows);
   take(w.other_cols, f.cols);
   take(w.line, f.cols + kSlack);
+  take(w.chances, f.cols + kSlack);
   take(w.live, f.cols + kSlack);
   take(w.symbols, f.count + kSlack);
   Fitter fitter{f, m, w};

@@ -302,6 +302,36 @@ struct ValueFitter {
     m.scale = scale;
     return least;
   }
+
+  // Raw bits that are 0 in all values of a panel: returns how many bits it saves not to write them, or 0.
+  template <class T>
+  double leave_out() {
+    if (!m.low) return 0;
+    const Panels panels(f.rows, f.cols);
+    const uint64_t count = panels.count();
+    const T mask = T((T(1) << m.low) - 1);
+    uint64_t at = 0, saved = 0;
+    uint32_t most = 0;
+    for (uint64_t p = 0; p < count; ++p) {
+      const uint64_t end = at + ones_of(f, panels.begin(p), panels.begin(p + 1));
+      T any = 0;
+      for (uint64_t i = at; i < end; ++i) {
+        T item;
+        memcpy(&item, f.values + i * sizeof(T), sizeof(T));
+        any |= T(key_of(item, m.sign) >> m.zeros);
+      }
+      any &= mask;
+      const uint32_t bits = at == end ? 0 : any ? uint32_t(__builtin_ctzll(any)) : m.low;
+      m.left_out[p] = uint8_t(bits);
+      if (bits > most) most = bits;
+      saved += bits * (end - at);
+      at = end;
+    }
+    const double gain = double(saved) - 48 - 6.0 * double(count);
+    m.shortened = most && gain > 0;
+    m.raw_size = (f.count * m.field() - saved + 7) / 8;
+    return m.shortened ? gain : 0;
+  }
 };
 
 }  // namespace codec

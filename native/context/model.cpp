@@ -254,6 +254,36 @@ void write_tables(BitWriter& out, uint32_t width, const ContextModel& m) {
   }
 }
 
+Status read_left_out(BitReader& in, uint64_t panels, ContextModel& m, uint64_t* found) {
+  m.shortened = in.bits(1);
+  if (!m.shortened) return Status::ok;
+  m.raw_size = in.golomb(8);
+  const uint32_t k = uint32_t(in.bits(3));
+  uint64_t most = 0;
+  for (uint64_t i = 0; i < panels && !in.over; ++i) {
+    const uint64_t bits = *found = in.rice(k, 2 * kMostRaw);
+    if (bits > m.low) return Status::out_of_range;
+    m.left_out[i] = uint8_t(bits);
+    if (bits > most) most = bits;
+  }
+  *found = most;
+  return most || in.over ? Status::ok : Status::not_canonical;
+}
+
+void write_left_out(BitWriter& out, uint64_t panels, const ContextModel& m) {
+  out.bits(m.shortened, 1);
+  if (!m.shortened) return;
+  out.golomb(m.raw_size, 8);
+  uint64_t sums[8] = {};
+  for (uint64_t i = 0; i < panels; ++i)
+    for (uint32_t k = 0; k < 8; ++k) sums[k] += (m.left_out[i] >> k) + 1u + k;
+  uint32_t best = 0;
+  for (uint32_t k = 1; k < 8; ++k)
+    if (sums[k] < sums[best]) best = k;
+  out.bits(best, 3);
+  for (uint64_t i = 0; i < panels; ++i) out.rice(m.left_out[i], best);
+}
+
 }  // namespace
 
 void place_model(ContextModel& m, uint64_t rows, uint64_t cols, uint8_t* room) {
@@ -264,6 +294,7 @@ void place_model(ContextModel& m, uint64_t rows, uint64_t cols, uint8_t* room) {
     coarse.live = next;
     next += rows * cols / 8 + 16;
   }
+  m.left_out = next;
 }
 
 Status read_model(const uint8_t* part, uint64_t size, uint32_t rows, uint32_t cols, uint32_t width, ContextModel& m,
@@ -314,7 +345,8 @@ Status read_model(const uint8_t* part, uint64_t size, uint32_t rows, uint32_t co
       if (level < 0 || level >= int64_t(kLevels)) return Status::out_of_range;
       m.level[i] = uint16_t(level);
     }
-    const Status status = read_tables(in, width, m, found);
+    Status status = read_tables(in, width, m, found);
+    if (status == Status::ok) status = read_left_out(in, Panels(rows, cols).count(), m, found);
     if (status != Status::ok) return status;
   }
   *found = size;
@@ -326,7 +358,8 @@ Status read_model(const uint8_t* part, uint64_t size, uint32_t rows, uint32_t co
 
 uint64_t most_head(uint64_t rows, uint64_t cols) {
   // Classes take at most 1 + 2 * 63 bits even by an order that does not suit them, gaps less than two bits a block.
-  return 64 + 16 * (rows + cols) + kMostCoarse * (rows * cols / 4 + 64) + 4 * kMostChances + 4 * 256 * kMostTables;
+  return 64 + 16 * (rows + cols) + kMostCoarse * (rows * cols / 4 + 64) + 4 * kMostChances + 4 * 256 * kMostTables +
+         2 * Panels::most(rows * cols);
 }
 
 uint64_t write_model(const ContextModel& m, uint32_t rows, uint32_t cols, uint32_t width, uint8_t* out) {
@@ -347,6 +380,7 @@ uint64_t write_model(const ContextModel& m, uint32_t rows, uint32_t cols, uint32
     }
     for (uint32_t i = 0; i < m.chances(); ++i) to.golomb(fold(int64_t(m.level[i]) - (i ? m.level[i - 1] : 160)), 2);
     write_tables(to, width, m);
+    write_left_out(to, Panels(rows, cols).count(), m);
   }
   return (to.at + 7) / 8;
 }

@@ -12,9 +12,10 @@ constexpr uint32_t kMostChances = 256;  // probabilities of the mask
 constexpr uint32_t kMostTables = 16;
 constexpr uint32_t kMostTableItems = 1 << 15;  // items of all tables that symbols are looked up in
 constexpr uint32_t kMostCoarse = 2, kMostNear = 3;
-constexpr uint32_t kLevels = 321;    // probabilities that can be said
-constexpr uint32_t kLow = 1u << 16;  // states are at least this; words of 16 bits bring them there
-constexpr uint32_t kMostRaw = 56;    // raw bits of a value: one load of 64 bits, shifted by up to 7, holds them
+constexpr uint32_t kMostColumns = 1024;  // of a group that is coded by whole vectors
+constexpr uint32_t kLevels = 321;        // probabilities that can be said
+constexpr uint32_t kLow = 1u << 16;      // states are at least this; words of 16 bits bring them there
+constexpr uint32_t kMostRaw = 56;        // raw bits of a value: one load of 64 bits, shifted by up to 7, holds them
 
 // How the bits of a value are read as a key: as they are; with the top bit inverted; without the top bit, which is raw,
 // or the lowest bit of the symbol.
@@ -25,6 +26,21 @@ struct Coarse {
   uint32_t rows, cols;
   uint64_t across, count;
   uint8_t* live;
+};
+
+// The panels of a segment, as begin_panel() cuts them: ranges of its elements in row-major order.
+struct Panels {
+  uint64_t rows, cols, tall, across;  // rows of a panel; panels side by side
+
+  Panels(uint64_t rows, uint64_t cols)
+      : rows(rows), cols(cols), tall(cols <= kPanel ? kPanel / cols : 1), across((cols + kPanel - 1) / kPanel) {}
+  uint64_t count() const { return (rows + tall - 1) / tall * across; }
+  // At most so many for a segment of so many elements.
+  static uint64_t most(uint64_t size) { return size / (kPanel / 2) + 1; }
+  uint64_t begin(uint64_t panel) const {
+    if (panel >= count()) return rows * cols;
+    return panel / across * tall * cols + panel % across * kPanel;
+  }
 };
 
 struct ContextModel {
@@ -46,10 +62,13 @@ struct ContextModel {
   uint32_t zeros, low, symbols, scale;
   uint64_t first;
   uint16_t counts[kMostTables][256];  // of each symbol, of 2^scale in a table
+  bool shortened;                     // whether panels leave out raw bits that are 0
+  uint8_t* left_out;                  // lowest raw bits that are not written, of each panel
+  uint64_t raw_size;                  // bytes of all raw bits then
 
   uint32_t chances() const { return sums << near_count; }
   uint32_t field() const { return low + (sign == Sign::raw); }
-  uint64_t raw_bytes() const { return (stored * field() + 7) / 8; }
+  uint64_t raw_bytes() const { return shortened ? raw_size : (stored * field() + 7) / 8; }
 };
 
 // The probability of a one at a level, of 2^kMaskBits: 161 levels up to one half that keep 4 bits behind the first, and
@@ -64,7 +83,7 @@ inline uint32_t key_width(uint32_t width, Sign sign) { return 8 * width - (sign 
 
 // Bytes that the arrays of a model take for a segment of so many rows and columns.
 inline uint64_t model_room(uint64_t rows, uint64_t cols) {
-  return rows + cols + 2 * kSlack + kMostCoarse * (rows * cols / 8 + 16);
+  return rows + cols + 2 * kSlack + kMostCoarse * (rows * cols / 8 + 16) + Panels::most(rows * cols);
 }
 // Points a model's arrays into such room.
 void place_model(ContextModel&, uint64_t rows, uint64_t cols, uint8_t* room);
@@ -84,6 +103,8 @@ void fill_table(const uint16_t* counts, uint32_t symbols, uint32_t* items);
 // has fit_room() bytes.
 uint64_t fit_room(const Flat&);
 void fit_model(const Flat&, ContextModel&, uint8_t* work, double* bits);
+// Stored elements of a segment from the element `begin` to `end`.
+uint64_t ones_of(const Flat&, uint64_t begin, uint64_t end);
 // log2 of n, the same everywhere.
 double log2_of(uint64_t n);
 
