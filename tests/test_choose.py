@@ -255,6 +255,29 @@ def test_what_multiplies_fastest(dtype: str, sparsity: float, batch: int | None,
     assert codec.encode(w[:9], objective="speed", batch=batch).layout == ("csr" if sparsity > 0.95 else "bitmap")
 
 
+@pytest.mark.parametrize(("r", "c"), [(4, 4), (16, 4), (32, 32)])
+def test_blocks_multiply_fastest_as_blocks(r: int, c: int) -> None:
+    live = np.random.default_rng(0).random((256 // r, 320 // c)) < 0.2
+    w = weights((256, 320), element_type("float32"), 0) * np.kron(live, np.ones((r, c), np.float32))
+    p = codec.encode(w, objective="speed", batch=32)
+    assert p.layout == "block_offset"
+    assert p.params["block"][0] >= 4
+    assert codec.encode(w, layout="csr").to_layout(objective="speed", batch=32).layout == "block_offset"
+    w[::2] = weights((128, 320), element_type("float32"), 0.8)
+    assert codec.encode(w, objective="speed", batch=32).layout == "sell"
+
+
+def test_two_of_four_multiply_fastest_as_such() -> None:
+    w = weights((256, 320), element_type("float32"), 0)
+    w = codec.prune.apply_mask(w, codec.prune.mask(w, structure="2:4"))
+    assert codec.encode(w, objective="speed", batch=1).layout == "n_m"
+    assert codec.encode(w, objective="speed", batch=8).layout == "sell"
+    w[0, :4] = 1
+    assert codec.encode(w, objective="speed", batch=1).layout == "bitmap"
+    codes = codec.encode(w, objective="speed", batch=1, values="codebook", value_bits=4)
+    assert codes.layout == "dense"
+
+
 def test_a_batch_that_is_none_is_refused() -> None:
     for wrong in (0, -1, 1.5, True, "8"):
         with pytest.raises(codec.ArgumentError, match=r"batch=.*; expected an int from 1 on"):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from functools import lru_cache
 
-from codec.encoding.fastest import fastest
+from codec.encoding.fastest import fastest, structured
 from codec.encoding.predict import needs_of, predict
 from codec.encoding.request import EncodeRequest, FramePlan, check_codings
 from codec.encoding.sources import Source
@@ -28,7 +28,9 @@ def plans_for(request: EncodeRequest, source: Source) -> list[FramePlan]:
     if request.layout is not None:
         return [plan_of(request, request.layout, source)]
     if request.objective == "speed":
-        return [plan_of(request, fastest(source.nnz, source.spec, request.batch, request.values.bits), source)]
+        bits = request.values.bits
+        found = None if bits else structured(source, request.batch)
+        return [plan_of(request, found or fastest(source.nnz, source.spec, request.batch, bits), source)]
     return smallest(request, source, most=1 if request.codings == (NONE,) else 2)
 
 
