@@ -26,6 +26,9 @@ from codec.products.operands import apart, kind_of, row_term
 # row of the output may take more.
 BLOCK_BYTES = 4 << 20
 
+# Pixels of an image from which on it fills the columns of a product by itself.
+WIDE = 256
+
 Pair = tuple[int, int]
 
 
@@ -53,6 +56,11 @@ class Window:
             raise ArgumentError(f"padding='same' with stride={stride!r}; expected stride=1: give padding as numbers")
         high, wide = (gap * (size - 1) for gap, size in zip(gaps, kernel, strict=True))
         return cls(kernel, steps, (high // 2, high - high // 2, wide // 2, wide - wide // 2), gaps)
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether an image, a row for each channel, is already what the filters are multiplied with."""
+        return self.kernel == self.stride == (1, 1) and not any(self.padding)
 
     def padded(self, height: int, width: int) -> Pair:
         """Height and width of an image with its padding."""
@@ -167,6 +175,11 @@ def conv2d(
     if out is not None:
         images, term = apart(images, out), None if term is None else apart(term, out)
     many, target = (images[None], result[None]) if images.ndim == 3 else (images, result)
+    if window.is_matrix and target.flags.c_contiguous and (len(many) == 1 or prod(output) >= WIDE):
+        for image, own in zip(many, target, strict=True):
+            sums = own.reshape(filters, -1)
+            multiply(matrix, image.reshape(cols, -1), out=sums, bias=term, threads=threads, kind=kind)
+        return result
     pixels = prod(window.padded(*many.shape[-2:])) * channels * images.itemsize
     top, bottom, left, right = window.padding
     for some, rows in _blocks(len(many), pixels, cols * images.itemsize, output):

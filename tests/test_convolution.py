@@ -164,3 +164,21 @@ def test_what_is_no_packed_filter_is_refused() -> None:
     ):
         with pytest.raises(codec.ArgumentError, match=words):
             codec.conv2d(x, w)
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_filters_of_one_pixel_are_a_matrix(images):
+    """Images that are columns already are multiplied where they are; results and overlaps as ever."""
+    w = weights((9, 7, 1, 1), element_type("f4"), 0.6)
+    p = codec.encode(w)
+    x = np.random.default_rng(0).standard_normal((images, 7, 17, 19)).astype("f4")
+    bias = np.arange(9, dtype="f4")
+    expected, size = definition(x, w, (1, 1), (0, 0), (1, 1), 1)
+    for pixels in (x, x[:, :, ::-1], x.astype("f8"), np.asfortranarray(x)):
+        found = codec.conv2d(pixels, p, bias)
+        plain = expected if np.array_equal(pixels, x) else expected[:, :, ::-1]
+        assert found.dtype == pixels.dtype
+        assert (abs(found - plain - bias[:, None, None]) <= size.max() * 1e-5 + 1e-5).all()
+    out = np.empty((images, 9, 17, 19), "f4")
+    assert codec.conv2d(x, p, bias, out=out) is out
+    assert np.array_equal(out, codec.conv2d(x, p, bias, threads=2))

@@ -25,13 +25,11 @@ _ROWS = 64
 _SELL_TO = 0.998
 # What lists few columns beats what looks at every bit from here on.
 _CSR_FROM = 0.95
-
-
 # Codes of up to so many bits are looked up in a register by kernels of their own, for a single column.
 _CODE_BITS = 4
-# Blocks that are looked for, the largest first, from so many zeros on, and the share of their elements that is stored:
-# then batches read a row of x for several rows of weights.
-_BLOCKS = ((16, 16), (8, 8), (4, 4))
+# Batches above 8 columns read a row of x for the four rows of a block (below, sell is as fast): blocks are looked for
+# from so many zeros on, and taken where that share of their elements is stored. Larger ones are such blocks too.
+_BLOCK, _BLOCK_BATCH = (4, 4), 9
 _BLOCKS_FROM, _FULL = 0.5, 0.9
 # A single column of wide floats reads 2:4 faster than any two of four: of so near to half zeros it is looked for.
 _NEAR = 0.02
@@ -82,13 +80,10 @@ def structured(source: Source, batch: int | None) -> Layout | None:
             return None
         groups = source.counts(frozenset({Need("groups", 4)}), grid).groups
         return GroupsOfM(n=2, m=4) if groups is not None and not groups[4][3:].any() else None
-    if not _BLOCKS_FROM <= sparsity <= _SELL_TO:
+    if (batch or TYPICAL) < _BLOCK_BATCH or not _BLOCKS_FROM <= sparsity <= _SELL_TO or grid.cols % _BLOCK[1]:
         return None
-    live = source.counts(frozenset(Need("blocks", shape) for shape in _BLOCKS), grid).block_elements
-    for shape in _BLOCKS:
-        if live is not None and source.nnz >= _FULL * live[shape] and not grid.cols % shape[1]:
-            return BlockOffset(block=shape)
-    return None
+    live = source.counts(frozenset({Need("blocks", _BLOCK)}), grid).block_elements
+    return BlockOffset(block=_BLOCK) if live is not None and source.nnz >= _FULL * live[_BLOCK] else None
 
 
 # torch multiplies dense bfloat16 by instructions of the processor, and is faster for batches than what the table above

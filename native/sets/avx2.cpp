@@ -21,6 +21,7 @@ namespace avx2 {
 #include "../simd/bits.inc"
 #include "../simd/fallback.inc"
 #include "../simd/avx2.inc"
+#include "../simd/avx2_sums.inc"
 #include "../simd/avx2_lanes.inc"
 #include "../crc32c/rows.inc"
 #include "../crc32c/no_folding.inc"

@@ -23,6 +23,7 @@ namespace avx512 {
 #include "../simd/bits.inc"
 #include "../simd/fallback.inc"
 #include "../simd/avx512.inc"
+#include "../simd/avx512_sums.inc"
 #include "../simd/avx512_lanes.inc"
 #include "../crc32c/rows.inc"
 #include "../crc32c/folding.inc"
