@@ -12,7 +12,7 @@ import codec
 from codec.costs.inverse import granularity, sparsity_for_bytes, sparsity_for_speedup
 from codec.costs.machine import MachineProfile, cached, profile_machine
 from codec.costs.machine.measure import executed
-from codec.costs.machine.model import BATCHES, FAR, SIZES, Row, together
+from codec.costs.machine.model import BATCHES, FAR, SIZES, Row
 from codec.costs.machine.profile import OPERATIONS, cache_path, this_cpu
 
 
@@ -78,8 +78,9 @@ def test_the_model_adds_up() -> None:
         for m in (machine, far)
     )
     assert beyond - near == pytest.approx(64 * FAR * 0.5 * 6.4e-8, rel=0.05)
-    assert together(0.0, 0.0) == 0
-    assert together(1.0, 0.0) == 1
+    warm, cold = (machine.predict("matvec", **options, cold=cold).seconds for cold in (False, True))
+    nbytes = codec.encoded_nbytes("csr", (500, 200), "float32", sparsity=0.9)
+    assert cold - warm == pytest.approx(nbytes * (1e-10 - 1e-11))
 
 
 def test_statistics_and_sparsities_tell_the_same() -> None:

@@ -1,6 +1,6 @@
 """Times: what a machine takes for products, decoding and encoding, measured once.
 
-model      what one kernel row costs, and how computing and reading overlap
+model      what one kernel row costs, by batch, density and size
 profile    all that was measured, as a file; the times that follow
 timing     how times are taken
 libraries  the dense libraries, in a process of their own

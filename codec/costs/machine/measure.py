@@ -33,9 +33,9 @@ _TALL, _SQUARE, _WIDE = (1024, 256), (256, NEAR), (64, FAR)
 # Square ones take turns: a processor learns the branches of one that comes again and again, as in no network.
 _TURNS = 8
 _LINES = 8192, 512  # columns of matrices of one row without entries: they differ by what columns take
-_SIZES = (1 << 19, 4 << 20, 16 << 20, 128 << 20)  # bytes of buffers: within caches, and far beyond
+_SIZES = (1 << 19, 4 << 20, 16 << 20, 48 << 20, 128 << 20)  # bytes of buffers: within caches, and far beyond
 # Shares of the seconds.
-_LIBRARIES, _BANDWIDTH, _PRODUCTS, _WHOLE, _CHECKS = 0.15, 0.05, 0.4, 0.1, 0.05
+_LIBRARIES, _BANDWIDTH, _PRODUCTS, _WHOLE, _CHECKS = 0.1, 0.05, 0.3, 0.1, 0.05
 _CHECKED = 12
 
 Progress = Callable[[float], object]
@@ -48,7 +48,7 @@ def profile_machine(seconds: float = 10, *, cache: bool = True, progress: Progre
     Parameters
     ----------
     seconds : float
-        From 1 on. Making matrices is a third of it, whatever is measured.
+        From 1 on, for measuring. Making matrices and starting the dense libraries come on top, 5 to 10 seconds.
     cache : bool
         Whether the profile is kept for `break_even`, `plan` and the command line (under XDG_CACHE_HOME, by instruction
         set). It is made again by calling this again, which is all it takes when kernels change.

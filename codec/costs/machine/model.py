@@ -6,8 +6,8 @@ A product with a matrix of ``size`` elements, of which the share d is stored, an
 
 seconds from the cache, where ``element`` is interpolated between measured densities: its slope over d is the cost of a
 non-zero, its value at d = 0 that of an element, the panels' costs in both. ``far`` is what a non-zero costs more where
-x is wider, and so further away; ``spread`` says how much of that. From memory a product takes at least the time to read
-its bytes. Nothing here knows a kernel: measuring again is all it takes when kernels change.
+x is wider, and so further away; ``spread`` says how much of that. From memory it takes longer by what reading its bytes
+takes longer than from a cache. Nothing here knows a kernel: measuring again is all it takes when kernels change.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,8 +17,6 @@ from typing import Any
 
 import numpy as np
 
-# How sharply the greater of two times hides the lesser: 1 would add them up, infinity take the maximum.
-_OVERLAP = 6.0
 # Products take columns of x in strips of so many, and of what is left in strips of fewer, by quarters of a register
 # (native/product/strips.inc): batches at which the time of any follows. The last is twice the widest strip.
 STRIP, QUARTER = 32, 4
@@ -120,14 +118,6 @@ def rate(nbytes: float, curve: Sequence[tuple[float, float]]) -> float:
     sizes = [log(size) for size, _ in curve]
     at = min(max(log(max(1.0, nbytes)), sizes[0]), sizes[-1])
     return along(at, sizes, [speed for _, speed in curve])
-
-
-def together(compute: float, memory: float) -> float:
-    """Seconds of work that overlaps with reading its bytes."""
-    most = max(compute, memory)
-    if most <= 0:
-        return 0.0
-    return float(most * ((compute / most) ** _OVERLAP + (memory / most) ** _OVERLAP) ** (1 / _OVERLAP))
 
 
 def row_of(found: Any) -> Row:

@@ -11,7 +11,7 @@ from math import inf
 from typing import Any, Self
 
 from codec.costs.frames import frame_bytes
-from codec.costs.machine.model import ALIGNMENT, BATCHES, SIZES, Row, by, rate, row_of, sized, together, tuples
+from codec.costs.machine.model import ALIGNMENT, BATCHES, SIZES, Row, by, rate, row_of, sized, tuples
 from codec.dtypes import BY_NAME, ElementType
 from codec.encoding.sizes import encoded_nbytes
 from codec.errors import ArgumentError
@@ -27,6 +27,7 @@ TABLES = ("products", "dense", "decode", "encode")
 _VERSION = 0
 # Bytes of weights, times the columns up to 8, from which on a product takes more threads (native/product/multiply.cpp).
 _WORTH_TWO = 70 << 10
+_NEAR = 0.7  # of the best speed of reading: what is slower comes from memory
 Path = str | os.PathLike[str]
 
 
@@ -198,9 +199,9 @@ class MachineProfile:
         tile = batch_tile(max(4, spec.element.width if spec.element.is_float else 4) * grid.cols, batch)
         passes = [tile] * (batch // tile) + ([batch % tile] if batch % tile else [])
         compute = sum(row.seconds(grid.rows, grid.cols, density, b, self.densities) for b in passes)
-        memory = len(passes) * self._reading(nbytes, threads, cold)
         macs = grid.size * density * batch / self._peak
-        return self._timed(compute, memory, macs, sum(by(b, row.fixed) for b in passes), threads)
+        fixed = sum(by(b, row.fixed) for b in passes)
+        return self._timed(compute, nbytes, cold, macs, fixed, threads, len(passes))
 
     def _library(self, spec: TensorSpec, batch: int, threads: int, cold: bool) -> Prediction:
         grid, best = spec.grid, None
@@ -210,8 +211,7 @@ class MachineProfile:
                 continue
             compute = row.seconds(grid.rows, grid.cols, sized(grid.size), batch, sizes)
             nbytes = grid.size * int(row.params["width"])
-            memory = self._reading(nbytes, threads, cold)
-            found = self._timed(compute, memory, grid.size * batch / self._peak, by(batch, row.fixed), threads)
+            found = self._timed(compute, nbytes, cold, grid.size * batch / self._peak, by(batch, row.fixed), threads)
             best = found if best is None or found.seconds < best.seconds else best
         assert best is not None
         return best
@@ -223,14 +223,18 @@ class MachineProfile:
         row = self._row(operation, layout, params, spec.element)
         compute = row.seconds(spec.grid.rows, spec.grid.cols, density, 1, self.densities)
         dense = spec.grid.size * spec.element.width
-        moved = self._reading(nbytes, threads, False)
         if dense > self._cached:
-            moved += dense / self.copy
-        return self._timed(compute, moved, 0.0, by(1, row.fixed), threads)
+            compute = max(compute, dense / self.copy)
+        return self._timed(compute, nbytes, False, 0.0, by(1, row.fixed), threads)
 
-    def _timed(self, compute: float, memory: float, macs: float, fixed: float, threads: int) -> Prediction:
+    def _timed(
+        self, compute: float, nbytes: float, cold: bool, macs: float, fixed: float, threads: int, passes: int = 1
+    ) -> Prediction:
+        """Times from the cache, and what reading so many bytes takes longer from memory, in each of so many passes."""
         compute = fixed + max(0.0, compute - fixed) / self._faster(threads)
-        seconds = together(compute, memory)
+        best = max(speed for _, speed in self.bandwidth)
+        memory, cached = passes * self._reading(nbytes, threads, cold), passes * nbytes / best
+        seconds = compute + max(0.0, memory - cached)
         if memory > compute:
             bound = "bytes"
         elif fixed > compute / 2:
@@ -245,16 +249,16 @@ class MachineProfile:
         return 1 + (self.speedup - 1) * (used - 1) / max(1, self.threads - 1)
 
     def _reading(self, nbytes: float, threads: int, cold: bool) -> float:
-        """Seconds to read weights from memory; none where caches hold them, as when rows were measured."""
-        if not cold and nbytes <= self._cached:
-            return 0.0
+        """Seconds to read weights."""
         gain = 1 + (self.bandwidth_gain - 1) * (min(threads, self.threads) - 1) / max(1, self.threads - 1)
-        return nbytes / (gain * rate(inf if cold else nbytes, self.bandwidth))
+        held = not cold and nbytes <= self._cached
+        return nbytes / ((1.0 if held else gain) * rate(inf if cold else nbytes, self.bandwidth))
 
-    @property
+    @cached_property
     def _cached(self) -> float:
-        """Bytes that caches hold: all sizes of ``bandwidth`` but the last."""
-        return self.bandwidth[-2][0]
+        """Bytes that caches hold: the largest that were read at a speed near the best."""
+        best = max(speed for _, speed in self.bandwidth)
+        return max(size for size, speed in self.bandwidth if speed > _NEAR * best)
 
     @cached_property
     def _peak(self) -> float:
