@@ -12,7 +12,6 @@ import click
 from codec.cli.metrics import compare, compared_text
 from codec.cli.output import emit, json_option, quiet_option, source, target_file
 from codec.cli.plan import plan_facts, plan_text, planned
-from codec.cli.plot import draw
 from codec.cli.table import table
 from codec.costs.breakeven import break_even
 from codec.costs.crossings import COARSE, envelope
@@ -104,6 +103,8 @@ def breakeven(
             return
         facts, curves = _of_shape(_shape(shape), _element(dtype), structure or INDEPENDENT)
         if plot is not None:
+            from codec.cli.plot import draw  # charts are for this option alone
+
             draw(plot, facts, curves, _index_bits(facts, curves))
         emit(facts, lambda: _shape_text(facts), as_json)
         return

@@ -14,15 +14,12 @@ from codec.cli.table import shape_text
 from codec.costs.crossings import Cost
 from codec.costs.formulas import entropy_bound
 from codec.errors import ArgumentError, CodecError
+from codec.report.charts import COLOURS
 from codec.units import percent
 
 SUFFIXES = (".svg", ".png", ".pdf")
 POINTS = 201  # of a curve
-# Colours and dashes both tell the curves apart, for readers who do not see the colours.
-_COLOURS = (
-    *("#0072B2", "#D55E00", "#009E73", "#AA4499", "#8C564B", "#E6AB02", "#332288", "#56B4E9", "#882255", "#66A61E"),
-    *("#CC3311", "#117733"),
-)
+# Dashes tell the curves apart too, for readers who do not see the colours.
 _DASHES: tuple[Any, ...] = ((0, (6, 1.5)), "-", (0, (1.5, 1)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 1.5)))
 _DENSE, _BOUND = "#000000", "#777777"
 _LIGHT = 0.55  # a colour of more luminance takes black text
@@ -105,7 +102,7 @@ def style(number: int) -> dict[str, Any]:
     """Colour, dashes and width of a curve by its number; dense is number 0."""
     if number == 0:
         return {"color": _DENSE, "linestyle": "-", "linewidth": 2, "zorder": 3}
-    colour = _COLOURS[(number - 1) % len(_COLOURS)]
+    colour = COLOURS[(number - 1) % len(COLOURS)]
     return {"color": colour, "linestyle": _DASHES[(number - 1) % len(_DASHES)], "linewidth": 1.8, "zorder": 2}
 
 

@@ -12,17 +12,9 @@ from codec.errors import CodecError
 from codec.report.facts import BATCHES, SPARSITIES
 
 # Colours and dashes both tell the curves apart, for readers who do not see the colours.
-_COLOURS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#AA4499",
-    "#8C564B",
-    "#B8860B",
-    "#332288",
-    "#56B4E9",
-    "#882255",
-    "#66A61E",
+COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#AA4499", "#8C564B", "#E6AB02", "#332288", "#56B4E9", "#882255", "#66A61E"),
+    *("#CC3311", "#117733"),
 )
 _DASHES = ("solid", "dash", "dot")
 _STEEP = SPARSITIES[-2:]  # where curves of speed are so steep that they would press the others down
@@ -76,7 +68,7 @@ def speed_chart(curve: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _line(figure: Any, number: int, label: str, values: list[float]) -> None:
-    style = {"color": _COLOURS[number % len(_COLOURS)], "dash": _DASHES[number % len(_DASHES)]}
+    style = {"color": COLOURS[number % len(COLOURS)], "dash": _DASHES[number % len(_DASHES)]}
     figure.add_scatter(x=[100 * s for s in SPARSITIES], y=values, name=label, mode="lines", line=style)
 
 
@@ -84,7 +76,7 @@ def _mark(figure: Any, number: int, label: str, at: float | None, height: float)
     """A dot where a curve starts to pay."""
     if at is not None:
         figure.add_scatter(
-            x=[at], y=[height], mode="markers", marker={"size": 8, "color": _COLOURS[number % len(_COLOURS)]},
+            x=[at], y=[height], mode="markers", marker={"size": 8, "color": COLOURS[number % len(COLOURS)]},
             showlegend=False, hovertext=f"{label} pays from {at:.1f} %", hoverinfo="text",
         )  # fmt: skip
 
