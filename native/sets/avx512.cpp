@@ -24,6 +24,7 @@ namespace avx512 {
 #include "../simd/fallback.inc"
 #include "../simd/avx512.inc"
 #include "../simd/avx512_lanes.inc"
+#include "../simd/avx512_tables.inc"
 #include "../crc32c/rows.inc"
 #include "../crc32c/folding.inc"
 #include "../crc32c/instructions.inc"
