@@ -19,7 +19,7 @@ from codec.frame import check_out
 from codec.interop.csr import Csr, entries
 from codec.matrix import dimensions, is_int
 from codec.packed import PackedTensor
-from codec.products import multiply
+from codec.products import multiply, multiply_pixels
 from codec.products.operands import apart, kind_of, row_term
 
 # Bytes of a block of unrolled columns and of the padded images that it is taken from; an image and the columns of one
@@ -81,6 +81,16 @@ class Window:
                 )
             sizes.append((size - reach) // step + 1)
         return sizes[0], sizes[1]
+
+    def lines(self, padded: np.ndarray, rows: slice) -> np.ndarray:
+        """The lines of padded images that some rows of the output depend on."""
+        first = rows.start * self.stride[0]
+        return padded[:, :, first : first + (rows.stop - rows.start - 1) * self.stride[0] + self._reach]
+
+    @property
+    def _reach(self) -> int:
+        """Lines from the first to the last under a filter."""
+        return self.dilation[0] * (self.kernel[0] - 1) + 1
 
     def under(self, padded: np.ndarray, output: Pair, rows: slice) -> np.ndarray:
         """The pixels under the filter at some rows of the output, as a view of padded images.
@@ -186,10 +196,12 @@ def conv2d(
         block = many[some]
         if any(window.padding):
             block = np.pad(block, ((0, 0), (0, 0), (top, bottom), (left, right)))
-        under = window.under(block, output, rows).reshape(cols, -1)
-        sums = multiply(matrix, under, bias=term, threads=threads, kind=kind)
-        where = (filters, some.stop - some.start, rows.stop - rows.start, output[1])
-        target[some, :, rows] = sums.reshape(where).swapaxes(0, 1)
+        own = target[some, :, rows].swapaxes(0, 1)
+        sums = own.reshape(filters, -1)  # where the places of an image lie side by side, the result itself
+        sizes = (*window.kernel, *window.stride, *window.dilation)
+        multiply_pixels(matrix, window.lines(block, rows), sizes, sums, kind, bias=term, threads=threads)
+        if not np.may_share_memory(sums, target):
+            own[...] = sums.reshape(own.shape)
     return result
 
 

@@ -200,8 +200,14 @@ class Backend(Protocol):
     ) -> View:
         """The parts of the segments from ``first`` on, as many as the streams' arrays have."""
 
-    def operand(self, x: np.ndarray, weights: ElementType, acc: ElementType) -> Any:
-        """A product's x, (n, batch), in the accumulator's type, prepared for the kernels."""
+    def operand(
+        self, x: np.ndarray, weights: ElementType, acc: ElementType, window: tuple[int, ...] | None = None
+    ) -> Any:
+        """A product's x, (n, batch), in the accumulator's type, prepared for the kernels.
+
+        With ``window``, the two kernel sizes, strides and dilations of a filter, x is pixels (images, channels, height,
+        width), and the product's x those under the filter: (channels * kernel sizes, images * places).
+        """
 
 
 class Cpu:
@@ -226,9 +232,11 @@ class Cpu:
             checked, coding,
         )  # fmt: skip
 
-    def operand(self, x: np.ndarray, weights: ElementType, acc: ElementType) -> Any:
+    def operand(
+        self, x: np.ndarray, weights: ElementType, acc: ElementType, window: tuple[int, ...] | None = None
+    ) -> Any:
         """See `Backend.operand`."""
-        return _native.Operand(x, _TYPE_CODES[weights.name], _TYPE_CODES[acc.name])
+        return _native.Operand(x, _TYPE_CODES[weights.name], _TYPE_CODES[acc.name], window)
 
 
 backend: Backend = Cpu()

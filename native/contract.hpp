@@ -297,6 +297,18 @@ struct Strips {
   void* strips;
 };
 
+// Pixels under a filter: the array whose item (row, column) is the one at `row` of the filter (a channel, a line and a pixel
+// of the kernel) where it stands for `column` of the output (an image, a line and a pixel of it). The first of two is for
+// lines, the second for pixels; steps are in items.
+struct Window {
+  uint64_t images, channels, height, width;  // of the pixels, with their padding
+  int64_t image, channel, line, pixel;       // from one to the next
+  uint64_t kernel[2], stride[2], dilation[2], output[2];
+
+  uint64_t rows() const { return channels * kernel[0] * kernel[1]; }
+  uint64_t columns() const { return images * output[0] * output[1]; }
+};
+
 // ---- the table -------------------------------------------------------------------------------------------------
 
 struct Statistic;  // stats/stats.hpp
@@ -335,6 +347,8 @@ struct Kernels {
 
   // From the array to the strips, with zeros in columns and rows that the array does not have.
   void (*to_strips)(const Strips&);
+  // From the pixels under a filter to strips of their columns, in the same way.
+  void (*unroll)(Type, const void* pixels, const Window&, uint32_t strip, uint64_t height, void* to);
   // From the strips to the array: each row times its scale, plus its bias, where these are not null.
   void (*from_strips)(const Strips&, const void* scale, const void* bias);
 

@@ -8,6 +8,8 @@ namespace codec {
 // A product's x, (n, batch) in the type of its sums, which must outlive it, and what product kernels made of it.
 struct Operand;
 Operand* new_operand(Type accumulator, const void* x, Strides at, uint64_t n, uint64_t batch);  // null: no memory
+// The same of the pixels under a filter; the caller has proved that all of them are there.
+Operand* new_operand(Type accumulator, const void* pixels, const Window&);
 void free_operand(Operand*);
 // Whether a row of Kernels::products has multiplied it so far.
 bool was_used(const Operand*, uint32_t row);

@@ -4,6 +4,15 @@ operands.py says which dtypes and shapes go together and in what sums are kept; 
 with dense arrays, and direct.py the short way of calls that need no conversion.
 """
 
-from codec.products.matrices import TILE_BYTES, batch_tile, linear, matmul, matvec, multiply, rmatmul
+from codec.products.matrices import (
+    TILE_BYTES,
+    batch_tile,
+    linear,
+    matmul,
+    matvec,
+    multiply,
+    multiply_pixels,
+    rmatmul,
+)
 
-__all__ = ["TILE_BYTES", "batch_tile", "linear", "matmul", "matvec", "multiply", "rmatmul"]
+__all__ = ["TILE_BYTES", "batch_tile", "linear", "matmul", "matvec", "multiply", "multiply_pixels", "rmatmul"]

@@ -91,6 +91,44 @@ def multiply(
     return out
 
 
+def multiply_pixels(
+    w: Packed,
+    pixels: np.ndarray,
+    window: tuple[int, ...],
+    out: np.ndarray,
+    kind: Kind,
+    *,
+    bias: np.ndarray | None = None,
+    threads: int | None = None,
+) -> None:
+    """W @ the pixels under a filter at every place of the output, which are put into the kernels' own order alone.
+
+    Parameters
+    ----------
+    w : PackedTensor, (filters, channels * kernel height * kernel width)
+    pixels : ndarray, (images, channels, height, width)
+        With their padding.
+    window : tuple of int
+        The two sizes of the kernel, its strides and its dilations.
+    out : ndarray, (filters, images * output height * output width)
+        Any strides; it overlaps nothing.
+    kind : Kind
+        What `kind_of` gives for w and the pixels.
+    bias : ndarray, (filters,), optional
+    threads : int, optional
+    """
+    count, acc = kernels.thread_count(threads), kind.acc.dtype
+    pixels = pixels if pixels.dtype == acc and in_items(pixels) else pixels.astype(acc)
+    terms = [None, None if bias is None else _term("bias", bias, kind, len(out))]
+    if kind.result == acc and in_items(out):
+        _run(w, pixels, out, kind, False, count, terms, window)
+        return
+    sums = np.empty(out.shape, acc)
+    _run(w, pixels, sums, kind, False, count, terms, window)
+    with np.errstate(over="ignore", invalid="ignore"):
+        out[...] = sums
+
+
 def _run(
     w: Packed,
     x: np.ndarray,
@@ -99,13 +137,14 @@ def _run(
     transposed: bool,
     threads: int,
     terms: list[np.ndarray | None],
+    window: tuple[int, ...] | None = None,
 ) -> None:
-    """The product of x and its result in the accumulator's dtype."""
+    """The product of x (of the pixels under a filter) and its result in the accumulator's dtype."""
     spans, grid = w.spans, w.spans.head.grid
     if not grid.size:  # without a segment, no kernel writes anything
         out[...] = 0 if terms[1] is None else terms[1][:, None]
         return
-    prepared = kernels.backend.operand(x, spans.head.element, kind.acc)
+    prepared = kernels.backend.operand(x, spans.head.element, kind.acc, window)
     for view, first, last in spans.views(0, grid.segments, threads):
         spans.raise_for(view.multiply(first, last, prepared, out, transposed, kind.limit, threads, *terms))
 

@@ -4,7 +4,22 @@ cdef extern from "product.hpp" namespace "codec" nogil:
     cdef struct COperand "codec::Operand":
         pass
 
+    cdef struct CWindow "codec::Window":
+        uint64_t images
+        uint64_t channels
+        uint64_t height
+        uint64_t width
+        int64_t image
+        int64_t channel
+        int64_t line
+        int64_t pixel
+        uint64_t kernel[2]
+        uint64_t stride[2]
+        uint64_t dilation[2]
+        uint64_t output[2]
+
     COperand* new_operand(Type, const void*, Strides, uint64_t, uint64_t) noexcept
+    COperand* new_operand(Type, const void*, const CWindow&) noexcept
     void free_operand(COperand*) noexcept
     bint was_used(const COperand*, uint32_t) noexcept
 
@@ -73,22 +88,55 @@ cdef uint64_t _batch(const Py_buffer* at) noexcept:
     return at.shape[1] if at.ndim == 2 else 1
 
 
+cdef CWindow _window(const Py_buffer* at, uint64_t item, sizes) except *:
+    """Filters of sizes (kernel, stride, dilation), two of each, on pixels (images, channels, height, width)."""
+    cdef CWindow window
+    cdef uint64_t reach
+    if at.ndim != 4 or <uint64_t>at.itemsize != item or len(sizes) != 6 or min(sizes) < 1 or max(sizes) > 1 << 31:
+        raise ValueError("pixels of another shape or type, or no sizes of a filter")
+    for i in range(4):
+        if at.strides[i] % at.itemsize or at.shape[i] == 0:
+            raise ValueError("no pixels, or strides that are not whole items")
+    window.images, window.channels, window.height, window.width = at.shape[0], at.shape[1], at.shape[2], at.shape[3]
+    window.image, window.channel = at.strides[0] // at.itemsize, at.strides[1] // at.itemsize
+    window.line, window.pixel = at.strides[2] // at.itemsize, at.strides[3] // at.itemsize
+    for i in range(2):
+        window.kernel[i], window.stride[i], window.dilation[i] = sizes[i], sizes[2 + i], sizes[4 + i]
+        reach = window.dilation[i] * (window.kernel[i] - 1) + 1
+        if <uint64_t>at.shape[2 + i] < reach:
+            raise ValueError("a filter that is larger than the images")
+        window.output[i] = (<uint64_t>at.shape[2 + i] - reach) // window.stride[i] + 1
+    return window
+
+
 cdef class Operand:
-    """A product's x, (n, batch) or (n,), in the type of the sums, and what kernels make of it for weights of type `value`."""
+    """A product's x, (n, batch) or (n,), in the type of the sums, and what kernels make of it for weights of type `value`.
+
+    With `window`, (kernel, stride, dilation) of two ints each, side by side, x is pixels (images, channels, height, width),
+    and the product is with those under a filter: a row for each of its channels and pixels, a column for each place.
+    """
     cdef COperand* operand
     cdef Py_buffer at
     cdef Type value, accumulator
     cdef uint64_t n, batch, width
 
-    def __cinit__(self, x, uint8_t value, uint8_t accumulator):
+    def __cinit__(self, x, uint8_t value, uint8_t accumulator, window=None):
         if value >= kTypes or accumulator >= kTypes:
             raise ValueError("no such type")
         self.value, self.accumulator = <Type>value, <Type>accumulator
         self.width = item_bytes(self.accumulator)
         PyObject_GetBuffer(x, &self.at, PyBUF_STRIDED_RO)
-        cdef Strides strides = _strides(&self.at, self.width)
-        self.n, self.batch = self.at.shape[0], _batch(&self.at)
-        self.operand = new_operand(self.accumulator, self.at.buf, strides, self.n, self.batch)
+        cdef Strides strides
+        cdef CWindow pixels
+        if window is None:
+            strides = _strides(&self.at, self.width)
+            self.n, self.batch = self.at.shape[0], _batch(&self.at)
+            self.operand = new_operand(self.accumulator, self.at.buf, strides, self.n, self.batch)
+        else:
+            pixels = _window(&self.at, self.width, window)
+            self.n = pixels.channels * pixels.kernel[0] * pixels.kernel[1]
+            self.batch = pixels.images * pixels.output[0] * pixels.output[1]
+            self.operand = new_operand(self.accumulator, self.at.buf, pixels)
         if self.operand == NULL:
             raise MemoryError
 

@@ -35,6 +35,12 @@ bool all_finite(const T* x, Strides at, uint64_t n, uint64_t batch, Bits infinit
   return !found;
 }
 
+bool all_finite(Type type, const void* x, Strides at, uint64_t n, uint64_t batch) {
+  if (type == Type::f32) return all_finite(static_cast<const float*>(x), at, n, batch, uint32_t{0x7F800000});
+  if (type == Type::f64) return all_finite(static_cast<const double*>(x), at, n, batch, uint64_t{0x7FF0000000000000});
+  return true;
+}
+
 // The memory that the last operand was prepared in serves the next one: asked for anew from strip to strip it costs page
 // faults, and an allocator keeps several times as much of it.
 constexpr uint64_t kMostKept = 4 << 20;
@@ -64,12 +70,15 @@ void keep(Buffer& from) {
 Operand::~Operand() { keep(strips_); }
 
 const void* Operand::strips() {
-  if (batch == 1 && at.row == 1) return x;
+  if (batch == 1 && at.row == 1 && !window.images) return x;
   if (laid_out_) return strips_.data;
   take_kept(strips_);
   const uint64_t height = strip_rows(n), columns = (batch + strip() - 1) / strip() * strip();
   if (!strips_.reserve(height * columns * item_bytes(accumulator))) return nullptr;
-  kernels().to_strips({accumulator, n, batch, strip(), height, const_cast<void*>(x), at, strips_.data});
+  if (window.images)
+    kernels().unroll(accumulator, x, window, strip(), height, strips_.data);
+  else
+    kernels().to_strips({accumulator, n, batch, strip(), height, const_cast<void*>(x), at, strips_.data});
   laid_out_ = true;
   return strips_.data;
 }
@@ -102,10 +111,24 @@ Operand* new_operand(Type accumulator, const void* x, Strides at, uint64_t n, ui
   operand->n = n;
   operand->batch = batch;
   operand->accumulator = accumulator;
-  if (accumulator == Type::f32)
-    operand->finite = all_finite(static_cast<const float*>(x), at, n, batch, uint32_t{0x7F800000});
-  if (accumulator == Type::f64)
-    operand->finite = all_finite(static_cast<const double*>(x), at, n, batch, uint64_t{0x7FF0000000000000});
+  operand->finite = all_finite(accumulator, x, at, n, batch);
+  return operand;
+}
+
+Operand* new_operand(Type accumulator, const void* pixels, const Window& window) {
+  Operand* operand = new (std::nothrow) Operand;
+  if (!operand) return nullptr;
+  operand->x = pixels;
+  operand->window = window;
+  operand->n = window.rows();
+  operand->batch = window.columns();
+  operand->accumulator = accumulator;
+  for (uint64_t image = 0; image < window.images; ++image)
+    for (uint64_t channel = 0; channel < window.channels && operand->finite; ++channel) {
+      const int64_t first = int64_t(image) * window.image + int64_t(channel) * window.channel;
+      operand->finite = all_finite(accumulator, static_cast<const uint8_t*>(pixels) + first * item_bytes(accumulator),
+                                   {window.line, window.pixel}, window.height, window.width);
+    }
   return operand;
 }
 

@@ -11,6 +11,7 @@ constexpr uint32_t kPrepared = 8;  // ways to prepare x that one product uses at
 struct Operand {
   const void* x = nullptr;
   Strides at = {};
+  Window window = {};  // images: 0 where x is an array
   uint64_t n = 0, batch = 0;
   Type accumulator = Type::f32;
   bool finite = true;  // no infinity or NaN in it

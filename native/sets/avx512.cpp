@@ -25,6 +25,7 @@ namespace avx512 {
 #include "../simd/avx512.inc"
 #include "../simd/avx512_sums.inc"
 #include "../simd/avx512_lanes.inc"
+#include "../simd/avx512_tables.inc"
 #include "../crc32c/rows.inc"
 #include "../crc32c/folding.inc"
 #include "../crc32c/instructions.inc"
