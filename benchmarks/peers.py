@@ -203,6 +203,66 @@ class Zstd(Contender):
         return out
 
 
+class Blosc2(Contender):
+    """blosc2: bitshuffle, then zstd at its highest level."""
+
+    name = "blosc2"
+    needs = ("blosc2",)
+
+    def pack(self, a: np.ndarray) -> bytes:
+        import blosc2
+
+        how = {"codec": blosc2.Codec.ZSTD, "clevel": 9, "filters": [blosc2.Filter.BITSHUFFLE], "nthreads": 1}
+        return bytes(blosc2.compress2(bits_of(a).tobytes(), typesize=a.itemsize, **how))
+
+    def unpack(self, packed: bytes, out: np.ndarray) -> np.ndarray:
+        import blosc2
+
+        bits_of(out).view(np.uint8)[:] = np.frombuffer(blosc2.decompress2(packed, nthreads=1), np.uint8)
+        return out
+
+
+class ZipNN(Contender):
+    """ZipNN, which splits floats into bytes, told the type; it changes what it compresses, so it gets a copy."""
+
+    name = "ZipNN"
+    needs = ("zipnn",)
+
+    def _coder(self, a: np.ndarray) -> Any:
+        import zipnn
+
+        kind = {4: "float32", 2: "bfloat16", 1: "float8_e4m3fn"}[a.itemsize]
+        return zipnn.ZipNN(input_format="byte", bytearray_dtype=kind, threads=1)
+
+    def pack(self, a: np.ndarray) -> bytes:
+        return bytes(self._coder(a).compress(bytearray(bits_of(a).tobytes())))
+
+    def unpack(self, packed: bytes, out: np.ndarray) -> np.ndarray:
+        bits_of(out).view(np.uint8)[:] = np.frombuffer(self._coder(out).decompress(bytearray(packed)), np.uint8)
+        return out
+
+
+class CompressedTensors(Contender):
+    """The bitmask of compressed-tensors 0.14: a bit for each element, the non-zeros, and where each row begins."""
+
+    name = "bitmask"
+    needs = ("compressed_tensors", "torch")
+
+    def pack(self, a: np.ndarray) -> Any:
+        import torch
+        from compressed_tensors.compressors.sparse_compressors.sparse_bitmask import BitmaskTensor
+
+        signed = {1: np.int8, 2: np.int16, 4: np.int32}[a.itemsize]
+        return BitmaskTensor.from_dense(torch.from_numpy(bits_of(a).view(signed).reshape(a.shape)))
+
+    def unpack(self, packed: Any, out: np.ndarray) -> np.ndarray:
+        bits_of(out)[:] = bits_of(packed.decompress().numpy())
+        return out
+
+    def nbytes(self, packed: Any) -> int:
+        return sum(one.numel() * one.element_size() for one in packed.dict("").values() if hasattr(one, "numel"))
+
+
 class Npz(Contender):
     """scipy.sparse.save_npz, compressed."""
 
@@ -219,7 +279,8 @@ class Npz(Contender):
 
 
 _MAKERS: tuple[Callable[[], Contender], ...] = (
-    Codec, Pcodec, PcodecOfNonzeros, OpenZL, Z4ai, lambda: Zstd(3), lambda: Zstd(19), Npz,
+    Codec, Pcodec, PcodecOfNonzeros, OpenZL, Z4ai, lambda: Zstd(3), lambda: Zstd(19), Blosc2, ZipNN,
+    CompressedTensors, Npz,
 )  # fmt: skip
 
 

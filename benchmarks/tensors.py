@@ -1,7 +1,8 @@
 """The smallest tensor: bits per weight against everything that a user could take instead, each cell from one run.
 
 Tensors of real networks, pruned by magnitude in every dtype, blocks of 8 x 4 and 2 of every 4 among them. Every
-contender gives back every bit; its time is the median over rounds in which all take turns, with one thread.
+contender gives back every bit; its time is the median over rounds in which all take turns, with one thread. With
+--plot it draws the bits per weight over the sparsity, a curve for each contender.
 """
 
 from collections.abc import Iterator
@@ -43,20 +44,20 @@ def tensors(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 def cells(
     folder: Path, dtypes: tuple[str, ...], sparsities: tuple[float, ...]
-) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Name, dtype and what is kept."""
+) -> Iterator[tuple[str, str, float | None, np.ndarray]]:
+    """Name, dtype, sparsity (None for a pattern) and what is kept."""
     for name, a in tensors(folder):
         for dtype in dtypes:
             # Pruned after the cast where that leaves enough different magnitudes, before it for 8 bits.
             early = dtype in ("I8", "F8_E4M3")
             for sparsity in sparsities:
                 kept = cast(magnitude(a, sparsity), dtype) if early else magnitude(cast(a, dtype), sparsity)
-                yield f"{name} {sparsity:.1%}", dtype, kept
+                yield f"{name} {sparsity:.1%}", dtype, sparsity, kept
     for name, a in tensors(folder):
         if "intermediate" in name or "conv_head" in name or name.endswith("dense"):
             for pattern, how in PATTERNS.items():
                 for dtype in dtypes:
-                    yield f"{name} {pattern}", dtype, cast(patterned(a, **how), dtype)
+                    yield f"{name} {pattern}", dtype, None, cast(patterned(a, **how), dtype)
 
 
 def patterned(a: np.ndarray, blocks: tuple[int, int] | None = None, n_m: tuple[int, int] | None = None) -> np.ndarray:
@@ -97,18 +98,56 @@ def measured(a: np.ndarray, every: list[Contender], seconds: float) -> dict[str,
     }
 
 
+# Bits per weight of every contender, for each tensor of a dtype and sparsity.
+Points = dict[tuple[str, float], list[dict[str, float]]]
+
+
+def draw(path: Path, points: Points) -> None:
+    """Bits per weight, as shares of those of the smallest contender, over the sparsity: the mean over the tensors."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    from matplotlib import pyplot as plt
+
+    mpl.rcParams["svg.hashsalt"] = "codec"
+    dtypes = list(dict.fromkeys(dtype for dtype, _ in points))
+    figure, panels = plt.subplots(
+        2, len(dtypes), figsize=(3.4 * len(dtypes), 6), sharex=True, sharey="row", squeeze=False, layout="constrained"
+    )
+    for (upper, lower), dtype in zip(panels.T, dtypes, strict=True):
+        sparsities = sorted(sparsity for one, sparsity in points if one == dtype)
+        for name in points[dtype, sparsities[0]][0]:
+            bits = [np.mean([one[name] for one in points[dtype, s]]) for s in sparsities]
+            over = [np.mean([one[name] / min(one.values()) for one in points[dtype, s]]) - 1 for s in sparsities]
+            how = {"color": "black", "linewidth": 2} if name == "codec" else {"linewidth": 1}
+            upper.plot([100 * s for s in sparsities], bits, marker=".", label=name, **how)
+            lower.plot([100 * s for s in sparsities], [100 * one for one in over], marker=".", **how)
+        upper.set(title=dtype)
+        lower.set(xlabel="% zeros", ylim=(0, 20))
+        upper.grid(alpha=0.3)
+        lower.grid(alpha=0.3)
+    panels[0, 0].set_ylabel("bits per weight")
+    panels[1, 0].set_ylabel("% above the smallest")
+    panels[0, 0].legend(fontsize="small")
+    figure.savefig(path, metadata={"Date": None})
+
+
 def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--seconds", type=float, default=0.2, help="of timing, for each cell and direction")
     parser.add_argument("--dtype", action="append", choices=DTYPES, help="only these")
     parser.add_argument("--sparsity", action="append", type=float, help="only these")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the bits per weight as an SVG")
     options = parser.parse_args()
     one_thread()
     sizes: list[list[Cell]] = []
     speeds: list[list[Cell]] = []
     gains: list[float] = []
     names: list[str] = []
-    for name, dtype, a in cells(options.weights, tuple(options.dtype or DTYPES), tuple(options.sparsity or SPARSITIES)):
+    points: Points = {}
+    for name, dtype, sparsity, a in cells(
+        options.weights, tuple(options.dtype or DTYPES), tuple(options.sparsity or SPARSITIES)
+    ):
         every = contenders()
         names = [one.name for one in every]
         found = measured(a, every, options.seconds)
@@ -116,6 +155,8 @@ def main() -> None:
         gains.append(100 * (1 - found["codec"][0] / best))
         note(f"{name} {dtype}: {gains[-1]:+.2f} % against the smallest peer")
         sizes.append([name, dtype, *(8 * found[one][0] / a.size for one in names), f"{gains[-1]:+.2f} %"])
+        if sparsity is not None:
+            points.setdefault((dtype, sparsity), []).append({one: 8 * found[one][0] / a.size for one in names})
         megabytes = a.nbytes / 1e6
         speeds.append(
             [
@@ -135,6 +176,8 @@ def main() -> None:
             Table("Speed, MB/s of dense elements, one thread", ["tensor", "dtype", *speed_names], speeds, left=2),
         ],
     )
+    if options.plot:
+        draw(options.plot, points)
 
 
 if __name__ == "__main__":

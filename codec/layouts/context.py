@@ -2,7 +2,8 @@
 
 The smallest form on disk. Rows and columns have classes, and an element's class is the sum of the two: how likely it
 is stored, and by which table its value is coded, follows from that. Coarse masks leave out blocks, rows and columns
-without stored elements, and elements of a group may be coded by those before them, which finds n:m groups.
+without stored elements, and elements of a group may be coded by those before them, which finds n:m groups, images and
+kernels. Raw bits of values that are 0 in a whole panel are left out.
 """
 
 from dataclasses import dataclass

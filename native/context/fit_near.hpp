@@ -11,8 +11,8 @@ struct NearFitter {
   ContextModel& m;
   Work& w;
 
-  static constexpr uint32_t kFarthest = 64, kCandidates = 6;
-  static constexpr uint64_t kLooked = 1 << 16;  // elements that a choice looks at, about
+  static constexpr uint32_t kFarthest = 64, kCandidates = 5;
+  static constexpr uint64_t kLooked = 1 << 15;  // elements that a choice looks at, about
 
   struct Choice {
     uint32_t count;
@@ -72,18 +72,21 @@ struct NearFitter {
   double bits_of(const uint8_t* rows, const uint8_t* cols, uint32_t sums, uint32_t group, const Choice& choice) {
     // By twice the number of a probability, and the bit; two tables, so that equal numbers do not wait for each other.
     uint32_t times[2][256] = {};
+    // Pointers of their own: bytes may be anything's, also the pointers in w.
+    const uint8_t* __restrict line = w.line;
+    uint8_t* __restrict chance = w.chances;
     for (uint64_t r = 0; r < f.rows; r += step()) {
       unpack(r);
-      uint8_t* chance = w.chances;
-      for (uint32_t c = 0; c < f.cols; ++c) chance[c] = uint8_t(rows[r] + cols[c]);
+      const uint8_t own = rows[r];
+      for (uint32_t c = 0; c < f.cols; ++c) chance[c] = uint8_t(own + cols[c]);
       for (uint32_t i = 0; i < choice.count; ++i) {
         const uint32_t d = choice.near[i];
         const uint8_t more = uint8_t(sums << i);
         for (uint32_t from = 0; from < f.cols; from += group)
-          for (uint32_t c = from + d; c < from + group; ++c) chance[c] = uint8_t(chance[c] + w.line[c - d] * more);
+          for (uint32_t c = from + d; c < from + group; ++c) chance[c] = uint8_t(chance[c] + (line[c - d] ? more : 0));
       }
-      for (uint32_t c = 0; c < f.cols; ++c) chance[c] = uint8_t(2 * chance[c] + w.line[c]);
-      if (const uint8_t* live = LiveLines(m, 0, f.cols, w.live).of(uint32_t(r)))
+      for (uint32_t c = 0; c < f.cols; ++c) chance[c] = uint8_t(2 * chance[c] + line[c]);
+      if (const uint8_t* __restrict live = LiveLines(m, 0, f.cols, w.live).of(uint32_t(r)))
         for (uint32_t c = 0; c < f.cols; ++c) chance[c] |= uint8_t(~live[c]);
       for (uint32_t c = 0; c < f.cols; ++c) ++times[c % 2][chance[c]];
     }
@@ -134,16 +137,18 @@ struct NearFitter {
     while (coarser(halved, &side) > 7) ++halved;
     Choice choice = {}, found = {};
     uint32_t sums = coarser(halved, &side);
-    for (double before = 1e300; choice.count < kMostNear;) {
+    for (double before = bits_of(w.other_rows, w.other_cols, sums, group, choice) + side; choice.count < kMostNear;) {
       Choice better = choice;
+      double tried = 0.995 * before;
       for (uint32_t i = 0; i < count; ++i) {
         const Choice more = with(choice, distances[i]);
         if (more.count == choice.count) continue;
         const double bits = bits_of(w.other_rows, w.other_cols, sums, group, more) + side;
-        if (bits < before) before = bits, better = more;
+        if (bits < tried) tried = bits, better = more;
       }
       if (better.count == choice.count) break;
       choice = better;
+      before = tried;
       if (before < best) best = before, found = choice, chosen = halved;
     }
     for (uint32_t h = 0; h < 7 && found.count; ++h) {
