@@ -151,7 +151,7 @@ def test_a_dense_matrix_says_why_it_stays_so(model: dict) -> None:
     found = codec.plan({"w": model["dense"], "v": model["bias"]}, objective="speed")
     assert found.choice("w").why == "stays dense: with 0.00 % zeros the dense product is the faster one"
     assert found.choice("v").why == "stays dense: a product needs two dimensions"
-    few = {"w": np.ones((10, 10), np.float32)}
+    few = {"w": np.ones((8, 8), np.float32)}
     assert codec.plan(few).choice("w").why.startswith("stays dense: packing must save 256 bytes")
 
 
