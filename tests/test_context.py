@@ -17,6 +17,13 @@ from codec.entropy.context_model import Model
 from codec.layouts.context import Context
 
 RNG = np.random.default_rng(0)
+START = RNG.bit_generator.state
+
+
+@pytest.fixture(autouse=True)
+def same_values() -> None:
+    """Each test draws the same values, whichever tests ran before it."""
+    RNG.bit_generator.state = START
 
 
 def normal(*shape: int) -> np.ndarray:
