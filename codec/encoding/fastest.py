@@ -88,7 +88,7 @@ def structured(source: Source, batch: int | None) -> Layout | None:
 
 # torch multiplies dense bfloat16 by instructions of the processor, and is faster for batches than what the table above
 # takes: columns at most, and the share of zeros from which ours is (benchmarks/results/speedup_zen4.txt).
-_NARROW_LIBRARY = ((1, 0.1), (16, 0.45), (64, 0.6), (None, 0.7))
+_NARROW_LIBRARY = ((1, 0.1), (16, 0.3), (64, 0.5), (None, 0.7))
 # A convolution unrolls the pixels for all of its filters together, which has to be made up for: filters at least, and
 # the share of zeros at least (of 1 x 1 and 3 x 3, for 1 and 8 images of 7 to 56 pixels: 0.8 to 1.3 times as fast as
 # torch there, 1 to 3 times at 512 filters, and 0.3 to 0.9 times at 64 filters whatever the zeros).
