@@ -11,6 +11,7 @@ import pytest
 from commands import facts, refused, run
 
 import codec
+from codec import prune
 from codec.costs.options import Option
 
 OBJECTIVES = ("disk", "memory", "speed")
@@ -156,8 +157,15 @@ def test_a_dense_matrix_says_why_it_stays_so(model: dict) -> None:
 
 
 def test_without_a_machine_speed_is_what_encode_takes() -> None:
-    for sparsity in (0.1, 0.35, 0.5, 0.65, 0.8, 0.999):
-        w = sparse((256, 256), sparsity)
+    some = [sparse((256, 256), sparsity) for sparsity in (0.1, 0.35, 0.5, 0.65, 0.8, 0.999)]
+    full = sparse((256, 256), 0)
+    some += [
+        prune.apply_mask(full, mask)
+        for mask in (prune.mask(full, 0.8, structure="4x4"), prune.mask(full, structure="2:4"))
+    ]
+    layouts = [codec.encode(w, objective="speed", batch=batch).layout for w, batch in ((some[-2], 16), (some[-1], 1))]
+    assert layouts == ["block_offset", "n_m"]
+    for w in some:
         for batch in (None, 1, 16):
             taken = codec.encode(w, objective="speed", batch=batch)
             assert codec.plan({"w": w}, objective="speed", batch=batch).choice("w").layout == taken.layout

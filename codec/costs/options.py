@@ -7,7 +7,7 @@ from typing import Any, Protocol, Self
 
 from codec.dtypes import ElementType
 from codec.encoding.choose import candidates, plan_of
-from codec.encoding.fastest import fastest
+from codec.encoding.fastest import fastest, structured
 from codec.encoding.predict import needs_of, predict
 from codec.encoding.request import EncodeRequest, FramePlan
 from codec.encoding.sizes import CountedSource
@@ -144,7 +144,8 @@ class Speed:
         if len(info.shape) < 2 or (self.clock is not None and not self.clock.multiplies(stats.spec.element)):
             return []
         if self.clock is None:
-            layout = fastest(stats.nnz, stats.spec, self.batch)
+            source = CountedSource(stats.spec, stats.nnz, stats)
+            layout = structured(source, self.batch) or fastest(stats.nnz, stats.spec, self.batch)
             return [_sized_as(layout.name, layout.given, stats)] if layout.name != "dense" else []
         found = []
         for name, params in self.clock.executed():
