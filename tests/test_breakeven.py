@@ -363,7 +363,7 @@ def test_breakeven_of_a_file_agrees_with_encode(tmp_path: Path) -> None:
     text = run("breakeven", source)
     for name in ("bias", "step", "codes"):
         assert "stays dense" in next(line for line in text.splitlines() if line.startswith(name))
-    assert "Counted is what codec encode writes" in text
+    assert "The sizes are those of what codec encode writes" in text
 
 
 def test_small_savings_are_not_worth_packing(tmp_path: Path) -> None:

@@ -29,10 +29,10 @@ _SHORT = {"FP64": "F64", "FP32": "F32", "FP16": "F16", "FP8": "F8_E4M3"}
 # How exactly a crossing is printed: percentages have two decimals.
 _NEAR = 2e-5
 _COUNTED = {
-    "disk": "Counted is what codec encode writes: frames with their headers, and streams after the entropy stage, "
+    "disk": "The sizes are those of what codec encode writes: frames with heads, streams after the entropy stage, "
     "within 1 % (less where zstandard finds repetitions). A tensor stays dense where packing would save too little.",
-    "memory": "Counted are packed tensors in memory: frames with their headers, without an entropy stage, exactly.",
-    "shape": "Counted are frames with their headers. No entropy stage is counted, as what it saves depends on the "
+    "memory": "The sizes are those of packed tensors in memory: frames with heads, without an entropy stage, exactly.",
+    "shape": "The sizes are those of frames with heads. No entropy stage is counted, as what it saves depends on the "
     "values; only layouts huffman and context are always entropy-coded, and their values count as incompressible.",
 }
 _TIMES = "For times: --metric matvec, matmul or decode, after codec config --measure; for energy --metric energy."

@@ -42,10 +42,13 @@ STAYS_DENSE = "stays dense"
     help="A layout that tensors of such names take whatever it costs, as 'fc*=csr' or '*.proj=relative_index,bits=4'.",
 )
 @click.option(
-    "--batch", type=click.IntRange(1), help="With --objective speed: columns of the products.  [default: 1, if timed]"
+    "--batch", type=click.IntRange(1), help="With --objective speed: columns of x.  [default: 1, if times are known]"
 )
 @click.option(
-    "--limit", type=click.IntRange(1), metavar="BYTES", help="With --objective speed: the fastest that takes so much."
+    "--limit",
+    type=click.IntRange(1),
+    metavar="BYTES",
+    help="With --objective speed: the fastest plan of at most BYTES.",
 )
 @click.option("--explain", is_flag=True, help="Print why each tensor takes its layout.")
 @force_option
@@ -63,10 +66,11 @@ def plan(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Choose a layout for each tensor of SRC, and say what that saves.
+    """Choose a layout for each tensor of SRC.
 
-    SRC is a model as for codec inspect. Its tensors are counted, and nothing is encoded. A tensor that would not get
-    smaller, or a product with it not faster, stays dense. --output writes the choices for codec encode --plan.
+    SRC is a model as for codec inspect. Its tensors are counted, nothing is encoded, and the table tells what it saves.
+    A tensor that would not get smaller, or a product with it not faster, stays dense. --output writes the choices for
+    codec encode --plan.
 
     Times for --objective speed are those of this machine's profile, which codec config --measure makes once; without
     it, the layouts are those that codec encode takes.

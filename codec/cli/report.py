@@ -28,11 +28,11 @@ from codec.units import size
 @quiet_option
 @json_option
 def report(src: Path, output: Path, force: bool, quiet: bool, as_json: bool) -> None:
-    """Write what the zeros of SRC are worth as one page, which needs no network.
+    """Write a report on SRC as one offline page.
 
-    SRC is a model as for codec inspect. The page has advice in words, curves, a table of all tensors that sorts and
-    filters, maps of their density, and predictions for other sparsities; with a profile of this machine (codec config
-    --measure) also times. It needs the extra codec[report].
+    SRC is a model as for codec inspect. The page says what its zeros are worth, and needs no network. It has advice in
+    words, curves, a table of all tensors that sorts and filters, maps of their density, and predictions for other
+    sparsities; with a profile of this machine (codec config --measure) also times. It needs the extra codec[report].
     """
     refuse_overwrite([output], force)
     with safe_open(src) as model:
