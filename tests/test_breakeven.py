@@ -140,14 +140,17 @@ def size(a: np.ndarray, name: str, params: dict[str, object]) -> int:
 
 @pytest.mark.parametrize(
     "row",
-    [r for r in BITS if r["layout"] in OURS and int(r["value_bits"]) in WIDTHS and OURS[r["layout"]][2] == 1],
+    [
+        r
+        for r in BITS
+        if r["layout"] in OURS and int(r["value_bits"]) in WIDTHS and OURS[r["layout"]][2] == 1
+        and known(r["layout"])[1].get("index") != 8  # no frame of 4096 columns has so few bits for a column
+    ],
     ids=identity,
-)
+)  # fmt: skip
 def test_frames_break_even_where_they_are_said_to(row: dict[str, str]) -> None:
     name, params, _ = known(row["layout"])
     bits = int(row["value_bits"])
-    if params.get("index") == 8:
-        pytest.skip("no frame of 4096 columns is coded so")
     sparsity = break_even(name, SHAPE, f"uint{bits}", **params).sparsity
     assert sparsity is not None
     a = masked(sparsity, bits)

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from interop import ABOUT, CSR
 
 from codec.errors import ArgumentError, FormatError
 from codec.formats import open_file, write_file
@@ -210,16 +211,6 @@ def test_sparse_initializers(tmp_path, dims, indices, words):
     save(helper.make_model(helper.make_graph([], "g", [], [], sparse_initializer=[sparse])), tmp_path / "m.onnx")
     with pytest.raises(FormatError, match=rf"tensor 'w': .*{words}"):
         open_file(tmp_path / "m.onnx")["w"]
-
-
-ABOUT = {
-    "version": "0.1.0",
-    "format": "CSR",
-    "shape": [3, 4],
-    "number_of_stored_values": 2,
-    "data_types": {"pointers_to_1": "int64", "indices_1": "int64", "values": "float32"},
-}
-CSR = {"pointers_to_1": np.array([0, 1, 1, 2]), "indices_1": np.array([3, 0]), "values": np.ones(2, np.float32)}
 
 
 @pytest.mark.parametrize(

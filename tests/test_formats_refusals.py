@@ -10,6 +10,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from interop import ABOUT, CSR
 from networks import available, fitting, fully_connected, network
 from strategies import ELEMENTS
 
@@ -26,14 +27,6 @@ SCIPY = {
     "indices": np.array([3, 0]),
     "data": np.ones(2, np.float32),
 }
-ABOUT = {
-    "version": "0.1.0",
-    "format": "CSR",
-    "shape": [3, 4],
-    "number_of_stored_values": 2,
-    "data_types": {"pointers_to_1": "int64", "indices_1": "int64", "values": "float32"},
-}
-CSR = {"pointers_to_1": np.array([0, 1, 1, 2]), "indices_1": np.array([3, 0]), "values": np.ones(2, np.float32)}
 
 
 def npy(array):

@@ -193,14 +193,13 @@ def test_layers_of_eie(row: dict[str, str]) -> None:
 
 @pytest.mark.parametrize(
     "row",
-    [row for row in rows("deep_compression.csv") if row["layer"] != "Total"],
+    # In the printed digits of a smaller layer one weight more or less shows.
+    [row for row in rows("deep_compression.csv") if row["layer"] != "Total" and int(row["weights"]) > 2000],
     ids=lambda r: r["network"] + r["layer"],
 )
 def test_prune_and_quantise_of_deep_compression(row: dict[str, str]) -> None:
     """Codes and gaps by the closed form of relative_index, and the codebook of 32-bit values."""
     weights, bits, index = int(row["weights"]), int(row["weight_bits"]), int(row["index_bits"])
-    if weights <= 2000:
-        pytest.skip("of a layer of so few weights one weight more or less shows in the printed digits")
     form = codec.break_even(
         "relative_index", (4096, 4096), "float32", headers=False, value_bits=bits, bits=index, filler="value"
     )

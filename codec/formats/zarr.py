@@ -40,7 +40,7 @@ class ZarrCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
         return {"name": ID, "configuration": self.packing.as_dict()}
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: Any) -> int:
-        """It depends on the elements."""
+        """It depends on the elements, which zarr is to be told by this error."""
         raise NotImplementedError("the size of a packed chunk depends on its elements")
 
     async def _encode_single(self, chunk_array: Any, chunk_spec: Any) -> Any:

@@ -80,7 +80,7 @@ class SparseLayer(nn.Module):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of the dense weight."""
+        """The shape of the dense weight; each class of layers has its own."""
         raise NotImplementedError
 
     @property
