@@ -23,7 +23,6 @@ from codec.model.checkpoint import CheckpointReport, Tick, Work, run
 from codec.model.journal import Journal
 from codec.model.output import Output, companions, output_of
 from codec.model.shards import SUFFIX
-from codec.model.writer import write_plain
 from codec.tensor import encode
 from codec.units import counted
 
@@ -196,12 +195,6 @@ class _Verb:
 
     def request(self) -> None:
         """It always begins anew."""
-
-
-def write_dense(path: Path, tensors: Tensors, metadata: dict[str, str]) -> None:
-    """A plain safetensors file; one tensor is in memory at a time."""
-    infos = [tensors.model.info(name) for name in tensors]
-    write_plain(os.fspath(path), [(i.name, i.dtype, i.shape) for i in infos], tensors.__getitem__, metadata)
 
 
 def write_all(
