@@ -55,7 +55,7 @@ def product_seconds(a: np.ndarray, batch: int, layout: str, params: dict[str, An
 
 def dense_seconds(shape: tuple[int, int], batch: int, element: ElementType, budget: float = BUDGET) -> float:
     """Measured, by the fastest dense library."""
-    every = [of(shape, batch) for _, dtype, of in libraries() if element.name in STANDS_FOR[dtype]]
+    every = [of(shape)(batch) for _, dtype, of in libraries() if element.name in STANDS_FOR[dtype]]
     return min(seconds_of(product, budget) for product in every)
 
 

@@ -12,7 +12,7 @@ import codec
 from codec.costs.inverse import granularity, sparsity_for_bytes, sparsity_for_speedup
 from codec.costs.machine import MachineProfile, cached, profile_machine
 from codec.costs.machine.measure import executed
-from codec.costs.machine.model import BATCHES, FAR, SIZES, Row
+from codec.costs.machine.model import BATCHES, FAR, Row, sizes
 from codec.costs.machine.profile import OPERATIONS, cache_path, this_cpu
 
 
@@ -22,7 +22,7 @@ def made_up(**changes: object) -> MachineProfile:
     element = (1e-10,) * len(BATCHES), tuple(1e-10 + 1e-9 * batch for batch in BATCHES)
     rows = tuple(Row(name, params, "F32", fixed, none, none, element, none) for name, params in executed())
     whole = tuple(replace(row, element=((1e-10,), (3e-10,))) for row in rows)
-    library = (tuple(max(5e-10, 2.5e-10 * batch) for batch in BATCHES),) * len(SIZES)
+    library = (tuple(max(5e-10, 2.5e-10 * batch) for batch in BATCHES),) * len(sizes(1))
     dense = tuple(
         Row("numpy", {"dtype": "float32", "width": 4, "aligned": aligned}, "F32", fixed, none, none, library, none)
         for aligned in (False, True)

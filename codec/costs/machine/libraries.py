@@ -10,25 +10,23 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
-from math import prod
+from functools import cache
+from math import prod, sqrt
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from codec.costs.machine.model import ALIGNMENT, BATCHES, SIZES, Row, row_of
+from codec.costs.machine.model import ALIGNMENT, BATCHES, Row, row_of, sizes
 from codec.costs.machine.timing import ROUNDS, seconds_of
 from codec.errors import CodecError
 
-# Matrices of SIZES elements: libraries take other ways for small ones, and large ones fit in no cache. Where rows lie a
-# power of two apart, as in many models, they compete for the same places of a cache, so both kinds are measured.
-_SHAPES = (120, 270), (250, 520), (500, 1040), (1590, 1980)
-_ALIGNED = (32, ALIGNMENT), (128, ALIGNMENT), (512, ALIGNMENT), (1536, 2 * ALIGNMENT)
 _ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1")
 # The dtypes of weights whose products each library's own dtype stands for: weights of 16 bits can also be kept as
 # float32, where that is faster.
 STANDS_FOR = {"float64": ("F64",), "float32": ("F32", "BF16", "F16", "I8"), "bfloat16": ("BF16",), "float16": ("F16",)}
-Product = Callable[[tuple[int, int], int], Callable[[], object]]
+# A matrix of some shape, then a number of columns, then the call.
+Product = Callable[[tuple[int, int]], Callable[[int], Callable[[], object]]]
 
 
 def measured(seconds: float) -> tuple[Row, ...]:
@@ -41,17 +39,27 @@ def measured(seconds: float) -> tuple[Row, ...]:
 
 
 def _numpy(dtype: str) -> Product:
-    def of(shape: tuple[int, int], batch: int) -> Callable[[], object]:
-        w, x = np.full(shape, 0.5, dtype), np.full((shape[1], batch), 0.5, dtype)  # no library looks at the values
-        return (lambda: w @ x[:, 0]) if batch == 1 else (lambda: w @ x)
+    def of(shape: tuple[int, int]) -> Callable[[int], Callable[[], object]]:
+        w = np.full(shape, 0.5, dtype)  # no library looks at the values
+
+        def by_columns(batch: int) -> Callable[[], object]:
+            x = np.full((shape[1], batch), 0.5, dtype)
+            return (lambda: w @ x[:, 0]) if batch == 1 else (lambda: w @ x)
+
+        return by_columns
 
     return of
 
 
 def _torch(torch: Any, dtype: str) -> Product:
-    def of(shape: tuple[int, int], batch: int) -> Callable[[], object]:
-        w, x = (torch.full(size, 0.5, dtype=getattr(torch, dtype)) for size in (shape, (shape[1], batch)))
-        return (lambda: w @ x[:, 0]) if batch == 1 else (lambda: w @ x)
+    def of(shape: tuple[int, int]) -> Callable[[int], Callable[[], object]]:
+        w = torch.full(shape, 0.5, dtype=getattr(torch, dtype))
+
+        def by_columns(batch: int) -> Callable[[], object]:
+            x = torch.full((shape[1], batch), 0.5, dtype=w.dtype)
+            return (lambda: w @ x[:, 0]) if batch == 1 else (lambda: w @ x)
+
+        return by_columns
 
     return of
 
@@ -69,21 +77,39 @@ def libraries() -> Iterator[tuple[str, str, Product]]:
 
 
 def _rows(seconds: float) -> Iterator[Row]:
-    every = list(libraries())
-    each = seconds / (len(every) * (1 + 2 * len(SIZES)) * len(BATCHES))
+    every, steps = list(libraries()), len(sizes(1))
+    each = seconds / (len(every) * (1 + 2 * steps) * len(BATCHES))
     for library, dtype, product in every:
         width = {"float64": 8, "float32": 4}.get(dtype, 2)
-        fixed = _times(product, (1, 1), each)
-        for aligned, shapes in ((False, _SHAPES), (True, _ALIGNED)):
-            element = [(np.maximum(0.0, _times(product, one, each) - fixed) / prod(one)).tolist() for one in shapes]
-            params, costs = {"dtype": dtype, "width": width, "aligned": aligned}, tuple(map(tuple, element))
+        made = cache(product)
+        fixed = _times(made, [(1, 1) for _ in BATCHES], each)
+        for aligned in (False, True):
+            element = []
+            for step in range(steps):
+                shapes = [_shape(sizes(batch)[step], aligned) for batch in BATCHES]
+                times = np.maximum(0.0, _times(made, shapes, each) - fixed)
+                element.append(tuple((times / [prod(shape) for shape in shapes]).tolist()))
+            params = {"dtype": dtype, "width": width, "aligned": aligned}
             for name in STANDS_FOR[dtype]:
-                yield Row(library, params, name, tuple(fixed.tolist()), (0.0,), (0.0,), costs, (0.0,))
+                yield Row(library, params, name, tuple(fixed.tolist()), (0.0,), (0.0,), tuple(element), (0.0,))
 
 
-def _times(product: Product, shape: tuple[int, int], budget: float) -> npt.NDArray[np.float64]:
-    times = [[seconds_of(product(shape, batch), budget / ROUNDS) for batch in BATCHES] for _ in range(ROUNDS)]
-    return np.asarray(np.min(times, axis=0))
+def _shape(size: int, aligned: bool) -> tuple[int, int]:
+    """A matrix of about so many elements, about twice as wide as high.
+
+    Where rows lie a power of two apart, as in many models, they compete for the same places of a cache, so both kinds
+    are measured.
+    """
+    cols = 10 * round(sqrt(2 * size) / 10 + 0.5)
+    if aligned:
+        cols = ALIGNMENT if size <= ALIGNMENT**2 else 2 * ALIGNMENT
+    return round(size / cols), cols
+
+
+def _times(product: Product, shapes: list[tuple[int, int]], budget: float) -> npt.NDArray[np.float64]:
+    """By batch, each with its shape. Libraries make code at the first call, which the second round finds made."""
+    every = [product(shape)(batch) for shape, batch in zip(shapes, BATCHES, strict=True)]
+    return np.asarray(np.min([[seconds_of(call, budget / ROUNDS) for call in every] for _ in range(ROUNDS)], axis=0))
 
 
 if __name__ == "__main__":

@@ -31,11 +31,11 @@ _DENSITIES = (0.02, 0.1, 0.3, 0.7)
 # Matrices of as many elements: what their times differ by is due to rows and columns.
 _TALL, _SQUARE, _WIDE = (1024, 256), (256, NEAR), (64, FAR)
 # Square ones take turns: a processor learns the branches of one that comes again and again, as in no network.
-_TURNS = 8
+_TURNS = 4
 _LINES = 8192, 512  # columns of matrices of one row without entries: they differ by what columns take
 _SIZES = (1 << 19, 4 << 20, 16 << 20, 48 << 20, 128 << 20)  # bytes of buffers: within caches, and far beyond
 # Shares of the seconds.
-_LIBRARIES, _BANDWIDTH, _PRODUCTS, _WHOLE, _CHECKS = 0.1, 0.05, 0.3, 0.1, 0.05
+_LIBRARIES, _BANDWIDTH, _PRODUCTS, _WHOLE, _CHECKS = 0.05, 0.03, 0.25, 0.06, 0.03
 _CHECKED = 12
 
 Progress = Callable[[float], object]
@@ -48,7 +48,8 @@ def profile_machine(seconds: float = 10, *, cache: bool = True, progress: Progre
     Parameters
     ----------
     seconds : float
-        From 1 on, for measuring. Making matrices and starting the dense libraries come on top, 5 to 10 seconds.
+        From 1 on, in all. Making matrices, starting the dense libraries and the slowest of what is measured take some
+        5 seconds of them, so that fewer take longer than they say.
     cache : bool
         Whether the profile is kept for `break_even`, `plan` and the command line (under XDG_CACHE_HOME, by instruction
         set). It is made again by calling this again, which is all it takes when kernels change.
@@ -96,6 +97,8 @@ def profile_machine(seconds: float = 10, *, cache: bool = True, progress: Progre
         {"products": tuple(products), "dense": dense, "decode": tuple(decoded), "encode": tuple(encoded)},
     )  # fmt: skip
     found = replace(found, spread=_spread(found, _CHECKS * seconds))
+    for kept in (_columns, _values):
+        kept.cache_clear()
     if cache:
         os.makedirs(os.path.dirname(cache_path()), exist_ok=True)
         found.save(cache_path())
@@ -175,17 +178,26 @@ class _Made:
 
 def _product(turns: Sequence[PackedTensor], batch: int, threads: int = 1) -> Callable[[], object]:
     """Products with one matrix after the other."""
-    wide, next_one = turns[0].dtype.itemsize == 8, cycle(turns).__next__
-    x = np.random.default_rng(1).standard_normal((turns[0].shape[1], batch)).astype("f8" if wide else "f4")
+    next_one = cycle(turns).__next__
+    x = _columns(turns[0].shape[1], batch, "f8" if turns[0].dtype.itemsize == 8 else "f4")
     return lambda: matmul(next_one(), x, threads=threads)
 
 
-@lru_cache(maxsize=48)
+@lru_cache(maxsize=128)
+def _columns(cols: int, batch: int, dtype: str) -> np.ndarray:
+    return np.random.default_rng(1).standard_normal((cols, batch)).astype(dtype)
+
+
 def _matrix(shape: tuple[int, int], density: float, dtype: str, turn: int = 0) -> np.ndarray:
+    return _values(shape, density, turn).astype(BY_NAME[dtype].dtype)
+
+
+@lru_cache(maxsize=48)  # those of one dtype, of which every other dtype's are made
+def _values(shape: tuple[int, int], density: float, turn: int) -> np.ndarray:
     random = np.random.default_rng(turn)
-    element = BY_NAME[dtype]
-    items = random.standard_normal(shape, np.float32) if element.is_float else random.integers(1, 100, shape)
-    return np.where(random.random(shape, np.float32) < density, items, 0).astype(element.dtype)
+    items = random.standard_normal(shape, np.float32)
+    items[random.random(shape, np.float32) >= density] = 0
+    return items
 
 
 def _cost(seconds: Costs) -> Costs:
@@ -206,7 +218,7 @@ def _speedups(threads: int) -> tuple[float, float]:
     if threads == 1:
         return 1.0, 1.0
     compute = encode(_matrix((1024, 1024), 0.3, "F32"), layout="bitmap", objective="memory")
-    memory = encode(_matrix((8192, 4096), 0.7, "F32"), layout="bitmap", objective="memory")
+    memory = encode(np.tile(_matrix((1024, 1024), 0.7, "F32"), (8, 4)), layout="bitmap", objective="memory")
 
     def gain(w: PackedTensor, batch: int) -> float:
         one, all_ = (seconds_of(_product([w], batch, n), 0.1, perf_counter) for n in (1, threads))

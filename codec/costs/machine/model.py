@@ -12,6 +12,7 @@ takes longer than from a cache. Nothing here knows a kernel: measuring again is 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import isfinite, log
 from typing import Any
 
@@ -26,6 +27,9 @@ NEAR, FAR = 1024, 4096
 _MOST_SPREAD = 2.0
 # Elements of the matrices with which dense libraries are measured, and the columns whose multiples are measured apart.
 SIZES, ALIGNMENT = (1 << 15, 1 << 17, 1 << 19, 3 << 20), 1024
+# Multiply-adds up to which OpenBLAS takes kernels for small matrices, up to three times as fast: both sides of it are
+# measured with every batch.
+_SMALL, _SIDES = 1_000_000, (0.9, 1.1)
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Row:
     row, col : tuple of float
         Of a row and of a column of the matrix, by batch.
     element : tuple of tuple of float
-        Of a matrix element, by density and batch; of a dense library by the elements of the matrix (``SIZES``) instead.
+        Of a matrix element, by density and batch; of a dense library by ``sizes`` and batch.
     far : tuple of float
         Of a non-zero, by batch: how much more it costs in a matrix of ``FAR`` columns than in one of ``NEAR``.
     """
@@ -55,6 +59,16 @@ class Row:
     element: tuple[tuple[float, ...], ...]
     far: tuple[float, ...]
 
+    def library_seconds(self, rows: int, cols: int, batch: int) -> float:
+        """Of one call of a dense library, from the cache: between measured sizes by their logarithm."""
+        costs = []
+        for column, measured in enumerate(BATCHES):
+            points = [log(size) for size in sizes(measured)]
+            at = log(max(1.0, rows * cols * min(1.0, batch / measured)))  # as many multiply-adds as that batch takes
+            at = min(max(at, points[0]), points[-1])
+            costs.append(along(at, points, [of_size[column] for of_size in self.element]))
+        return by(batch, self.fixed) + rows * cols * max(0.0, by(batch, costs))
+
     def seconds(self, rows: int, cols: int, density: float, batch: int, densities: Sequence[float]) -> float:
         """Of one call, from the cache."""
         element = max(0.0, along(density, densities, [by(batch, one) for one in self.element]))
@@ -63,14 +77,14 @@ class Row:
         return by(batch, self.fixed) + lines + rows * cols * element
 
 
-def sized(elements: int) -> float:
-    """Where a size stands between those of ``SIZES``, 0.0 to 1.0 by its logarithm.
+@cache
+def sizes(batch: int) -> tuple[int, ...]:
+    """The elements of the matrices that are multiplied with so many columns by dense libraries.
 
-    >>> sized(1), sized(1 << 15), sized(1 << 30)
-    (0.0, 0.0, 1.0)
+    >>> sizes(2)
+    (32768, 131072, 450000, 524288, 550000, 3145728)
     """
-    least, most = SIZES[0], SIZES[-1]
-    return log(min(max(elements, least), most) / least) / log(most / least)
+    return tuple(sorted((*SIZES, *(int(side * _SMALL / batch) for side in _SIDES))))
 
 
 def by(batch: int, values: Sequence[float]) -> float:

@@ -11,7 +11,7 @@ from math import inf
 from typing import Any, Self
 
 from codec.costs.frames import frame_bytes
-from codec.costs.machine.model import ALIGNMENT, BATCHES, SIZES, Row, by, rate, row_of, sized, tuples
+from codec.costs.machine.model import ALIGNMENT, BATCHES, Row, by, rate, row_of, tuples
 from codec.dtypes import BY_NAME, ElementType
 from codec.encoding.sizes import encoded_nbytes
 from codec.errors import ArgumentError
@@ -24,7 +24,7 @@ from codec.statistics import TensorStats
 PRODUCTS = ("matvec", "matmul", "linear")
 OPERATIONS = (*PRODUCTS, "decode", "encode")
 TABLES = ("products", "dense", "decode", "encode")
-_VERSION = 0
+_VERSION = 1
 # Bytes of weights, times the columns up to 8, from which on a product takes more threads (native/product/multiply.cpp).
 _WORTH_TWO = 70 << 10
 _NEAR = 0.7  # of the best speed of reading: what is slower comes from memory
@@ -205,11 +205,11 @@ class MachineProfile:
 
     def _library(self, spec: TensorSpec, batch: int, threads: int, cold: bool) -> Prediction:
         grid, best = spec.grid, None
-        aligned, sizes = grid.cols % ALIGNMENT == 0, tuple(map(sized, SIZES))
+        aligned = grid.cols % ALIGNMENT == 0
         for row in _alike(self.tables["dense"], spec.element):
             if row.params["aligned"] != aligned:
                 continue
-            compute = row.seconds(grid.rows, grid.cols, sized(grid.size), batch, sizes)
+            compute = row.library_seconds(grid.rows, grid.cols, batch)
             nbytes = grid.size * int(row.params["width"])
             found = self._timed(compute, nbytes, cold, grid.size * batch / self._peak, by(batch, row.fixed), threads)
             best = found if best is None or found.seconds < best.seconds else best
