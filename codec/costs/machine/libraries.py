@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
-from math import prod, sqrt
+from math import inf, prod, sqrt
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,10 @@ _ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM
 # The dtypes of weights whose products each library's own dtype stands for: weights of 16 bits can also be kept as
 # float32, where that is faster.
 STANDS_FOR = {"float64": ("F64",), "float32": ("F32", "BF16", "F16", "I8"), "bfloat16": ("BF16",), "float16": ("F16",)}
+Costs = npt.NDArray[np.float64]
+# A library that takes so many times as long as another for matrices of the size of this number is not measured with
+# larger ones (torch's float16 without instructions for it).
+_TOLD, _HOPELESS = 1, 5
 # A matrix of some shape, then a number of columns, then the call.
 Product = Callable[[tuple[int, int]], Callable[[int], Callable[[], object]]]
 
@@ -78,20 +82,28 @@ def libraries() -> Iterator[tuple[str, str, Product]]:
 
 def _rows(seconds: float) -> Iterator[Row]:
     every, steps = list(libraries()), len(sizes(1))
+    told: dict[tuple[str, bool], Costs] = {}  # what the first library for a dtype takes for an element
     each = seconds / (len(every) * (1 + 2 * steps) * len(BATCHES))
     for library, dtype, product in every:
         width = {"float64": 8, "float32": 4}.get(dtype, 2)
         made = cache(product)
         fixed = _times(made, [(1, 1) for _ in BATCHES], each)
         for aligned in (False, True):
-            element = []
+            element: list[Costs] = []
             for step in range(steps):
+                if step > _TOLD and np.all(
+                    element[_TOLD] > _HOPELESS * told.get((STANDS_FOR[dtype][-1], aligned), inf)
+                ):
+                    element.append(element[-1])
+                    continue
                 shapes = [_shape(sizes(batch)[step], aligned) for batch in BATCHES]
                 times = np.maximum(0.0, _times(made, shapes, each) - fixed)
-                element.append(tuple((times / [prod(shape) for shape in shapes]).tolist()))
+                element.append(times / [prod(shape) for shape in shapes])
             params = {"dtype": dtype, "width": width, "aligned": aligned}
+            costs = tuple(tuple(map(float, one)) for one in element)
             for name in STANDS_FOR[dtype]:
-                yield Row(library, params, name, tuple(fixed.tolist()), (0.0,), (0.0,), tuple(element), (0.0,))
+                told.setdefault((name, aligned), element[_TOLD])
+                yield Row(library, params, name, tuple(map(float, fixed)), (0.0,), (0.0,), costs, (0.0,))
 
 
 def _shape(size: int, aligned: bool) -> tuple[int, int]:
@@ -106,7 +118,7 @@ def _shape(size: int, aligned: bool) -> tuple[int, int]:
     return round(size / cols), cols
 
 
-def _times(product: Product, shapes: list[tuple[int, int]], budget: float) -> npt.NDArray[np.float64]:
+def _times(product: Product, shapes: list[tuple[int, int]], budget: float) -> Costs:
     """By batch, each with its shape. Libraries make code at the first call, which the second round finds made."""
     every = [product(shape)(batch) for shape, batch in zip(shapes, BATCHES, strict=True)]
     return np.asarray(np.min([[seconds_of(call, budget / ROUNDS) for call in every] for _ in range(ROUNDS)], axis=0))

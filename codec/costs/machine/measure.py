@@ -35,7 +35,7 @@ _TURNS = 4
 _LINES = 8192, 512  # columns of matrices of one row without entries: they differ by what columns take
 _SIZES = (1 << 19, 4 << 20, 16 << 20, 48 << 20, 128 << 20)  # bytes of buffers: within caches, and far beyond
 # Shares of the seconds.
-_LIBRARIES, _BANDWIDTH, _PRODUCTS, _WHOLE, _CHECKS = 0.05, 0.03, 0.25, 0.06, 0.03
+_LIBRARIES, _BANDWIDTH, _PRODUCTS, _WHOLE, _CHECKS = 0.15, 0.03, 0.25, 0.06, 0.03
 _CHECKED = 12
 
 Progress = Callable[[float], object]

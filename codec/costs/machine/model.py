@@ -26,7 +26,7 @@ BATCHES = (1, 2, *range(QUARTER, STRIP + 1, QUARTER), 2 * STRIP)
 NEAR, FAR = 1024, 4096
 _MOST_SPREAD = 2.0
 # Elements of the matrices with which dense libraries are measured, and the columns whose multiples are measured apart.
-SIZES, ALIGNMENT = (1 << 15, 1 << 17, 1 << 19, 3 << 20), 1024
+SIZES, ALIGNMENT = (1 << 15, 1 << 17, 1 << 19, 1 << 20, 1 << 21, 3 << 20), 1024
 # Multiply-adds up to which OpenBLAS takes kernels for small matrices, up to three times as fast: both sides of it are
 # measured with every batch.
 _SMALL, _SIDES = 1_000_000, (0.9, 1.1)
@@ -82,7 +82,7 @@ def sizes(batch: int) -> tuple[int, ...]:
     """The elements of the matrices that are multiplied with so many columns by dense libraries.
 
     >>> sizes(2)
-    (32768, 131072, 450000, 524288, 550000, 3145728)
+    (32768, 131072, 450000, 524288, 550000, 1048576, 2097152, 3145728)
     """
     return tuple(sorted((*SIZES, *(int(side * _SMALL / batch) for side in _SIDES))))
 
