@@ -263,13 +263,17 @@ struct ProductKernel {
   bool (*fits)(const Panel&,
                uint64_t at);  // what else a panel must be, whose first position is `at` in x; null: nothing
   // A strip of x, (n, strip), of which `columns` are wanted, as the kernel wants it, to room for strip_rows(n) rows of a strip;
-  // null: as it is. Rows that prepare are for batches of one strip.
+  // null: as it is.
   void (*prepare)(const void* x, uint64_t n, uint64_t strip, uint64_t columns, void* out);
   // Adds to y, whose first row is the panel's first line (dot) or position (axpy). x and y are in rows of `strip` items, of
   // which the first `columns` are wanted: a kernel may read and add up more of them, as many as a vector of 16 bytes or
   // the next power of two needs.
   void (*run)(const Panel&, const void* x, void* y, uint64_t strip, uint64_t columns);
   Codes codes = Codes::none;
+  // Not 0: x must hold bf16 numbers, none but zeros below 2^-126. They are prepared in 2 bytes each, so many bytes from one
+  // column to the next.
+  uint32_t narrow = 0;
+  bool (*here)() = nullptr;  // whether it is for this CPU; null: for each that has the set
 };
 
 // Columns of a batch that are multiplied side by side: x and sums are kept in strips of them.

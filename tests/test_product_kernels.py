@@ -38,7 +38,7 @@ def forced(row: dict[str, Any], layout: str, params: dict[str, Any], batch: int,
     rng = np.random.default_rng(batch)
     exact = (p.to_dense().T if transposed else p.to_dense()).astype(np.float64)
     x = rng.standard_normal((exact.shape[1], batch)) if acc.is_float else rng.integers(-9, 9, (exact.shape[1], batch))
-    x = x.astype(acc.dtype)
+    x = x.astype("bfloat16" if row["narrow"] else acc.dtype).astype(acc.dtype)
     sums = np.zeros((exact.shape[0], batch), acc.dtype)
     operand = kernels.backend.operand(x, element, acc)
     view = p.spans.view(0, p.spans.head.grid.segments, 1)

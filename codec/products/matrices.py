@@ -15,6 +15,7 @@ from codec.products.operands import Kind, apart, in_items, kind_of, matrix_of, o
 # What kernels prepare of x, and what is converted beside it, stays within this for one tile of the batch: a panel is
 # decoded again for each tile. Tiles are multiples of the widest strip of the kernels.
 TILE_BYTES = 8 << 20
+_FEW = 4  # columns that kernels of their own multiply (kFewColumns of native/product/dense_few.inc)
 
 
 def multiply(
@@ -76,8 +77,8 @@ def multiply(
         return out
     for left in range(0, batch, tile):
         width = min(tile, batch - left)
-        if width <= 2 < batch:  # one or two alone may be added up in another order than those with others beside them
-            left, width = left + width - 3, 3
+        if width <= _FEW < batch:  # so few alone may be added up in another order than with others beside them
+            left, width = left + width - _FEW - 1, _FEW + 1
         part = slice(left, left + width)
         columns = x[:, part] if ready else np.array(x[:, part], acc)
         if plain:

@@ -52,6 +52,8 @@ cdef extern from "contract.hpp" namespace "codec" nogil:
         uint64_t least
         uint64_t most
         bint finite
+        uint32_t narrow
+        bint (*here)() noexcept
         Codes codes
 
     cdef struct Kernels:

@@ -50,16 +50,19 @@ _TYPES = ("f64", "f32", "f16", "bf16", "e4m3", "e5m2", "i8", "u8", "i16", "u16",
 
 
 def product_kernels():
-    """The product kernels of the instruction set in use, in the order in which they are asked: the first that fits wins.
+    """The product kernels that run here, of the instruction set in use, in the order in which they are asked: the first
+    that fits wins.
 
     Each is a dict: name; form and direction of the panels; value, the weights' type, "any" if they are converted; accumulator,
     the type of x and of the sums; batch, the columns that it is for, (least, most) or (least, None); finite, whether x
-    must be; codes, those of a codebook that it looks up itself: of 4 bits as they are stored ("fours"), or a
+    must be; narrow, whether x must hold bf16 numbers alone; codes, those of a codebook that it looks up itself: of 4 bits as they are stored ("fours"), or a
     byte each ("bytes").
     """
     rows = []
     for i in range(kernels().product_count):
         row = &kernels().products[i]
+        if row.here != NULL and not row.here():
+            continue
         rows.append({
             "name": row.name.decode(),
             "form": _FORMS[<uint8_t>row.form],
@@ -68,6 +71,7 @@ def product_kernels():
             "accumulator": _TYPES[<uint8_t>row.accumulator],
             "batch": (row.least, None if row.most == <uint64_t>-1 else row.most),
             "finite": bool(row.finite),
+            "narrow": row.narrow != 0,
             "codes": _CODES[<uint8_t>row.codes],
         })
     return rows

@@ -34,9 +34,17 @@ struct Candidates {
   }
 };
 
+// Panels in mask form with so many values in 16 positions go to batches as dense ones: the kernels by index read a row of x
+// for each value, those of dense panels one for eight rows (Zen 4, 30 % zeros: .86 of the time for 8 columns, .75 for 32;
+// with 50 % zeros 1.06 and .91, with 80 % twice the time). Lines that are columns would have to be turned, which takes more.
+constexpr uint32_t kDenseFrom = 10;
+// The same where pairs of bf16 weights are multiplied.
+constexpr uint32_t kDensePairsFrom = 4;
+
 struct Choice {
   Candidates of[kForms][2];
   bool codes = false;  // there is a row that reads codes
+  uint32_t dense_from = kDenseFrom;
 
   explicit Choice(const Product& w) {
     if (w.first) add(*w.first);
@@ -46,6 +54,7 @@ struct Choice {
   void add(const ProductKernel& row) {
     of[uint32_t(row.form)][uint32_t(row.direction)].add(row);
     codes = codes || row.codes != Codes::none;
+    if (row.narrow && row.form == Form::dense) dense_from = kDensePairsFrom;
   }
 };
 
@@ -96,11 +105,6 @@ struct Columns {
   uint8_t* sums;
 };
 
-// Panels in mask form with so many values in 16 positions go to batches as dense ones: the kernels by index read a row of x
-// for each value, those of dense panels one for eight rows (Zen 4, 30 % zeros: .86 of the time for 8 columns, .75 for 32;
-// with 50 % zeros 1.06 and .91, with 80 % twice the time). Lines that are columns would have to be turned, which takes more.
-constexpr uint32_t kDenseFrom = 10;
-
 void to_dense(Panel& p, uint32_t width, Scratch& scratch) {
   Panel own = p;
   own.row = own.column = 0;
@@ -139,7 +143,7 @@ Status multiply_panel(const View& v, const Product& w, const Place& at, const Co
   if (!w.x->finite) form.drop_zeros(p, v.width, magnitude_of(w.value), scratch);
   if (!found) found = find();
   if (!found && p.form == Form::mask && w.x->finite && !w.transposed && !p.columns &&
-      16 * p.count >= kDenseFrom * p.lines * p.length) {
+      16 * p.count >= choice.dense_from * p.lines * p.length) {
     to_dense(p, v.width, scratch);
     found = find();
   }
@@ -161,12 +165,15 @@ Status multiply_panel(const View& v, const Product& w, const Place& at, const Co
     p.values = reinterpret_cast<const uint8_t*>(scratch.values);
   }
   const uint64_t strip = w.x->strip(), item = item_bytes(w.accumulator), row_bytes = strip * item;
-  const uint8_t* x = static_cast<const uint8_t*>(prepared) + x_at * row_bytes;
+  // Of x as the row wants it: bytes of a row, and from one column to the next.
+  const uint64_t x_row = found->row->narrow ? strip * sizeof(uint16_t) : row_bytes,
+                 x_item = found->row->narrow ? found->row->narrow : item;
+  const uint8_t* x = static_cast<const uint8_t*>(prepared) + x_at * x_row;
   uint8_t* y = columns.sums + (y_at - columns.top) * row_bytes;
   for (uint64_t from = columns.from, end; from < columns.to; from = end, y += columns.height * row_bytes) {
-    const uint64_t begin = from & ~(strip - 1), inside = (from - begin) * item;  // a strip is a power of two
+    const uint64_t begin = from & ~(strip - 1), inside = from - begin;  // a strip is a power of two
     end = begin + strip < columns.to ? begin + strip : columns.to;
-    found->row->run(p, x + begin * strip_rows(w.x->n) * item + inside, y + inside, strip, end - from);
+    found->row->run(p, x + begin * strip_rows(w.x->n) * item + inside * x_item, y + inside * item, strip, end - from);
   }
   return Status::ok;
 }
@@ -257,7 +264,8 @@ const ProductKernel* find_product(const char* name) {
 
 bool can_run(const ProductKernel& row, const Product& w) {
   return row.accumulator == w.accumulator && (row.value == Type::any || row.value == w.value) && row.least <= w.batch &&
-         w.batch <= row.most && (!row.finite || w.x->finite);
+         w.batch <= row.most && (!row.finite || w.x->finite) && (!row.here || row.here()) &&
+         (!row.narrow || w.x->narrow());
 }
 
 Result multiply(const View& v, const Product& w, uint64_t first, uint64_t last, uint32_t threads) {

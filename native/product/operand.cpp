@@ -35,6 +35,22 @@ bool all_finite(const T* x, Strides at, uint64_t n, uint64_t batch, Bits infinit
   return !found;
 }
 
+// Whether every item is a bf16 number, and none but zeros is below 2^-126.
+bool all_narrow(const float* x, Strides at, uint64_t n, uint64_t batch) {
+  if (at.column != 1) {
+    at = {at.column, at.row};
+    std::swap(n, batch);
+  }
+  bool found = false;
+  for (uint64_t i = 0; i < n && !found; ++i)
+    for (uint64_t j = 0; j < batch; ++j) {
+      uint32_t bits;
+      memcpy(&bits, x + int64_t(i) * at.row + int64_t(j) * at.column, sizeof(bits));
+      found |= (bits & 0xFFFF) || (bits << 1) - 1 < 0x00FFFFFF;
+    }
+  return !found;
+}
+
 bool all_finite(Type type, const void* x, Strides at, uint64_t n, uint64_t batch) {
   if (type == Type::f32) return all_finite(static_cast<const float*>(x), at, n, batch, uint32_t{0x7F800000});
   if (type == Type::f64) return all_finite(static_cast<const double*>(x), at, n, batch, uint64_t{0x7FF0000000000000});
@@ -69,6 +85,12 @@ void keep(Buffer& from) {
 
 Operand::~Operand() { keep(strips_); }
 
+bool Operand::narrow() {
+  if (narrow_ < 0)
+    narrow_ = accumulator == Type::f32 && !window.images && all_narrow(static_cast<const float*>(x), at, n, batch);
+  return narrow_;
+}
+
 const void* Operand::strips() {
   if (batch == 1 && at.row == 1 && !window.images) return x;
   if (laid_out_) return strips_.data;
@@ -90,9 +112,12 @@ const void* Operand::prepared(Prepare by) {
   if (by && found) {
     const void* only = found;
     found = nullptr;
+    const uint64_t wide = strip(), size = strip_rows(n) * item_bytes(accumulator);  // of a column
     for (auto& entry : ready_) {
-      if (!entry.by && entry.x.reserve(strip_rows(n) * strip() * item_bytes(accumulator))) {
-        by(only, n, strip(), batch, entry.x.data);
+      if (!entry.by && entry.x.reserve(size * ((batch + wide - 1) / wide * wide))) {
+        for (uint64_t left = 0; left < batch; left += wide)
+          by(static_cast<const uint8_t*>(only) + left * size, n, wide, batch - left < wide ? batch - left : wide,
+             entry.x.data + left * size);
         entry.by = by;
       }
       if (entry.by == by) found = entry.x.data;

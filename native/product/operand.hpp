@@ -16,8 +16,11 @@ struct Operand {
   Type accumulator = Type::f32;
   bool finite = true;  // no infinity or NaN in it
 
+  // Whether each item is a bf16 number, and none but zeros is below 2^-126: of an array of f32 alone.
+  bool narrow();
+
   uint32_t strip() const { return strip_of(batch); }
-  // x in strips, or as `by` prepares the only strip; once for the operand whoever asks first. Null: no memory.
+  // x in strips, or as `by` prepares each; once for the operand whoever asks first. Null: no memory.
   const void* prepared(Prepare by);
 
   ~Operand();
@@ -29,6 +32,7 @@ struct Operand {
 
   Buffer strips_;
   bool laid_out_ = false;
+  int narrow_ = -1;  // not asked yet
   struct {
     Prepare by = nullptr;
     Buffer x;

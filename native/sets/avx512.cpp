@@ -16,6 +16,10 @@
   static __attribute__((                                                                                        \
       target("avx2,fma,bmi,bmi2,lzcnt,popcnt,f16c,sse4.2,pclmul,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi," \
              "avx512vbmi2,avx512vpopcntdq,vpclmulqdq")))
+#define FN_PAIRS                                                                                                \
+  static __attribute__((                                                                                        \
+      target("avx2,fma,bmi,bmi2,lzcnt,popcnt,f16c,sse4.2,pclmul,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi," \
+             "avx512vbmi2,avx512vpopcntdq,vpclmulqdq,avx512bf16")))
 
 namespace codec {
 namespace avx512 {
@@ -35,8 +39,10 @@ namespace avx512 {
 #include "../product/mask_few.inc"
 #include "../product/mask_codes.inc"
 #include "../product/sliced_planes.inc"
+#include "../product/pairs.inc"
 
 constexpr ProductKernel kProductRows[] = {
+#include "../product/pair_rows.inc"
 #include "../product/few_rows.inc"
 #include "../product/plane_rows.inc"
 #include "../product/tile_rows.inc"
