@@ -164,7 +164,7 @@ def batch_tile(nbytes: int, batch: int) -> int:
     (128, 32)
     """
     tile = TILE_BYTES // max(1, nbytes)
-    return max(1, batch) if batch <= tile else max(3, tile - tile % 32)
+    return max(1, batch) if batch <= tile else max(_FEW + 1, tile - tile % 32)
 
 
 def matvec(w: Packed, x: Any, *, out: np.ndarray | None = None, threads: int | None = None) -> np.ndarray:
