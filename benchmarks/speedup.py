@@ -67,6 +67,7 @@ def measure(dense: np.ndarray, dtype: str, batch: int, seconds: float) -> dict[s
     plain = own.astype(np.float32)
     shape = (dense.shape[1],) if batch == 1 else (dense.shape[1], batch)
     x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    x = cast(x, dtype).astype(np.float32)  # numbers of the weights' precision, for every contender
     exact = plain.astype(np.float64) @ x
     chosen = [peer for peer in multipliers.present() if peer.precision in ("F32", dtype)]
     runs = [of_codec(codec.encode(own, objective="speed", batch=batch), x)]

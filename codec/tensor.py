@@ -69,7 +69,8 @@ def encode(
     row_dims : int, optional
         How many leading dimensions are the rows of the matrix view; by default 1 (2 for (1, n, m), 0 for 1-d).
     batch : int, optional
-        Columns that are multiplied at a time: what "speed" is chosen for. By default what is good for 1 to 16.
+        Columns, of the weights' dtype, that are multiplied at a time: what "speed" is chosen for. By default what is
+        good for 1 to 16.
     threads : int, optional
         At most this many threads; the bytes do not depend on it.
 
