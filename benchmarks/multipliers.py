@@ -141,6 +141,73 @@ class TorchInt8(Torch):
         return torch.ops.aten._weight_int8pack_mm(x, self.weights, self.scale)
 
 
+class Runtime(Peer):
+    """Dense weights that a runtime for whole models prepares as it likes; x and result are lines of a batch."""
+
+    def operand(self, x: np.ndarray) -> Any:
+        return np.ascontiguousarray(x.reshape(len(x), -1).T)
+
+    @property
+    def nbytes(self) -> int:
+        return self.held
+
+    def shaped(self, lines: np.ndarray) -> np.ndarray:
+        """The result as other peers give it."""
+        return lines[0] if len(lines) == 1 else lines.T
+
+
+class OnnxRuntime(Runtime):
+    """ONNX Runtime on the CPU."""
+
+    name, needs = "ONNX Runtime", "onnxruntime"
+
+    def pack(self, dense: np.ndarray) -> Any:
+        import onnx
+        import onnxruntime
+
+        self.held = dense.nbytes
+        ends = [
+            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None, n])
+            for name, n in (("x", dense.shape[1]), ("y", dense.shape[0]))
+        ]
+        graph = onnx.helper.make_graph(
+            [onnx.helper.make_node("Gemm", ["x", "w"], ["y"], transB=1)], "product", ends[:1], ends[1:],
+            [onnx.numpy_helper.from_array(dense, "w")],
+        )  # fmt: skip
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+    def multiply(self, x: Any) -> Any:
+        return self.shaped(self.weights.run(None, {"x": x})[0])
+
+
+class OpenVino(Runtime):
+    """OpenVINO on the CPU."""
+
+    name, needs, kept_as = "OpenVINO", "openvino", "f32"
+
+    def pack(self, dense: np.ndarray) -> Any:
+        import openvino
+
+        self.held = dense.nbytes * (2 if self.kept_as == "bf16" else 4) // 4
+        ops = openvino.opset13
+        x = ops.parameter(openvino.PartialShape([-1, dense.shape[1]]), np.float32)
+        model = openvino.Model([ops.matmul(x, ops.constant(dense), False, True)], [x])
+        hints = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": self.kept_as}
+        return openvino.Core().compile_model(model, "CPU", hints).create_infer_request()
+
+    def multiply(self, x: Any) -> Any:
+        return self.shaped(self.weights.infer({0: x}, share_inputs=True, share_outputs=True)[0])
+
+
+class OpenVinoBfloat16(OpenVino):
+    """Dense bfloat16, by OpenVINO: weights and sums of pairs; x and result are float32."""
+
+    name, kept_as, precision = "OpenVINO BF16", "bf16", "BF16"
+
+
 class TorchCsr(Torch):
     """Compressed sparse rows of torch, multiplied by MKL."""
 
@@ -155,7 +222,10 @@ class TorchCsr(Torch):
         return sum(int(one.nbytes) for one in parts)
 
 
-PEERS: tuple[type[Peer], ...] = (Numpy, Torch, TorchBfloat16, TorchInt8, ScipyCsr, ScipyBsr, TorchBsr, TorchCsr)
+PEERS: tuple[type[Peer], ...] = (
+    Numpy, Torch, TorchBfloat16, TorchInt8, OnnxRuntime, OpenVino, OpenVinoBfloat16, ScipyCsr, ScipyBsr, TorchBsr,
+    TorchCsr,
+)  # fmt: skip
 
 
 def present() -> list[type[Peer]]:
