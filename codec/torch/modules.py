@@ -17,7 +17,7 @@ from codec.interop.folding import MaskedPair, folded
 from codec.packed import PackedTensor
 from codec.tensor import encode
 from codec.torch.frames import buffer_of, packed_of
-from codec.torch.operators import conv2d, linear, linear_without_gradient
+from codec.torch.operators import conv2d, product
 
 
 class SparseLayer(nn.Module):
@@ -101,6 +101,13 @@ class SparseLayer(nn.Module):
         self._check(weight)
         self.weight = weight
 
+    def _held(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The weight and the bias, looked up where they stand: as attributes they take a microsecond to find."""
+        try:
+            return self._buffers["weight"], self._parameters["bias"]
+        except KeyError:  # torch.nn.utils.prune or a parametrisation computes one
+            return self.weight, self.bias
+
     def _check(self, weight: torch.Tensor) -> None:
         shape = packed_of(weight).shape
         if shape != self.shape:
@@ -169,8 +176,8 @@ class SparseLinear(SparseLayer):
     Notes
     -----
     The result has the input's dtype, whatever floats the weight has; sums are kept in float32, in float64 if either is
-    that. Input and bias have gradients, the weight has none; there is no torch.func.grad and no derivative in forward
-    mode, which torch does not offer for operators of libraries. ``torch.set_num_threads`` bounds the threads.
+    that. Input and bias have derivatives, in reverse and in forward mode and in torch.func; the weight has none. The
+    threads are torch's own where these are OpenMP's, and ``torch.set_num_threads`` bounds them.
 
     Examples
     --------
@@ -197,9 +204,8 @@ class SparseLinear(SparseLayer):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``x @ weight.T + bias``, for x (..., in_features) of floats."""
-        product = linear if torch.is_grad_enabled() else linear_without_gradient
         x = _autocast(x) if torch.is_autocast_enabled("cpu") else x
-        return product(x, self.weight, self.bias, self.out_features)
+        return product(x, *self._held(), self.out_features, False)
 
 
 class SparseConv2d(SparseLayer):
