@@ -87,7 +87,7 @@ def save_pretrained(
         for tensor in tensors:
             found = state.pop(tensor)
             layer = layers.get(found.data_ptr()) if found.numel() else None
-            shard[tensor] = found if layer is None else stored(tensor, layer.packed, rules, objective)
+            shard[tensor] = found if layer is None else stored(tensor, layer, rules, objective)
         save_file(shard, os.path.join(folder, name), objective=rules.objective, plan=rules.plan, zero=zero)
     weights = next(iter(split.filename_to_tensors))
     count = parameter_count(model)

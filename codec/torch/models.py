@@ -27,7 +27,9 @@ def compress_model(
     model: nn.Module, plan: Mapping[str, Any] | None = None, *, objective: str = "speed", batch: int | None = None,
     zero: str = "value",
 ) -> nn.Module:  # fmt: skip
-    """Put packed layers in the place of a model's nn.Linear and nn.Conv2d layers, where that pays.
+    """Put packed layers in the place of a model's linear layers and convolutions, where that pays.
+
+    These are nn.Linear, nn.Conv2d, and transformers' Conv1D (the linear layer of GPT-2).
 
     Parameters
     ----------
@@ -112,7 +114,10 @@ def _packed(weight: Weight, rules: Rules, batch: int | None) -> PackedTensor | s
         return "the plan says so"
     dense = effective(weight.module, "weight")
     assert dense is not None
-    packed = encode(dense, **{"objective": rules.objective, "zero": rules.zero, "batch": batch, **planned})
+    assert weight.sparse is not None
+    packed = encode(
+        weight.sparse.turned(dense), **{"objective": rules.objective, "zero": rules.zero, "batch": batch, **planned}
+    )
     why = pays(packed.spans.head.spec, packed.nnz, packed.nbytes, rules.objective, batch)
     return packed if why is None or planned.get("layout", "auto") != "auto" else why
 

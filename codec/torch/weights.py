@@ -75,9 +75,9 @@ def _named(model: nn.Module) -> Iterator[tuple[str, nn.Module, torch.Tensor]]:
 
 
 def sparse_class(module: nn.Module) -> type[SparseLayer] | None:
-    """The class that can take a layer's place; None for classes derived from Linear and Conv2d, which may do more."""
+    """The class that can take a layer's place; None for classes derived from Linear and the like, which may do more."""
     kind = parametrize.type_before_parametrizations(module)
-    return next((layer for layer in LAYERS if kind is layer.dense), None)
+    return next((layer for layer in LAYERS if kind is layer.dense()), None)
 
 
 def _held_back(
