@@ -70,6 +70,7 @@ class CodecQuantizer(HfQuantizer):
     ) -> Any:
         """Put empty packed layers where the weights in the files will run packed."""
         if not self.pre_quantized:
+            self.quantization_config.check_modules([name for name, _ in model.named_modules()])
             return model
         self._dtypes = [*(model._get_dtype_plan(dtype) or {}).items(), ("*", dtype)]
         names, weights, kept = _Names(model), weights_of(model), self._kept_dense(model)

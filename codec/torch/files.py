@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from codec.dtypes import BY_NAME
+from codec.encoding.request import check_batch, check_objective
 from codec.errors import ArgumentError
 from codec.interop.folding import masked_pairs, unfolded_words
 from codec.matrix import TensorSpec
@@ -19,9 +20,9 @@ from codec.model.packing import Rules
 from codec.packed import PackedTensor
 from codec.tensor import encode
 from codec.torch.frames import buffer_of, release_memory
-from codec.torch.models import pays, replaced, swap
+from codec.torch.models import check_names, pays, replaced, swap
 from codec.torch.modules import SparseLayer
-from codec.torch.weights import Weight, weights_of
+from codec.torch.weights import Weight, check_model, weights_of
 
 Path = str | os.PathLike[str]
 
@@ -56,14 +57,16 @@ def save_model(
     Raises
     ------
     ArgumentError, OSError
-        As `save_file`.
+        As `save_file`; and for a plan with a name that no tensor has.
 
     Examples
     --------
     >>> save_model(model, "model.safetensors", objective="disk")  # doctest: +SKIP
     """
+    check_model(model)
     rules = Rules(objective or "disk", zero, plan)
     state: dict[str, Any] = model.state_dict()
+    check_names(plan, state)
     packed: dict[tuple[int, str], Any] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, SparseLayer):
@@ -141,6 +144,10 @@ def load_model(
     >>> codec.torch.load_model(model, "model.safetensors")  # doctest: +SKIP
     ([], [])
     """
+    check_model(model)
+    if objective is not None:
+        check_objective(objective)
+    check_batch(batch)
     with safe_open(filename, framework="pt", device=device) as file:
         state = model.state_dict(keep_vars=True)
         missing, unexpected = _differences(state, file)

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -34,6 +34,13 @@ class Weight:
     sparse: type[SparseLayer] | None
     why: str | None
     tied: tuple[str, ...]
+
+
+def check_model(model: Any) -> None:
+    """ArgumentError for what is no model of torch."""
+    if not isinstance(model, nn.Module):
+        way = "; codec.save_file and codec.load_file take a state_dict" if isinstance(model, Mapping) else ""
+        raise ArgumentError(f"model is of type {type(model).__name__}; expected an nn.Module{way}")
 
 
 def weights_of(model: nn.Module) -> dict[str, Weight]:
