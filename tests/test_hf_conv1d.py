@@ -100,6 +100,22 @@ def test_a_model_is_packed_and_becomes_dense_again(tmp_path) -> None:
     assert load_model(other, tmp_path / "model.safetensors") == ([], [])
     assert packed_in(other) == ALL
     same(other, expected)
+    for plan, names in ((None, ALL), ({"*.mlp.*": "dense"}, {n for n in ALL if "mlp" not in n}), ({"*": "csr"}, ALL)):
+        for objective in ("speed", None):
+            save_model(other, tmp_path / "again.safetensors", plan=plan)
+            third = compress_model(gpt2())  # a file of dense weights makes dense layers of packed ones
+            assert load_model(third, tmp_path / "again.safetensors", objective=objective) == ([], [])
+            assert packed_in(third) == names
+            same(third, expected)
+    with codec.safe_open(tmp_path / "again.safetensors") as file:
+        assert file.info("transformer.h.0.mlp.c_fc.weight").shape == (96, 384)
+        assert file.info("transformer.h.0.mlp.c_fc.weight").layout == "csr"
+    assert third.transformer.h[0].mlp.c_fc.packed.layout == "csr"
+    assert third.transformer.h[0].mlp.c_fc.packed.shape == (384, 96)
+    fourth = compress_model(gpt2(), {"*.c_fc.weight": "bitmap"})
+    fourth.load_state_dict(third.state_dict())
+    assert fourth.transformer.h[0].mlp.c_fc.packed.layout == "csr"
+    same(fourth, expected)
     assert not packed_in(to_dense(model))
     same(model, expected, 0)
 

@@ -125,3 +125,10 @@ def test_many_packed_weights_at_once_are_refused() -> None:
     weights = torch.stack([layer.weight, layer.weight])
     with pytest.raises(codec.ArgumentError, match=r"torch\.vmap over packed weights"):
         vmap(lambda w: operators.linear(x, w, None, 4, False))(weights)
+
+
+def test_zeros_without_memory_are_inputs_too() -> None:
+    _, layer, x = linear(torch.float32)
+    with torch.no_grad():
+        found = layer(torch._efficientzerotensor(x.shape))
+    close(found, layer.bias.detach().expand(3, 4))

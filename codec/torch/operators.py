@@ -68,8 +68,8 @@ def _elements(x: torch.Tensor) -> np.ndarray:
         else:
             array = x.detach().view(bits).numpy().view(dtype)
         return array
-    except (RuntimeError, TypeError):  # a negative view, or a class of tensors of its own
-        return from_torch(x)
+    except (RuntimeError, TypeError):  # a negative view, zeros without memory, or a class of tensors of its own
+        return from_torch(x.clone() if x._is_zerotensor() else x)
 
 
 def _matrix(array: np.ndarray) -> np.ndarray:
