@@ -264,7 +264,8 @@ class SparseConv1D(SparseLayer):
     Notes
     -----
     The weight is packed as its transpose, (out, in): products with that are four to ten times as fast. Model files hold
-    it as transformers has it, so it is packed anew when it is saved and when it is loaded.
+    it as transformers has it, so it is packed anew when it is saved and when it is loaded, from one dense weight at a
+    time.
 
     Examples
     --------
