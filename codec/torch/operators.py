@@ -34,6 +34,8 @@ _VIEWS: dict[torch.dtype, tuple[torch.dtype | None, np.dtype]] = {
     if hasattr(torch, element.dtype.name)
 }
 
+# What is no class of tensors of its own, which may have its own idea of an operator.
+_PLAIN = (torch.nn.Parameter, torch.Tensor, type(None))
 _HALVES = (torch.bfloat16, torch.float16)
 # The dtypes of sums, as NumPy has them.
 _OF_NUMPY = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
@@ -109,6 +111,8 @@ def _linear_in_place(
     batch, place, term = x.numel() // known.inputs, x.data_ptr(), 0
     if bias is not None:
         if bias.dtype is not x.dtype or bias.shape != (outputs,) or not bias.is_cpu or not bias.is_contiguous():
+            return None
+        if type(bias) not in _PLAIN or bias.is_neg():
             return None
         term = bias.data_ptr()
     if not 0 < batch <= known.most or not place or (bias is not None and not term):
@@ -245,7 +249,7 @@ def product(
 
     The dispatcher takes some 3 microseconds of a call, as much as a small product, and derivatives as much again.
     """
-    run = linear if takes_part(x) else run_linear
+    run = linear if takes_part(x) or type(bias) not in _PLAIN else run_linear
     return run(x, weight, bias, outputs, transposed)
 
 
