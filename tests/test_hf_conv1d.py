@@ -143,6 +143,30 @@ def test_folders(tmp_path) -> None:
     same(dense, expected, 0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_shared_weights_stay_shared(tmp_path, dtype) -> None:
+    dense = torch.nn.Sequential(sparse(Conv1D(128, 96)).to(dtype))
+    for bits in (3, 8):
+        plan = {"0.weight": {"layout": "bitmap", "values": "codebook", "value_bits": bits}}
+        save_model(dense, tmp_path / "model.safetensors", plan=plan)
+        for objective, layout in (("speed", "sell"), (None, "bitmap")):
+            model = torch.nn.Sequential(Conv1D(128, 96).to(dtype))
+            load_model(model, tmp_path / "model.safetensors", objective=objective)
+            packed = model[0].packed
+            assert packed.layout == layout
+            assert packed.values == ("codebook" if bits == 3 else "raw")  # 256 entries and a zero are too many
+            save_model(model, tmp_path / "again.safetensors")
+            with (
+                codec.safe_open(tmp_path / "model.safetensors") as a,
+                codec.safe_open(tmp_path / "again.safetensors") as b,
+            ):
+                first, second = a.get_packed("0.weight"), b.get_packed("0.weight")
+            assert (first.to_dense() == second.to_dense()).all()
+            assert second.values == packed.values
+            save_model(model, tmp_path / "raw.safetensors", plan={"0.weight": {"values": "raw"}})
+            assert codec.load_file(tmp_path / "raw.safetensors", packed=True)["0.weight"].values == "raw"
+
+
 WITHOUT = """
 import sys, torch, transformers, codec.torch
 model = transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=128, n_embd=96, n_layer=1, n_head=4))

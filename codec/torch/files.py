@@ -18,10 +18,9 @@ from codec.model import ModelFile, safe_open, save_file
 from codec.model.file import naming
 from codec.model.packing import Rules
 from codec.packed import PackedTensor
-from codec.tensor import encode
 from codec.torch.frames import buffer_of, release_memory
 from codec.torch.models import check_names, pays, replaced, swap
-from codec.torch.modules import SparseLayer
+from codec.torch.modules import SparseLayer, transpose
 from codec.torch.weights import Weight, check_model, weights_of
 
 Path = str | os.PathLike[str]
@@ -89,8 +88,7 @@ def stored(name: str, layer: SparseLayer, rules: Rules, objective: str | None) -
         return np.ascontiguousarray(layer.unpacked())
     with naming(name):
         if layer.transposed:
-            options = {"objective": rules.objective, "zero": packed.spans.head.spec.zero, **planned}
-            return encode(layer.unpacked(), **options)
+            return transpose(packed, **{"objective": rules.objective, **planned})
         wanted = planned if objective is None else {"objective": objective, **planned}
         return packed.to_layout(**wanted) if wanted else packed
 

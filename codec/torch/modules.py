@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
@@ -103,7 +104,7 @@ class SparseLayer(nn.Module):
         """What a file holds, as it is packed here: for an objective, or in the layout that it has (None)."""
         options = {"layout": packed.layout} if objective is None else {"objective": objective, "batch": batch}
         if cls.transposed:
-            return encode(packed.to_dense().T, zero=packed.spans.head.spec.zero, **options)
+            return transpose(packed, **options)
         return packed if objective is None else packed.to_layout(**options)
 
     def unpacked(self) -> Any:
@@ -372,6 +373,17 @@ class SparseConv2d(SparseLayer):
 def _named(layer: nn.Module, names: tuple[str, ...]) -> dict[str, Any]:
     """Attributes of a layer by name."""
     return {name: getattr(layer, name) for name in names}
+
+
+def transpose(packed: PackedTensor, **options: Any) -> PackedTensor:
+    """The transpose of a packed matrix, packed anew: under its zero rule, and of one codebook if it has one."""
+    zero, books = packed.spans.head.spec.zero, packed.codebook
+    if books is not None and len(books) == 1 and zero == "value" and "values" not in options:
+        # Layouts that pad want a zero among the entries.
+        entries = np.unique(np.append(books[0], books.dtype.type(0)))
+        if len(entries) <= 256:
+            options = {**options, "values": "codebook", "codebook": entries}
+    return encode(packed.to_dense().T, zero=zero, **options)
 
 
 def _autocast(x: torch.Tensor) -> torch.Tensor:
