@@ -112,6 +112,8 @@ def from_torch(tensor: Any) -> np.ndarray:
         For tensors that are not dense or hold no elements that can be read (on the meta device, quantised, nested,
         wrapped by a class without storage, with storage that was freed), and for dtypes that the format does not have.
     """
+    if not is_torch_tensor(tensor):
+        raise ArgumentError(f"a {type(tensor).__name__}; expected a torch tensor")
     try:
         plain = on_cpu(tensor)
         element = torch_element(plain.dtype)

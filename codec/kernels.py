@@ -124,6 +124,12 @@ def threadpool_limits(limits: int) -> Iterator[None]:
         _limit.reset(token)
 
 
+# Lends the threads of an OpenMP runtime, by the address of its GOMP_parallel; and says how many of them products of
+# this thread take from now on (0: threads of the pool).
+lend_threads = _native.lend_threads
+borrow_threads = _native.borrow_threads
+
+
 def crc32c(data: Any, value: int = 0) -> int:
     """CRC-32C (Castagnoli) of a contiguous buffer, continued from ``value``.
 
@@ -170,6 +176,12 @@ class View(Protocol):
         bias: np.ndarray | None = None,
     ) -> Result:
         """W x scale + bias, or the transpose's product, into y (m, batch); from several views in turn."""
+
+    def multiply_at(
+        self, x: int, batch: int, y: int, bias: int, value: int, accumulator: int, transposed: bool, threads: int,
+        team: int,
+    ) -> Result:  # fmt: skip
+        """x W.T + bias, or x W + bias, of row-major arrays by their addresses; types as `type_code` gives them."""
 
     def entries(
         self, first: int, last: int, starts: np.ndarray, indices: np.ndarray, values: np.ndarray, count: int
@@ -236,7 +248,7 @@ class Cpu:
         self, x: np.ndarray, weights: ElementType, acc: ElementType, window: tuple[int, ...] | None = None
     ) -> Any:
         """See `Backend.operand`."""
-        return _native.Operand(x, _TYPE_CODES[weights.name], _TYPE_CODES[acc.name], window)
+        return _native.Operand(x, type_code(weights), type_code(acc), window)
 
 
 backend: Backend = Cpu()
@@ -251,6 +263,11 @@ kmeans = _native.kmeans
 code_lengths = _native.code_lengths
 # The kernels of products, one row each: form, types, batch.
 product_kernels = _native.product_kernels
+
+
+def type_code(element: ElementType) -> int:
+    """The native number of an element type."""
+    return _TYPE_CODES[element.name]
 
 
 def kind_code(kind: str) -> int:

@@ -57,6 +57,10 @@ struct Pool {
 std::atomic<Pool*> the_pool{nullptr};
 thread_local bool in_task = false;
 
+std::atomic<Region> lent{nullptr};
+pid_t lender = 0;  // the process that has lent them
+thread_local uint32_t borrowed = 0;
+
 void work(Pool& pool, uint32_t worker) {
   for (uint64_t task; (task = pool.next.fetch_add(1, std::memory_order_relaxed)) < pool.tasks;)
     pool.run(pool.context, uint32_t(task), worker);
@@ -159,11 +163,45 @@ void run_shared(Pool& pool, uint32_t helpers) {
   }
 }
 
+// A job on lent threads.
+struct Lent {
+  uint32_t tasks, threads;
+  Run run;
+  void* context;
+  std::atomic<uint32_t> workers{0};
+  alignas(64) std::atomic<uint64_t> next{0};
+};
+
+void run_lent(Region region, uint32_t tasks, uint32_t threads, Run run, void* context) {
+  Lent job{tasks, threads, run, context};
+  const auto work_lent = [](void* at) {
+    Lent& mine = *static_cast<Lent*>(at);
+    const uint32_t worker = mine.workers.fetch_add(1, std::memory_order_relaxed);
+    if (worker >= mine.threads) return;
+    in_task = true;
+    for (uint64_t task; (task = mine.next.fetch_add(1, std::memory_order_relaxed)) < mine.tasks;)
+      mine.run(mine.context, uint32_t(task), worker);
+    in_task = false;
+  };
+  region(work_lent, &job, borrowed, 0);
+}
+
 }  // namespace
+
+void lend_threads(Region region) {
+  lender = getpid();
+  lent.store(region);
+}
+
+void borrow_threads(uint32_t team) { borrowed = team; }
 
 void parallel(uint32_t tasks, uint32_t threads, Run run, void* context) {
   if (threads > kMaxThreads) threads = kMaxThreads;
   if (threads > tasks) threads = tasks;
+  if (threads > 1 && borrowed > 1 && !in_task) {
+    const Region region = lent.load();
+    if (region && lender == getpid()) return run_lent(region, tasks, threads, run, context);
+  }
   Pool* pool = threads > 1 && !in_task ? get_pool() : nullptr;
   if (pool == nullptr || pool->busy.exchange(true)) {
     for (uint32_t task = 0; task < tasks; ++task) run(context, task, 0);

@@ -299,6 +299,11 @@ def test_refused(dense, tmp_path) -> None:
         ({"quant_method": "other"}, "method 'other'"),
         ({"objective": "fast"}, "objective='fast'"),
         ({"ignore": "lm_head"}, "expected a list of names"),
+        ({"ignore": 3}, "expected a list of names"),
+        ({"dequantize": "no"}, "expected True or False"),
+        ({"plan": "csr"}, "plan is a str"),
+        ({"batch": 0}, "batch=0"),
+        ({"num_parameters": "many"}, "expected a count"),
         ({"weights": 3}, "expected a text"),
         ({"entropy_model": 2}, "'entropy_model', which this version does not know"),
     ):
@@ -311,6 +316,17 @@ def test_refused(dense, tmp_path) -> None:
         opened(packed)
     with pytest.raises(codec.ArgumentError, match=r"holds 'model\.safetensors', which transformers without codec"):
         codec.hf.save_pretrained(model, source)
+    for options, words in (
+        ({"ignore": ["lm_haed"]}, r"'lm_haed', and no module has such a name; close: lm_head"),
+        ({"plan": {"lm_haed.weight": "csr"}}, r"close: lm_head\.weight"),
+    ):
+        with pytest.raises(codec.ArgumentError, match=words):
+            codec.hf.save_pretrained(model, tmp_path / "other", **options)
+        with pytest.raises(codec.ArgumentError, match=words):
+            opened(source, quantization_config=codec.hf.CodecConfig(**options))
+    assert not weights(tmp_path / "other")
+    with pytest.raises(codec.ArgumentError, match="expected a model of transformers"):
+        codec.hf.save_pretrained(torch.nn.Linear(3, 3), tmp_path / "other")
     with pytest.raises(codec.ArgumentError, match="multiplied on the CPU"):
         codec.hf.CodecQuantizer(codec.hf.CodecConfig()).validate_environment(device_map={"": "cuda:0"})
     config["quantization_config"]["weights"] = "model.codec.safetensors"

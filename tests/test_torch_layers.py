@@ -130,9 +130,9 @@ def test_operators_keep_the_rules_of_torch() -> None:
     layer, image = ct.SparseLinear.from_dense(linear()), torch.randn(2, 4, 9, 9, requires_grad=True)
     conv = ct.SparseConv2d.from_dense(conv2d(kernel_size=3))
     geometry = ([3, 3], [2, 1], [1, 1], [1, 1], 1)
-    opcheck(operators.linear, (torch.randn(3, 80, requires_grad=True), layer.weight, layer.bias, 96))
-    opcheck(operators.linear, (torch.randn(80).bfloat16(), layer.weight, None, 96))
-    opcheck(operators.linear_input, (torch.randn(3, 96, requires_grad=True), layer.weight, 80))
+    opcheck(operators.linear, (torch.randn(3, 80, requires_grad=True), layer.weight, layer.bias, 96, False))
+    opcheck(operators.linear, (torch.randn(80).bfloat16(), layer.weight, None, 96, False))
+    opcheck(operators.linear, (torch.randn(3, 96, requires_grad=True), layer.weight, None, 80, True))
     opcheck(operators.conv2d, (image, conv.weight, conv.bias, 6, *geometry))
     gradient = torch.randn(2, 6, 5, 9, requires_grad=True)
     opcheck(operators.conv2d_input, (gradient, conv.weight, [2, 4, 9, 9], *geometry))
@@ -209,25 +209,6 @@ def test_memory_that_changes_is_noticed() -> None:
     assert all(known.packed.nbytes > 0 for known in frames._known.values())
 
 
-def test_threads_follow_torch_and_do_not_change_the_result(monkeypatch) -> None:
-    layer, x = ct.SparseLinear.from_dense(linear()), torch.randn(40, 80)
-    seen = []
-    real = operators.products.linear
-    monkeypatch.setattr(operators.products, "linear", lambda *a, **k: seen.append(k["threads"]) or real(*a, **k))
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        one = layer(x)
-        torch.set_num_threads(2)
-        with codec.threadpool_limits(2):
-            assert torch.equal(layer(x), one)
-        with codec.threadpool_limits(1):
-            layer(x)
-    finally:
-        torch.set_num_threads(before)
-    assert seen == [1, 2, 1]
-
-
 def test_refused() -> None:
     layer = ct.SparseLinear.from_dense(linear())
     for x, words in (
@@ -239,13 +220,13 @@ def test_refused() -> None:
         with pytest.raises(codec.ArgumentError, match=words):
             layer(x)
     with pytest.raises(codec.ArgumentError, match="expected a matrix with 5 outputs"):
-        operators.linear(torch.ones(2, 80), layer.weight, None, 5)
+        operators.linear(torch.ones(2, 80), layer.weight, None, 5, False)
     with pytest.raises(codec.ArgumentError, match="expected uint8"):
-        operators.linear(torch.ones(2, 80), torch.ones(96, 80), None, 96)
+        operators.linear(torch.ones(2, 80), torch.ones(96, 80), None, 96, False)
     with pytest.raises(codec.ArgumentError, match="meta device"):
         _ = layer.to("meta").packed
     with pytest.raises(codec.FormatError):
-        operators.linear(torch.ones(2, 80), torch.zeros(80, dtype=torch.uint8), None, 96)
+        operators.linear(torch.ones(2, 80), torch.zeros(80, dtype=torch.uint8), None, 96, False)
     with pytest.raises(codec.ArgumentError, match="has no bytes: load a state_dict"):
         ct.SparseLinear(80, 96)(torch.ones(2, 80))
     conv = ct.SparseConv2d.from_dense(conv2d(kernel_size=3))
@@ -266,7 +247,7 @@ def test_refused() -> None:
 
 
 def test_layers_that_cannot_be_taken() -> None:
-    with pytest.raises(codec.ArgumentError, match=r"the layer is a Conv2d; expected nn\.Linear"):
+    with pytest.raises(codec.ArgumentError, match=r"the layer is a Conv2d; expected Linear"):
         ct.SparseLinear.from_dense(nn.Conv2d(4, 6, 3))
     with pytest.warns(FutureWarning):
         normed = nn.utils.weight_norm(nn.Linear(80, 96))
@@ -344,3 +325,33 @@ def test_a_layer_that_was_moved_becomes_dense_in_that_dtype() -> None:
         assert layer.double().to_dense().weight.dtype == torch.float64
         x = torch.ones(2, 80, dtype=torch.bfloat16)
         close(layer.bfloat16().to("cpu").to_dense()(x), layer(x), 0.02)
+
+
+def test_what_looks_on_sees_the_operator() -> None:
+    from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    layer, x = ct.SparseLinear.from_dense(linear()), torch.randn(3, 80)
+    seen = []
+
+    class Listing(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            seen.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    with torch.no_grad():
+        expected = layer(x)
+        with Listing():
+            close(layer(x), expected)
+        with torch.profiler.profile() as profile:
+            layer(x)
+        seen += [event.key for event in profile.key_averages()]
+        seen.append(make_fx(layer)(x).code)
+    assert "codec.linear.default" in seen
+    assert "codec::linear" in seen
+    assert "codec.linear.default" in seen[-1]
+    with torch.device("meta"):
+        shape = ct.SparseLinear(80, 96, nbytes=640)(torch.ones(2, 80)).shape
+    assert shape == (2, 96)
+    pruned_bias = prune.l1_unstructured(ct.SparseLinear.from_dense(linear()), "bias", 0.5)
+    assert (pruned_bias(torch.zeros(80)) == 0).sum() >= 48

@@ -319,6 +319,28 @@ def test_names_that_do_not_fit(tmp_path) -> None:
         ct.load_model(nn.Linear(5, 3), tmp_path / "nothing.safetensors")
 
 
+def test_arguments_of_other_types_and_names(tmp_path) -> None:
+    path, model = tmp_path / "model.safetensors", nn.Sequential(nn.Linear(8, 8))
+    state = model.state_dict()
+    ct.save_model(model, path)
+    for run, words in (
+        (lambda: ct.compress_model("model"), "of type str; expected an nn.Module"),
+        (lambda: ct.to_dense(None), "of type NoneType"),
+        (lambda: ct.parameter_count(3), "of type int"),
+        (lambda: ct.save_model(state, path), "OrderedDict; expected an nn.Module; codec.save_file"),
+        (lambda: ct.load_model(state, path), "OrderedDict; expected an nn.Module; codec.save_file"),
+        (lambda: ct.save_model(model, path, plan={"0.wieght": "csr"}), "no weight has such a name; close: 0.weight"),
+        (lambda: ct.save_model(model, path, plan={"0.weight": None}), "gives '0.weight': None; expected"),
+        (lambda: ct.compress_model(model, {0: "csr"}), "gives 0: 'csr'; expected a tensor's name"),
+        (lambda: ct.load_model(model, path, objective="fast"), "objective='fast'"),
+        (lambda: ct.load_model(model, path, batch=0), "batch=0"),
+        (lambda: ct.SparseLinear(8, 8).hold("weight"), "a packed weight is a str"),
+        (lambda: ct.to_numpy("weight"), "a str; expected a torch tensor"),
+    ):
+        with pytest.raises(codec.ArgumentError, match=words):
+            run()
+
+
 LOAD = """
 import torch, codec.torch
 from torch import nn

@@ -23,6 +23,12 @@ def check_objective(objective: Any) -> str:
     return objective
 
 
+def check_batch(batch: Any) -> None:
+    """ArgumentError for a batch that is neither None nor a number of columns."""
+    if batch is not None and (not is_int(batch) or batch < 1):
+        raise ArgumentError(f"batch={batch!r}; expected an int from 1 on, the columns that are multiplied at a time")
+
+
 @dataclass(frozen=True)
 class EncodeRequest:
     """What a caller asked for; ``layout`` is None for "auto", ``batch`` for one that was not told."""
@@ -45,10 +51,7 @@ class EncodeRequest:
     ) -> Self:
         """From the arguments of ``encode``; ArgumentError for any that cannot be used."""
         check_objective(objective)
-        if batch is not None and (not is_int(batch) or batch < 1):
-            raise ArgumentError(
-                f"batch={batch!r}; expected an int from 1 on, the columns that are multiplied at a time"
-            )
+        check_batch(batch)
         check_entropy(entropy)
         if not (isinstance(layout, str) and layout == "auto"):
             return cls(make_layout(layout, params), objective, entropy, values)

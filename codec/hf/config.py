@@ -1,15 +1,18 @@
 """What config.json says of packed weights, as transformers reads it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
 from transformers.quantizers import auto, register_quantization_config
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from codec.encoding.request import check_objective
+from codec.encoding.request import check_batch, check_objective
 from codec.errors import ArgumentError
+from codec.matrix import is_int
 from codec.model.huggingface import FORMATS, METHOD
+from codec.model.packing import Rules
 
 
 @register_quantization_config(METHOD)
@@ -62,17 +65,34 @@ class CodecConfig(QuantizationConfigMixin):
             )
         if objective is not None:
             check_objective(objective)
-        if isinstance(ignore, str) or not all(isinstance(name, str) for name in ignore):
+        check_batch(batch)
+        if not isinstance(ignore, Iterable) or isinstance(ignore, str) or not all(isinstance(n, str) for n in ignore):
             raise ArgumentError(f"ignore={ignore!r}; expected a list of names of modules")
+        if not isinstance(dequantize, bool):
+            raise ArgumentError(f"dequantize={dequantize!r}; expected True or False")
+        Rules(plan=plan)
         if weights is not None and not isinstance(weights, str):
             raise ArgumentError(f"quantization_config names the file {weights!r}; expected a text")
+        if num_parameters is not None and (not is_int(num_parameters) or num_parameters < 0):
+            raise ArgumentError(f"quantization_config has num_parameters {num_parameters!r}; expected a count")
         self.quant_method, self.format, self.weights, self.num_parameters = METHOD, format, weights, num_parameters
         self.objective, self.batch, self.ignore = objective, batch, list(ignore)
-        self.dequantize, self.plan = bool(dequantize), plan
+        self.dequantize, self.plan = dequantize, plan
 
     def leaves(self, module: str) -> bool:
         """Whether a module is one of those to ignore."""
-        return any(name == module or module.endswith(f".{name}") or fnmatchcase(module, name) for name in self.ignore)
+        return any(_names(name, module) for name in self.ignore)
+
+    def check_modules(self, modules: Collection[str]) -> None:
+        """ArgumentError where a name to ignore is that of no module, so that a misspelt one is packed."""
+        for name in self.ignore:
+            if not any(_names(name, module) for module in modules):
+                ends = {module.rpartition(".")[2] for module in modules}
+                near = get_close_matches(name, [*modules, *ends], n=3)
+                raise ArgumentError(
+                    f"ignore names {name!r}, and no module has such a name"
+                    + (f"; close: {', '.join(near)}" if near else "")
+                )
 
     def get_loading_attributes(self) -> dict[str, Any]:
         """What from_pretrained's own argument decides, and not config.json."""
@@ -82,6 +102,11 @@ class CodecConfig(QuantizationConfigMixin):
         """What is written to config.json."""
         written = {key: value for key, value in super().to_dict().items() if key not in ("batch", "dequantize", "plan")}
         return {key: value for key, value in written.items() if value is not None or key == "objective"}
+
+
+def _names(name: str, module: str) -> bool:
+    """Whether a name to ignore is that of a module: its name, the last parts of it, or a shell pattern."""
+    return name == module or module.endswith(f".{name}") or fnmatchcase(module, name)
 
 
 # transformers takes the arguments of one call beside what config.json says for the classes listed there only.

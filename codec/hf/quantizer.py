@@ -70,6 +70,7 @@ class CodecQuantizer(HfQuantizer):
     ) -> Any:
         """Put empty packed layers where the weights in the files will run packed."""
         if not self.pre_quantized:
+            self.quantization_config.check_modules([name for name, _ in model.named_modules()])
             return model
         self._dtypes = [*(model._get_dtype_plan(dtype) or {}).items(), ("*", dtype)]
         names, weights, kept = _Names(model), weights_of(model), self._kept_dense(model)
@@ -90,7 +91,7 @@ class CodecQuantizer(HfQuantizer):
                 or weight.why is not None
                 or len(weight.tied) > 1
                 or kept(target)
-                or not self._pays(record)
+                or not self._pays(record, weight.sparse)
             ):
                 self._unpacked.append(names.renamed(name))
                 continue
@@ -112,8 +113,9 @@ class CodecQuantizer(HfQuantizer):
 
         return kept
 
-    def _pays(self, record: Record) -> bool:
-        config, spec = self.quantization_config, TensorSpec.of(BY_NAME[record.dtype].dtype, record.shape)
+    def _pays(self, record: Record, sparse: type[SparseLayer] | None) -> bool:
+        config, shape = self.quantization_config, record.shape if sparse is None else sparse.turned_shape(record.shape)
+        spec = TensorSpec.of(BY_NAME[record.dtype].dtype, shape)
         return pays(spec, record.nnz or 0, record.nbytes, config.objective, config.batch) is None
 
     def update_weight_conversions(self, weight_conversions: list[Any], model: Any) -> list[Any]:
@@ -141,11 +143,11 @@ class CodecQuantizer(HfQuantizer):
                 objective=config.objective or "speed",
                 batch=config.batch,
             )
-        elif config.objective is not None:
+        else:
             for name, layer in model.named_modules():
-                if isinstance(layer, SparseLayer):
+                if isinstance(layer, SparseLayer) and (config.objective is not None or layer.transposed):
                     with naming(f"{name}.weight"):
-                        layer.hold(buffer_of(layer.packed.to_layout(objective=config.objective, batch=config.batch)))
+                        layer.hold(buffer_of(layer.of_file(layer.packed, config.objective, config.batch)))
                     release_memory()
         self._let_go_of_files(model)
         conversions = getattr(model, "_weight_conversions", None) or []

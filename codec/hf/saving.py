@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub import split_torch_state_dict_into_shards
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.dynamic_module_utils import custom_object_save
-from transformers.modeling_utils import remove_tied_weights_from_state_dict
+from transformers.modeling_utils import PreTrainedModel, remove_tied_weights_from_state_dict
 
 from codec.errors import ArgumentError
 from codec.hf.config import CodecConfig
@@ -20,7 +20,7 @@ from codec.model.huggingface import CONFIG, FIELD, packed_config, packed_name, p
 from codec.model.packing import Rules
 from codec.model.shards import INDEX_SUFFIX, SUFFIX, write_shard_index
 from codec.torch.files import stored
-from codec.torch.models import parameter_count
+from codec.torch.models import check_names, parameter_count
 from codec.torch.modules import SparseLayer
 
 _STEM = packed_name("model" + SUFFIX).removesuffix(SUFFIX)
@@ -58,7 +58,8 @@ def save_pretrained(
     Raises
     ------
     ArgumentError
-        If the folder holds weights that transformers would load instead, and as `save_file`.
+        For what is no model of transformers; for names to ignore or in the plan that the model does not have; if the
+        folder holds weights that transformers would load instead; and as `save_file`.
     OSError
         What the system says.
 
@@ -66,15 +67,21 @@ def save_pretrained(
     --------
     >>> codec.hf.save_pretrained(model, "Llama-packed", ignore=["lm_head"])  # doctest: +SKIP
     """
+    if not isinstance(model, PreTrainedModel):
+        raise ArgumentError(
+            f"model is of type {type(model).__name__}; expected a model of transformers: codec.torch.save_model writes "
+            "others"
+        )
     folder = os.fsdecode(save_directory)
+    options = _options(model, ignore)
     os.makedirs(folder, exist_ok=True)
     _check_alone(folder)
-    options = _options(model, ignore)
     state, layers = _state(model), {}
     for layer in model.modules():
         if isinstance(layer, SparseLayer):
             layers[layer.weight.data_ptr()] = layer
     kept = {f"{name}.weight": "dense" for name, _ in model.named_modules() if options.leaves(name)}
+    check_names(plan, state)
     split = split_torch_state_dict_into_shards(
         state, filename_pattern=_STEM + "{suffix}" + SUFFIX, max_shard_size=max_shard_size
     )
@@ -87,7 +94,7 @@ def save_pretrained(
         for tensor in tensors:
             found = state.pop(tensor)
             layer = layers.get(found.data_ptr()) if found.numel() else None
-            shard[tensor] = found if layer is None else stored(tensor, layer.packed, rules, objective)
+            shard[tensor] = found if layer is None else stored(tensor, layer, rules, objective)
         save_file(shard, os.path.join(folder, name), objective=rules.objective, plan=rules.plan, zero=zero)
     weights = next(iter(split.filename_to_tensors))
     count = parameter_count(model)
@@ -107,6 +114,7 @@ def _options(model: Any, ignore: Iterable[str] | None) -> CodecConfig:
     options = copy.copy(found) if isinstance(found, CodecConfig) else CodecConfig()
     if ignore is not None:
         options.ignore = CodecConfig(ignore=ignore).ignore
+        options.check_modules([name for name, _ in model.named_modules()])
     return options
 
 

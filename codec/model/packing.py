@@ -67,6 +67,12 @@ class Rules:
             check_zero(self.zero)
         if self.plan is not None and not isinstance(self.plan, Mapping):
             raise ArgumentError(f"plan is a {type(self.plan).__name__}; expected a mapping of names to layouts")
+        for key, entry in (self.plan or {}).items():
+            if not isinstance(key, str) or not isinstance(entry, str | Mapping):
+                raise ArgumentError(
+                    f"plan gives {key!r}: {entry!r}; expected a tensor's name or shell pattern, and for it a layout's "
+                    "name or a dict of encode's arguments"
+                )
         self._patterns = [key for key in self.plan or () if any(sign in key for sign in "*?[")]
 
     def entry(self, name: str) -> Any:
@@ -82,8 +88,6 @@ class Rules:
         entry = self.entry(name)
         if entry is None:
             return {}
-        if not isinstance(entry, str | Mapping):
-            raise ArgumentError(f"plan gives {entry!r}; expected a layout's name or a dict of encode's arguments")
         return {"layout": entry} if isinstance(entry, str) else dict(entry)
 
 

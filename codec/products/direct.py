@@ -9,65 +9,86 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from codec import kernels
+from codec.dtypes import ElementType
 from codec.frame import Packed
-from codec.kernels import View
+from codec.kernels import Result, View
 from codec.products.operands import Kind
 
 
 class Direct(NamedTuple):
-    """What products of a frame with x of one dtype are: the shape of W, and columns of x at most."""
+    """What products of a frame, or of its transpose, with x of one dtype are.
+
+    (outputs, inputs) is the shape of the matrix that multiplies x, and ``most`` the columns of x at most.
+    """
 
     view: View
     segments: int
-    rows: int
-    cols: int
+    outputs: int
+    inputs: int
     most: int
     kind: Kind
-    weights: Any
+    weights: ElementType
+    types: tuple[int, int]  # of the weights and of the sums, as native code numbers them
+
+    def at(self, x: int, batch: int, y: int, bias: int, transposed: bool, threads: int, team: int) -> Result:
+        """x @ W.T (+ bias), or x @ W, into y, of arrays by their addresses, as `View.multiply_at` takes them.
+
+        The caller has proved that x is (batch, inputs), y (batch, outputs) and a bias that is not 0 (outputs,), all
+        row-major and of the dtype that this is remembered for; and that batch is from 1 to ``most``.
+        """
+        return self.view.multiply_at(x, batch, y, bias, *self.types, transposed, threads, team)
 
 
-def remember(w: Packed, kind: Kind, most: int) -> None:
-    """Note that W @ x goes this way for x of the dtype of ``kind``, up to ``most`` columns."""
+def remember(w: Packed, kind: Kind, most: int, transposed: bool) -> None:
+    """Note that W @ x, or W.T @ x, goes this way for x of the dtype of ``kind``, up to ``most`` columns."""
     view, head = w.spans.whole, w.spans.head
-    if view is not None and kind.acc.is_float and head.grid.size:  # of an empty matrix, no kernel writes the result
-        w.spans.products[kind.result] = Direct(
-            view, head.grid.segments, head.grid.rows, head.grid.cols, most, kind, head.element
+    # Of an empty matrix, no kernel writes the result; filters are a matrix to convolutions alone.
+    if view is not None and kind.acc.is_float and head.grid.size and len(head.shape) < 4:
+        shape = (head.grid.cols, head.grid.rows) if transposed else (head.grid.rows, head.grid.cols)
+        types = kernels.type_code(head.element), kernels.type_code(kind.acc)
+        w.spans.products[kind.result, transposed] = Direct(
+            view, head.grid.segments, *shape, most, kind, head.element, types
         )
 
 
-def direct(w: Any, x: Any, threads: int | None, *, rows_of_x: bool = False, bias: Any = None) -> np.ndarray | None:
-    """W @ x (+ bias), or x @ W.T with ``rows_of_x``, as a new array; None where another way has to be taken.
+def direct(
+    w: Any, x: Any, threads: int | None, *, rows_of_x: bool = False, transposed: bool = False, bias: Any = None
+) -> np.ndarray | None:
+    """W @ x (+ bias), or x @ W.T with ``rows_of_x``, as a new array; of W.T if ``transposed``.
 
-    None also for whatever is wrong: the other way says what.
+    None where another way has to be taken, also for whatever is wrong: the other way says what.
     """
     if type(x) is not np.ndarray:
         return None
     try:
-        known: Direct = w.spans.products[x.dtype]
+        known: Direct = w.spans.products[x.dtype, transposed]
     except (AttributeError, KeyError):
         return None
     shape = x.shape
     if len(shape) > 2 or not shape or not x.flags.aligned:
         return None
     across = rows_of_x and len(shape) == 2
-    if shape[-1 if across else 0] != known.cols or (
+    if shape[-1 if across else 0] != known.inputs or (
         len(shape) == 2 and not 0 < shape[0 if across else 1] <= known.most
     ):
         return None
     if bias is not None and not (
-        type(bias) is np.ndarray and bias.dtype == x.dtype and bias.shape == (known.rows,) and bias.flags.c_contiguous
+        type(bias) is np.ndarray
+        and bias.dtype == x.dtype
+        and bias.shape == (known.outputs,)
+        and bias.flags.c_contiguous
     ):
         return None
     count = kernels.thread_count(threads)
     if across:
-        y = np.empty((shape[0], known.rows), x.dtype)
+        y = np.empty((shape[0], known.outputs), x.dtype)
         x, sums = x.T, y.T
     else:
-        y = sums = np.empty((known.rows, *shape[1:]), x.dtype)
+        y = sums = np.empty((known.outputs, *shape[1:]), x.dtype)
     try:
         prepared = kernels.backend.operand(x, known.weights, known.kind.acc)
     except ValueError:  # strides that are not whole items
         return None
-    result = known.view.multiply(0, known.segments, prepared, sums, False, 0, count, None, bias)
+    result = known.view.multiply(0, known.segments, prepared, sums, transposed, 0, count, None, bias)
     w.spans.raise_for(result)
     return y

@@ -72,8 +72,7 @@ def multiply(
     tile = batch_tile(kind.acc.width * (n + (0 if ready else n) + (0 if plain else m)), batch)
     if batch <= tile and ready and plain:
         _run(w, x, out, kind, transposed, count, terms)
-        if not transposed:
-            remember(w, kind, tile)
+        remember(w, kind, tile, transposed)
         return out
     for left in range(0, batch, tile):
         width = min(tile, batch - left)

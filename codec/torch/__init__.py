@@ -3,8 +3,10 @@
 In the order of imports:
 
     frames      the packed tensor that lies in a torch buffer, proved once
-    operators   torch.ops.codec: linear and conv2d, with their gradients and fake implementations
-    modules     SparseLinear, SparseConv2d
+    threads     torch's own threads, for products beside torch's work
+    operators   torch.ops.codec: linear and conv2d, and their fake implementations
+    derivatives what the operators are to reverse and forward mode and to torch.vmap
+    modules     SparseLinear, SparseConv1D, SparseConv2d
     weights     which weights of a model a product can use, and what holds the others back
     models      compress_model, to_dense, parameter_count
     files       save_model, load_model
@@ -22,11 +24,13 @@ except ImportError as error:
 from codec.arraylike import from_torch as to_numpy
 from codec.arraylike import to_torch as from_numpy
 from codec.interop.folding import fold_masks
+from codec.torch import derivatives as _derivatives  # noqa: F401  # known to torch from here on
 from codec.torch.files import load_model, save_model
 from codec.torch.models import compress_model, parameter_count, to_dense
-from codec.torch.modules import SparseConv2d, SparseLinear
+from codec.torch.modules import SparseConv1D, SparseConv2d, SparseLinear
 
 __all__ = [
+    "SparseConv1D",
     "SparseConv2d",
     "SparseLinear",
     "compress_model",

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from codec.dtypes import BY_NAME
+from codec.encoding.request import check_batch, check_objective
 from codec.errors import ArgumentError
 from codec.interop.folding import masked_pairs, unfolded_words
 from codec.matrix import TensorSpec
@@ -18,9 +19,9 @@ from codec.model.file import naming
 from codec.model.packing import Rules
 from codec.packed import PackedTensor
 from codec.torch.frames import buffer_of, release_memory
-from codec.torch.models import pays, replaced, swap
-from codec.torch.modules import SparseLayer
-from codec.torch.weights import Weight, weights_of
+from codec.torch.models import check_names, pays, replaced, swap
+from codec.torch.modules import SparseLayer, transpose
+from codec.torch.weights import Weight, check_model, weights_of
 
 Path = str | os.PathLike[str]
 
@@ -42,8 +43,8 @@ def save_model(
     Parameters
     ----------
     model : nn.Module
-        Packed layers are stored as they are, dense weights as `save_file` packs them, those of embeddings, attention
-        and LSTM among them. Tied tensors are stored once.
+        Packed layers are stored as they are (`SparseConv1D` packed anew), dense weights as `save_file` packs them,
+        those of embeddings, attention and LSTM among them. Tied tensors are stored once.
     filename, metadata, zero
         As for `save_file`.
     objective : {"disk", "memory", "speed"}, optional
@@ -55,34 +56,39 @@ def save_model(
     Raises
     ------
     ArgumentError, OSError
-        As `save_file`.
+        As `save_file`; and for a plan with a name that no tensor has.
 
     Examples
     --------
     >>> save_model(model, "model.safetensors", objective="disk")  # doctest: +SKIP
     """
+    check_model(model)
     rules = Rules(objective or "disk", zero, plan)
     state: dict[str, Any] = model.state_dict()
+    check_names(plan, state)
     packed: dict[tuple[int, str], Any] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, SparseLayer):
             name = f"{path}.weight" if path else "weight"
             place = id(module.weight), repr(rules.entry(name))
             if place not in packed:
-                packed[place] = stored(name, module.packed, rules, objective)
+                packed[place] = stored(name, module, rules, objective)
             state[name] = packed[place]
     save_file(state, filename, metadata, objective=rules.objective, plan=plan, zero=zero)
 
 
-def stored(name: str, packed: PackedTensor, rules: Rules, objective: str | None) -> PackedTensor | np.ndarray:
+def stored(name: str, layer: SparseLayer, rules: Rules, objective: str | None) -> PackedTensor | np.ndarray:
     """What a file gets of a layer's packed weight: in the layout that is planned, or the best for an objective.
 
-    Without either it is the weight as it is; a plan of "dense" unpacks it.
+    Without either it is the weight as it is, or as it is best for "disk" where the file has the transpose of that; a
+    plan of "dense" unpacks it.
     """
-    planned = rules.arguments(name)
+    planned, packed = rules.arguments(name), layer.packed
     if planned == {"layout": "dense"}:
-        return packed.to_dense()
+        return np.ascontiguousarray(layer.unpacked())
     with naming(name):
+        if layer.transposed:
+            return transpose(packed, **{"objective": rules.objective, **planned})
         wanted = planned if objective is None else {"objective": objective, **planned}
         return packed.to_layout(**wanted) if wanted else packed
 
@@ -136,6 +142,10 @@ def load_model(
     >>> codec.torch.load_model(model, "model.safetensors")  # doctest: +SKIP
     ([], [])
     """
+    check_model(model)
+    if objective is not None:
+        check_objective(objective)
+    check_batch(batch)
     with safe_open(filename, framework="pt", device=device) as file:
         state = model.state_dict(keep_vars=True)
         missing, unexpected = _differences(state, file)
@@ -195,7 +205,7 @@ def _check_shapes(model: nn.Module, state: Mapping[str, torch.Tensor], names: li
             raise ArgumentError(f"tensor {name!r} of the model has no shape yet: run the model once on an input first")
         owner, attribute = _owner(model, name)
         packed = isinstance(owner, SparseLayer) and attribute == "weight"
-        expected, found = owner.shape if packed else tuple(state[name].shape), file.info(name).shape
+        expected, found = owner.turned_shape(owner.shape) if packed else tuple(state[name].shape), file.info(name).shape
         if found != expected:
             raise ArgumentError(f"tensor {name!r} is {found} in the file, and {expected} in the model")
 
@@ -225,27 +235,30 @@ class _Loading:
         frame = self.file.info(name).stored_as == "frame" and not self.dense
         if is_packed and frame:
             if self.first[name] not in self.buffers:
-                self.buffers[self.first[name]] = self._packed(name)
+                self.buffers[self.first[name]] = self._packed(name, type(owner))
             owner.hold(self.buffers[self.first[name]])
         elif frame and weight is not None and self._stays_packed(name, weight):
-            swap(self.model, weight, self.weights, self._packed(name))
+            assert weight.sparse is not None
+            swap(self.model, weight, self.weights, self._packed(name, weight.sparse))
             self.done.update(weight.tied)
         else:
             if is_packed:
-                layer = owner.to_dense(nn.Parameter(torch.empty(owner.shape, device="meta")))
+                layer = owner.to_dense(nn.Parameter(torch.empty(owner.turned_shape(owner.shape), device="meta")))
                 replaced(self.model, owner, layer)
                 owner = layer
             self._fill(owner, attribute, self.first[name], self.file.get_tensor(name))
 
-    def _packed(self, name: str) -> torch.Tensor:
-        buffer = buffer_of(self.file.get_packed(name, self.objective, batch=self.batch))
+    def _packed(self, name: str, sparse: type[SparseLayer]) -> torch.Tensor:
+        with naming(name):
+            buffer = buffer_of(sparse.of_file(self.file.get_packed(name), self.objective, self.batch))
         if self.file.info(name).dense_nbytes >= _LARGE:
             release_memory()
         return buffer
 
     def _stays_packed(self, name: str, weight: Weight) -> bool:
         info = self.file.info(name)
-        spec = TensorSpec.of(BY_NAME[info.dtype].dtype, info.shape)
+        shape = weight.sparse.turned_shape(info.shape) if weight.sparse else info.shape
+        spec = TensorSpec.of(BY_NAME[info.dtype].dtype, shape)
         why = weight.why or pays(spec, info.nnz or 0, info.nbytes, self.objective, self.batch)
         return why is None and weight.module is not self.model
 

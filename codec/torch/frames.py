@@ -82,6 +82,8 @@ def _learn(weight: torch.Tensor) -> PackedTensor:
 
 def check_buffer(weight: torch.Tensor) -> None:
     """ArgumentError if a tensor cannot hold a frame that is used here: it says how to get one that can."""
+    if not isinstance(weight, torch.Tensor):
+        raise ArgumentError(f"a packed weight is a {type(weight).__name__}; expected a tensor, uint8, (nbytes,)")
     if weight.device.type == "meta":
         raise ArgumentError("the packed weight is on the meta device, which holds no bytes: load the weights first")
     if not weight.numel():

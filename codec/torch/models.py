@@ -1,7 +1,7 @@
 """Models of torch with packed layers in the place of dense ones, and back."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from math import prod
@@ -18,7 +18,7 @@ from codec.packed import PackedTensor
 from codec.tensor import encode
 from codec.torch.frames import buffer_of
 from codec.torch.modules import SparseLayer, effective
-from codec.torch.weights import Weight, weights_of
+from codec.torch.weights import Weight, check_model, weights_of
 
 _log = logging.getLogger("codec.torch")
 
@@ -27,7 +27,9 @@ def compress_model(
     model: nn.Module, plan: Mapping[str, Any] | None = None, *, objective: str = "speed", batch: int | None = None,
     zero: str = "value",
 ) -> nn.Module:  # fmt: skip
-    """Put packed layers in the place of a model's nn.Linear and nn.Conv2d layers, where that pays.
+    """Put packed layers in the place of a model's linear layers and convolutions, where that pays.
+
+    These are nn.Linear, nn.Conv2d, and transformers' Conv1D (the linear layer of GPT-2).
 
     Parameters
     ----------
@@ -52,8 +54,8 @@ def compress_model(
     Raises
     ------
     ArgumentError
-        For a model that is not on the CPU, a plan with a name that no weight has, or that names one which stays dense,
-        and as `encode`.
+        For what is no model, a model that is not on the CPU, a plan with a name that no weight has, or that names one
+        which stays dense, and as `encode`.
 
     Notes
     -----
@@ -74,6 +76,7 @@ def compress_model(
     >>> compress_model(nn.Sequential(layer))[0].packed.layout
     'sell'
     """
+    check_model(model)
     rules = Rules(objective, zero, plan)
     weights = weights_of(model)
     _check_plan(rules, weights)
@@ -112,20 +115,28 @@ def _packed(weight: Weight, rules: Rules, batch: int | None) -> PackedTensor | s
         return "the plan says so"
     dense = effective(weight.module, "weight")
     assert dense is not None
-    packed = encode(dense, **{"objective": rules.objective, "zero": rules.zero, "batch": batch, **planned})
+    assert weight.sparse is not None
+    packed = encode(
+        weight.sparse.turned(dense), **{"objective": rules.objective, "zero": rules.zero, "batch": batch, **planned}
+    )
     why = pays(packed.spans.head.spec, packed.nnz, packed.nbytes, rules.objective, batch)
     return packed if why is None or planned.get("layout", "auto") != "auto" else why
 
 
-def _check_plan(rules: Rules, weights: Mapping[str, Weight]) -> None:
-    """Refuse a plan that would not be followed: names that no weight has, or of weights that cannot be packed."""
-    for key, entry in (rules.plan or {}).items():
-        fitting = [name for name in weights if name == key or fnmatchcase(name, key)]
-        if not fitting:
-            near = get_close_matches(key, list(weights), n=3)
+def check_names(plan: Mapping[str, Any] | None, names: Collection[str]) -> None:
+    """ArgumentError where a plan names what is not there; ``names`` are those that it may name."""
+    for key in plan or ():
+        if key not in names and not any(fnmatchcase(name, key) for name in names):
+            near = get_close_matches(key, list(names), n=3)
             raise ArgumentError(
                 f"plan names {key!r}, and no weight has such a name" + (f"; close: {', '.join(near)}" if near else "")
             )
+
+
+def _check_plan(rules: Rules, weights: Mapping[str, Weight]) -> None:
+    """Refuse a plan that would not be followed: names that no weight has, or of weights that cannot be packed."""
+    check_names(rules.plan, weights)
+    for key, entry in (rules.plan or {}).items():
         why = weights[key].why if key in weights else None
         if why is not None and entry != "dense":
             raise ArgumentError(f"plan gives {key!r} the layout {entry!r}, but it stays dense: {why}")
@@ -195,6 +206,7 @@ def to_dense(model: nn.Module) -> nn.Module:
       (0): Linear(in_features=8, out_features=8, bias=True)
     )
     """
+    check_model(model)
     weights: dict[int, nn.Parameter] = {}
     for layer in [module for module in model.modules() if isinstance(module, SparseLayer)]:
         place = layer.weight.data_ptr()
@@ -210,6 +222,7 @@ def parameter_count(model: nn.Module) -> int:
     >>> parameter_count(compress_model(nn.Sequential(nn.Linear(8, 8)), {"0.weight": "bitmap"}))
     72
     """
+    check_model(model)
     shapes = {id(m.weight): m.shape for m in model.modules() if isinstance(m, SparseLayer)}
     dense = {id(parameter): tuple(parameter.shape) for parameter in model.parameters()}
     return sum(map(prod, [*shapes.values(), *dense.values()]))

@@ -1,26 +1,28 @@
 """torch.ops.codec: products with packed weights as operators of torch.
 
-Each has an implementation for the CPU, a fake one that tells torch.compile and torch.export the shape of the result,
-and a gradient for its input: ``linear`` and ``linear_input`` are each other's, as are ``conv2d`` and ``conv2d_input``.
-A packed weight is a buffer of bytes, which has no gradient. ``linear_without_gradient`` is ``linear`` for where none is
-wanted: torch's way to a gradient takes some 5 microseconds of each call, as much as a small product.
+Each has an implementation for the CPU, and a fake one that tells torch.compile and torch.export the shape of the
+result; derivatives.py has their gradients. A packed weight is a buffer of bytes. ``linear`` is a product with W.T, or
+``transposed`` with W, a weight (in, out). Layers call `product`, which is ``linear`` by the shortest way.
 """
 
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any
 
 import numpy as np
 import torch
+from torch.autograd import forward_ad
 
-from codec import convolution, kernels, products
+from codec import convolution
 from codec.arraylike import from_torch, to_torch, torch_element
 from codec.dtypes import BY_NAME
 from codec.errors import ArgumentError
+from codec.packed import PackedTensor
 from codec.products import TILE_BYTES, multiply
+from codec.products.direct import Direct
 from codec.torch.frames import frame_in
+from codec.torch.threads import on_torchs_threads, thread_count
 
-_library = torch.library.Library("codec", "DEF")
+library = torch.library.Library("codec", "DEF")
 _FLOATS = [element for element in BY_NAME.values() if element.is_float]
 # torch's floating dtypes, with the dtype of the same bits that NumPy can view (None: its own), and NumPy's name of it.
 _VIEWS: dict[torch.dtype, tuple[torch.dtype | None, np.dtype]] = {
@@ -32,14 +34,18 @@ _VIEWS: dict[torch.dtype, tuple[torch.dtype | None, np.dtype]] = {
     if hasattr(torch, element.dtype.name)
 }
 
-_WIDE, _HALVES = (torch.float32, torch.float64), (torch.bfloat16, torch.float16)
+# What is no class of tensors of its own, which may have its own idea of an operator.
+_PLAIN = (torch.nn.Parameter, torch.Tensor, type(None))
+_HALVES = (torch.bfloat16, torch.float16)
+# The dtypes of sums, as NumPy has them.
+_OF_NUMPY = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
 
 
 def _define(schema: str, run: Callable[..., torch.Tensor], fake: Callable[..., torch.Tensor]) -> None:
-    _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+    library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     name = schema.partition("(")[0]
-    _library.impl(name, run, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"codec::{name}", fake, lib=_library)
+    library.impl(name, run, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"codec::{name}", fake, lib=library)
 
 
 def _elements(x: torch.Tensor) -> np.ndarray:
@@ -64,8 +70,8 @@ def _elements(x: torch.Tensor) -> np.ndarray:
         else:
             array = x.detach().view(bits).numpy().view(dtype)
         return array
-    except (RuntimeError, TypeError):  # a negative view, or a class of tensors of its own
-        return from_torch(x)
+    except (RuntimeError, TypeError):  # a negative view, zeros without memory, or a class of tensors of its own
+        return from_torch(x.clone() if x._is_zerotensor() else x)
 
 
 def _matrix(array: np.ndarray) -> np.ndarray:
@@ -73,65 +79,82 @@ def _matrix(array: np.ndarray) -> np.ndarray:
     return array if array.ndim == 2 else array.reshape(prod(array.shape[:-1]), array.shape[-1])
 
 
-def _threads() -> int:
-    """torch.set_num_threads bounds the threads, and so does codec.threadpool_limits."""
-    return min(kernels.thread_count(None), int(torch.get_num_threads()))
-
-
-def _linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, rows: int) -> torch.Tensor:
+def run_linear(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, outputs: int, transposed: bool
+) -> torch.Tensor:
+    """What `linear` does on the CPU."""
     w = frame_in(weight)
-    half = x.dtype in _HALVES
-    if x.dtype in _WIDE or (half and 4 * x.numel() <= TILE_BYTES):
-        # The sums are the result as they are; of a small batch of halves, torch rounds them.
-        array = _elements(x.float() if half else x)
-        _check_matrix(w.shape, array, 1, rows)
-        term = None if bias is None else _elements(bias.float() if bias.dtype in _HALVES else bias)
-        found = products.linear(_matrix(array), w, term, threads=_threads())
-        result = torch.from_numpy(found if array.ndim == 2 else found.reshape(*array.shape[:-1], rows))
-        return result.to(x.dtype) if half else result
+    if x.dtype in _HALVES and 4 * x.numel() <= TILE_BYTES:  # of a small batch, torch rounds the sums
+        wide = bias.float() if bias is not None and bias.dtype in _HALVES else bias
+        return run_linear(x.float(), weight, wide, outputs, transposed).to(x.dtype)
+    found = _linear_in_place(w, x, bias, outputs, transposed)
+    return _linear_of_any(w, x, bias, outputs, transposed) if found is None else found
+
+
+def _linear_in_place(
+    w: PackedTensor, x: torch.Tensor, bias: torch.Tensor | None, outputs: int, transposed: bool
+) -> torch.Tensor | None:
+    """The product by the short way, with nothing between the tensors' memory and the kernels; None for any other."""
+    known: Direct | None = w.spans.products.get((_OF_NUMPY.get(x.dtype), transposed))
+    if (
+        known is None
+        or type(x) is not torch.Tensor
+        or not x.is_cpu
+        or x.layout is not torch.strided
+        or not x.is_contiguous()
+        or x.is_neg()
+        or not x.dim()
+        or x.shape[-1] != known.inputs
+        or outputs != known.outputs
+    ):
+        return None
+    batch, place, term = x.numel() // known.inputs, x.data_ptr(), 0
+    if bias is not None:
+        if bias.dtype is not x.dtype or bias.shape != (outputs,) or not bias.is_cpu or not bias.is_contiguous():
+            return None
+        if type(bias) not in _PLAIN or bias.is_neg():
+            return None
+        term = bias.data_ptr()
+    if not 0 < batch <= known.most or not place or (bias is not None and not term):
+        return None
+    # NumPy's memory is had in half the time of torch's.
+    y: torch.Tensor = torch.from_numpy(np.empty((*x.shape[:-1], outputs), known.kind.result))
+    result = known.at(place, batch, y.data_ptr(), term, transposed, thread_count(), torch.get_num_threads())
+    w.spans.raise_for(result)
+    return y
+
+
+@on_torchs_threads
+def _linear_of_any(
+    w: PackedTensor, x: torch.Tensor, bias: torch.Tensor | None, outputs: int, transposed: bool
+) -> torch.Tensor:
     array = _elements(x)
-    _check_matrix(w.shape, array, 1, rows)
-    result = x.new_empty((*array.shape[:-1], rows))
+    _check_matrix(w.shape, array, outputs, transposed)
+    result = x.new_empty((*x.shape[:-1], outputs))
     term = None if bias is None else _elements(bias)[:, None]
-    multiply(w, _matrix(array).T, out=_matrix(_elements(result)).T, bias=term, threads=_threads())
+    out = _matrix(_elements(result)).T
+    multiply(w, _matrix(array).T, transposed=transposed, out=out, bias=term, threads=thread_count())
     return result
 
 
-def _linear_input(gradient: torch.Tensor, weight: torch.Tensor, cols: int) -> torch.Tensor:
-    w, array = frame_in(weight), _elements(gradient)
-    _check_matrix(w.shape, array, 0, cols)
-    result = gradient.new_empty((*gradient.shape[:-1], cols))
-    multiply(w, _matrix(array).T, transposed=True, out=_matrix(_elements(result)).T, threads=_threads())
-    return result
-
-
-def _check_matrix(shape: tuple[int, ...], x: np.ndarray, inner: int, outer: int) -> None:
-    """ArgumentError where x (..., shape[inner]) and a result (..., outer) do not go with a packed matrix."""
-    if len(shape) != 2 or shape[1 - inner] != outer or not x.ndim or x.shape[-1] != shape[inner]:
+def _check_matrix(shape: tuple[int, ...], x: np.ndarray, outputs: int, transposed: bool) -> None:
+    """ArgumentError where x (..., inputs) and a result (..., outputs) do not go with a packed matrix."""
+    if len(shape) != 2 or shape[transposed] != outputs or not x.ndim or x.shape[-1] != shape[not transposed]:
         raise ArgumentError(
             f"shapes do not match: the input is {x.shape}, the packed weight {shape}; expected a matrix with "
-            f"{outer} outputs, and as many items along the last dimension of the input as it has inputs"
+            f"{outputs} outputs, and as many items along the last dimension of the input as it has inputs"
         )
 
 
-def _result_shape(x: torch.Tensor, last: int) -> torch.Tensor:
-    return x.new_empty((*x.shape[:-1], last))
-
-
-for _name in ("linear", "linear_without_gradient"):
-    _define(
-        f"{_name}(Tensor x, Tensor weight, Tensor? bias, SymInt rows) -> Tensor",
-        _linear,
-        lambda x, weight, bias, rows: _result_shape(x, rows),
-    )
 _define(
-    "linear_input(Tensor gradient, Tensor weight, SymInt cols) -> Tensor",
-    _linear_input,
-    lambda gradient, weight, cols: _result_shape(gradient, cols),
+    "linear(Tensor x, Tensor weight, Tensor? bias, SymInt outputs, bool transposed) -> Tensor",
+    run_linear,
+    lambda x, weight, bias, outputs, transposed: x.new_empty((*x.shape[:-1], outputs)),
 )
 
 
-def _conv2d(
+@on_torchs_threads
+def run_conv2d(
     x: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor | None,
@@ -142,17 +165,19 @@ def _conv2d(
     dilation: Sequence[int],
     groups: int,
 ) -> torch.Tensor:
+    """What `conv2d` does on the CPU."""
     w = frame_in(weight)
     _check_filters(w.shape, filters, kernel)
     found = convolution.conv2d(
-        _elements(x), w, None if bias is None else _elements(bias), threads=_threads(),
+        _elements(x), w, None if bias is None else _elements(bias), threads=thread_count(),
         stride=stride, padding=padding, dilation=dilation, groups=groups,
     )  # fmt: skip
     result: torch.Tensor = to_torch(found)
     return result
 
 
-def _conv2d_input(
+@on_torchs_threads
+def run_conv2d_input(
     gradient: torch.Tensor,
     weight: torch.Tensor,
     size: Sequence[int],
@@ -162,11 +187,12 @@ def _conv2d_input(
     dilation: Sequence[int],
     groups: int,
 ) -> torch.Tensor:
+    """What `conv2d_input` does on the CPU."""
     w = frame_in(weight)
     _check_filters(w.shape, gradient.shape[-3], kernel)
     shape = (1, *size) if len(size) == 3 else tuple(size)
     found = convolution.conv2d_input(
-        shape, w, _elements(gradient).reshape(-1, *gradient.shape[-3:]), threads=_threads(),
+        shape, w, _elements(gradient).reshape(-1, *gradient.shape[-3:]), threads=thread_count(),
         stride=stride, padding=padding, dilation=dilation, groups=groups,
     )  # fmt: skip
     result: torch.Tensor = to_torch(found.reshape(tuple(size)))
@@ -199,7 +225,7 @@ def _output_shape(
 _define(
     "conv2d(Tensor x, Tensor weight, Tensor? bias, SymInt filters, SymInt[] kernel, SymInt[] stride, SymInt[] padding, "
     "SymInt[] dilation, SymInt groups) -> Tensor",
-    _conv2d,
+    run_conv2d,
     lambda x, weight, bias, filters, kernel, stride, padding, dilation, groups: x.new_empty(
         _output_shape(x, filters, kernel, stride, padding, dilation)
     ),
@@ -207,59 +233,37 @@ _define(
 _define(
     "conv2d_input(Tensor gradient, Tensor weight, SymInt[] size, SymInt[] kernel, SymInt[] stride, SymInt[] padding, "
     "SymInt[] dilation, SymInt groups) -> Tensor",
-    _conv2d_input,
+    run_conv2d_input,
     lambda gradient, weight, size, *_: gradient.new_empty(size),
 )
 
 linear = torch.ops.codec.linear.default
-linear_without_gradient = torch.ops.codec.linear_without_gradient.default
-linear_input = torch.ops.codec.linear_input.default
 conv2d = torch.ops.codec.conv2d.default
 conv2d_input = torch.ops.codec.conv2d_input.default
 
 
-# Gradients. Each context keeps the buffer of the weight and the numbers of the call.
+def product(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, outputs: int, transposed: bool
+) -> torch.Tensor:
+    """`linear`, without torch's dispatcher where nothing on the way to the kernel would take part.
+
+    The dispatcher takes some 3 microseconds of a call, as much as a small product, and derivatives as much again.
+    """
+    run = linear if takes_part(x) or type(bias) not in _PLAIN else run_linear
+    return run(x, weight, bias, outputs, transposed)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-    x, weight, *rest = inputs
-    ctx.save_for_backward(weight)
-    ctx.shape, ctx.rest = x.shape, rest
-
-
-def _bias_gradient(ctx: Any, gradient: torch.Tensor, channel: int) -> torch.Tensor | None:
-    """The sum over everything but the channels; the bias stands behind x and weight."""
-    return gradient.movedim(channel, -1).sum_to_size(gradient.shape[channel]) if ctx.needs_input_grad[2] else None
-
-
-def _linear_backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
-    (weight,) = ctx.saved_tensors
-    own = linear_input(gradient, weight, ctx.shape[-1]) if ctx.needs_input_grad[0] else None
-    return own, None, _bias_gradient(ctx, gradient, -1), None
-
-
-def _linear_input_backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
-    (weight,) = ctx.saved_tensors
-    return linear(gradient, weight, None, ctx.shape[-1]), None, None
-
-
-def _conv2d_backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
-    (weight,) = ctx.saved_tensors
-    _, _, *numbers = ctx.rest
-    own = conv2d_input(gradient, weight, ctx.shape, *numbers) if ctx.needs_input_grad[0] else None
-    return own, None, _bias_gradient(ctx, gradient, -3), *[None] * 6
-
-
-def _conv2d_input_backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
-    (weight,) = ctx.saved_tensors
-    _, *numbers = ctx.rest
-    return conv2d(gradient, weight, None, ctx.shape[-3], *numbers), *[None] * 7
-
-
-for _name, _backward in (
-    ("linear", _linear_backward),
-    ("linear_input", _linear_input_backward),
-    ("conv2d", _conv2d_backward),
-    ("conv2d_input", _conv2d_input_backward),
-):
-    torch.library.register_autograd(f"codec::{_name}", _backward, setup_context=_keep, lib=_library)
+def takes_part(x: torch.Tensor) -> bool:
+    """Whether something wants to see an operator: a compiler or tracer, derivatives, a transform, mode or profiler."""
+    return bool(
+        torch.compiler.is_compiling()
+        or torch.is_grad_enabled()
+        or forward_ad._current_level >= 0
+        or type(x) is not torch.Tensor
+        or not x.is_cpu
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._len_torch_function_stack() > 0
+        or torch._C._get_tracing_state() is not None
+        or torch.autograd._profiler_enabled()
+    )

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -34,6 +34,13 @@ class Weight:
     sparse: type[SparseLayer] | None
     why: str | None
     tied: tuple[str, ...]
+
+
+def check_model(model: Any) -> None:
+    """ArgumentError for what is no model of torch."""
+    if not isinstance(model, nn.Module):
+        way = "; codec.save_file and codec.load_file take a state_dict" if isinstance(model, Mapping) else ""
+        raise ArgumentError(f"model is of type {type(model).__name__}; expected an nn.Module{way}")
 
 
 def weights_of(model: nn.Module) -> dict[str, Weight]:
@@ -75,9 +82,9 @@ def _named(model: nn.Module) -> Iterator[tuple[str, nn.Module, torch.Tensor]]:
 
 
 def sparse_class(module: nn.Module) -> type[SparseLayer] | None:
-    """The class that can take a layer's place; None for classes derived from Linear and Conv2d, which may do more."""
+    """The class that can take a layer's place; None for classes derived from Linear and the like, which may do more."""
     kind = parametrize.type_before_parametrizations(module)
-    return next((layer for layer in LAYERS if kind is layer.dense), None)
+    return next((layer for layer in LAYERS if kind is layer.dense()), None)
 
 
 def _held_back(

@@ -4,7 +4,10 @@ cdef extern from "codebook/kmeans.hpp" namespace "codec" nogil:
     Status c_kmeans "codec::kmeans"(const double*, const double*, uint64_t, uint32_t, bint, uint32_t, double*) noexcept
 
 cdef extern from "pool.hpp" namespace "codec" nogil:
+    ctypedef void (*Region)(void (*)(void*), void*, unsigned, unsigned) noexcept
     uint32_t c_default_threads "codec::default_threads"() noexcept
+    void c_lend_threads "codec::lend_threads"(Region) noexcept
+    void c_borrow_threads "codec::borrow_threads"(uint32_t) noexcept
 
 
 def select(name):
@@ -34,6 +37,16 @@ def runs_here(bytes name):
 def default_threads():
     """Threads of a call that says nothing: CODEC_NUM_THREADS (0 where it is no number from 1 to 64), or one per CPU."""
     return c_default_threads()
+
+
+def lend_threads(size_t region):
+    """Lend the threads of an OpenMP runtime, by the address of its GOMP_parallel."""
+    c_lend_threads(<Region>region)
+
+
+def borrow_threads(uint32_t team):
+    """From now on products of this thread run on a team of so many lent threads; 0: on the pool."""
+    c_borrow_threads(team)
 
 
 def crc32c(const uint8_t[::1] data, uint32_t value):

@@ -125,6 +125,37 @@ cdef class View:
             PyBuffer_Release(&y_at)
         return _result(r)
 
+    def multiply_at(self, size_t x, uint64_t batch, size_t y, size_t bias, uint8_t value, uint8_t accumulator, bint transposed,
+                    uint32_t threads, uint32_t team):
+        """y = x W^T + bias, or x W + bias where transposed, of floats by their addresses, which the caller vouches for.
+
+        x (batch, inputs) and y (batch, outputs) are row-major, bias (outputs,) may be 0 for none; all are of the type
+        `accumulator`. The view holds all segments. team: see borrow_threads.
+        """
+        cdef Product w
+        cdef Result r
+        cdef Strides at
+        cdef uint64_t n = self.view.grid.rows if transposed else self.view.grid.cols
+        cdef uint64_t m = self.view.grid.cols if transposed else self.view.grid.rows
+        self._check_range(0, self.segments)
+        if value >= kTypes or accumulator >= kTypes or item_bytes(<Type>value) != self.view.width:
+            raise ValueError("weights of another type")
+        at.row, at.column = 1, n
+        w.value, w.accumulator, w.batch, w.transposed, w.limit = <Type>value, <Type>accumulator, batch, transposed, 0
+        w.first = w.scale = NULL
+        w.y, w.bias = <void*>y, <const void*>bias
+        w.at.row, w.at.column = 1, m
+        with nogil:
+            w.x = new_operand(w.accumulator, <const void*>x, at, n, batch)
+            if w.x != NULL:
+                c_borrow_threads(team)
+                r = c_multiply(self.view, w, 0, self.segments, threads)
+                c_borrow_threads(0)
+                free_operand(w.x)
+        if w.x == NULL:
+            raise MemoryError
+        return _result(r)
+
     def entries(self, uint64_t first, uint64_t last, int64_t[::1] starts, int64_t[::1] indices, uint8_t[::1] values,
                 uint64_t count):
         """The stored entries of segments [first, last) as CSR arrays, behind the `count` there; (result, count after)."""
