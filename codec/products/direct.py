@@ -9,15 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from codec import kernels
-from codec.frame import Packed
 from codec.kernels import View
-from codec.products.operands import Kind
+from codec.products.operands import Factor, Kind
 
 
 class Direct(NamedTuple):
-    """What products of a frame with x of one dtype are: the shape of W, and columns of x at most."""
+    """What products of a frame, or its transpose, with x of one dtype are: the shape of W, and columns of x at most."""
 
     view: View
+    transposed: bool
     segments: int
     rows: int
     cols: int
@@ -26,24 +26,30 @@ class Direct(NamedTuple):
     weights: Any
 
 
-def remember(w: Packed, kind: Kind, most: int) -> None:
+def remember(w: Factor, kind: Kind, most: int) -> None:
     """Note that W @ x goes this way for x of the dtype of ``kind``, up to ``most`` columns."""
-    view, head = w.spans.whole, w.spans.head
+    spans = w.packed.spans
+    view, head = spans.whole, spans.head
     if view is not None and kind.acc.is_float and head.grid.size:  # of an empty matrix, no kernel writes the result
-        w.spans.products[kind.result] = Direct(
-            view, head.grid.segments, head.grid.rows, head.grid.cols, most, kind, head.element
+        spans.products[kind.result, w.transposed] = Direct(
+            view, w.transposed, head.grid.segments, *w.shape, most, kind, head.element
         )
 
 
-def direct(w: Any, x: Any, threads: int | None, *, rows_of_x: bool = False, bias: Any = None) -> np.ndarray | None:
+def direct(
+    w: Any, x: Any, threads: int | None, *, rows_of_x: bool = False, turned: bool = False, bias: Any = None
+) -> np.ndarray | None:
     """W @ x (+ bias), or x @ W.T with ``rows_of_x``, as a new array; None where another way has to be taken.
 
-    None also for whatever is wrong: the other way says what.
+    W is w, a packed matrix or the view ``.T`` of one; its transpose if ``turned``. None also for whatever is wrong: the
+    other way says what.
     """
     if type(x) is not np.ndarray:
         return None
+    packed = w if hasattr(w, "spans") else getattr(w, "T", None)
     try:
-        known: Direct = w.spans.products[x.dtype]
+        spans = packed.spans  # type: ignore[union-attr]
+        known: Direct = spans.products[x.dtype, (packed is not w) != turned]
     except (AttributeError, KeyError):
         return None
     shape = x.shape
@@ -68,6 +74,6 @@ def direct(w: Any, x: Any, threads: int | None, *, rows_of_x: bool = False, bias
         prepared = kernels.backend.operand(x, known.weights, known.kind.acc)
     except ValueError:  # strides that are not whole items
         return None
-    result = known.view.multiply(0, known.segments, prepared, sums, False, 0, count, None, bias)
-    w.spans.raise_for(result)
+    result = known.view.multiply(0, known.segments, prepared, sums, known.transposed, 0, count, None, bias)
+    spans.raise_for(result)
     return y
