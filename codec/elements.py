@@ -1,6 +1,7 @@
 """Any array as the elements that are coded: contiguous little-endian bytes of a dtype of the format, checked once."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -34,13 +35,18 @@ class Elements:
         return np.asarray((self.bits & self.spec.element.unsigned.type(self.spec.nonzero_bits)) != 0)
 
 
+# Activations that are packed at run time share their shapes, and what follows from these is worked out once.
+_known_spec = lru_cache(maxsize=256)(TensorSpec.of)
+
+
 def elements_of(a: Any, *, zero: str = "value", mask: Any = None, row_dims: int | None = None) -> Elements:
     """Check an array and its options and bring it into the form that is coded.
 
     Raises ArgumentError for a dtype, rank, rule, mask or row_dims that cannot be coded as asked.
     """
     array = as_array(a)
-    spec = TensorSpec.of(array.dtype, array.shape, row_dims=row_dims, zero=zero)
+    plain = isinstance(zero, str) and (row_dims is None or type(row_dims) is int)
+    spec = (_known_spec if plain else TensorSpec.of)(array.dtype, array.shape, row_dims=row_dims, zero=zero)
     dense = np.ascontiguousarray(array, dtype=spec.element.dtype)
     found = Elements(spec, octets(dense))
     return found if mask is None else Elements(spec, found.data, _keep(mask, found))

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from codec import interop, kernels, products
-from codec.arraylike import as_array, is_torch_tensor
+from codec.arraylike import is_torch_tensor
 from codec.encoding.pack import pack, pack_array
 from codec.encoding.request import EncodeRequest
 from codec.encoding.sources import CsrSource, FrameSource
@@ -383,13 +383,10 @@ class Transpose:
         return f"<transpose of {self.T!r}>"
 
     def __matmul__(self, x: Any) -> np.ndarray:
-        x = as_array(x)
-        if x.ndim > 2:
-            raise ArgumentError(f"x has {x.ndim} dimensions; expected 1 or 2")
-        return products.rmatmul(x.T, self.T).T
+        return products.matmul(self, x)
 
     def __rmatmul__(self, x: Any) -> np.ndarray:
-        return products.linear(x, self.T)
+        return products.rmatmul(x, self)
 
     def to_dense(self) -> np.ndarray:
         """The dense transpose."""

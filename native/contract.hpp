@@ -82,6 +82,7 @@ struct Panel {
   const uint8_t* places;  // form sliced: of each line, its place among the lanes of the slices
   const uint8_t* near;    // form sliced: count positions, step by step of each slice, eight lines side by side
   const uint8_t* values;  // packed items in walking order (form dense: lines * length)
+  const uint8_t* ahead;   // not null: where the values of a later panel begin, to be fetched while this one's are used
   // Not 0: values are codes of so many bits side by side, from bit `bit` of the first byte on. Otherwise a code takes a byte.
   uint32_t packed, bit;
   const void* entries;  // not null: values are codes, for kernels that look them up in this table of kCodeEntries
@@ -183,7 +184,11 @@ struct Reader {
   uint64_t taken;              // values handed out so far
   bool packed;                 // the values are codes that lie `bits` apart, and so are those of its panels
   bool proved;                 // the segment was read to its end before: a layout may check only what reads lean on
-  void* state;                 // the layout's own: LayoutKernels::state bytes, which are 0 when the segment is opened
+  const uint8_t* wanted;       // not null: of each row, whether it is asked for; panels hold no others
+  // Where `wanted` goes on with that many rows of the next segment, which was proved too: the streams of that.
+  uint32_t next_rows;
+  const uint8_t* next[kStreams];
+  void* state;  // the layout's own: LayoutKernels::state bytes, which are 0 when the segment is opened
   Scratch* scratch;
 };
 
@@ -220,6 +225,9 @@ struct LayoutKernels {
   Result (*shared)(const Reader&);  // checks the streams that all segments share, once a call, before any segment
   Result (*open)(Reader&);
   Result (*next)(Reader&, Panel&);
+  // Passes over so many whole rows of a proved segment, whose entries are not looked at. Null: it has to read them all, as
+  // layouts do whose panels are columns.
+  Result (*skip)(Reader&, uint32_t rows);
   Result (*close)(const Reader&);
   void (*bound)(const Flat&, const Params&, uint64_t* bytes);  // the most that write() fills
   void (*write)(const Flat&, const Params&, uint8_t* const* out, uint64_t* bytes);

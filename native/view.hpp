@@ -30,8 +30,9 @@ struct ValueCoding {
   bool zero_first;  // the layout pads with code 0, so every group's first entry is zero
 };
 
-// How far a segment was checked: its parts' checksums, and, once it was read to its end, all that its streams say.
-constexpr uint8_t kWhole = 1, kProved = 2;
+// How far a segment was checked: its parts' checksums; once it was read to its end, all that its streams say; and where a
+// product looked, whether none of its weights is an infinity or a NaN, or some is.
+constexpr uint8_t kWhole = 1, kProved = 2, kFinite = 3, kInfinite = 4;
 
 // Segments [first, first + count) of a frame. Numbers of segments are the frame's own everywhere.
 struct View {

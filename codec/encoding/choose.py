@@ -1,6 +1,7 @@
 """Which layout a tensor takes: the one that was asked for, completed, or the best for an objective."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 
 from codec.encoding.fastest import fastest, structured
@@ -14,6 +15,7 @@ from codec.layouts.context import Context
 from codec.layouts.csr import Csr
 from codec.layouts.dense import Dense
 from codec.matrix import Grid, TensorSpec
+from codec.values import ValueCoding
 
 # From so many elements on, and up to that share of stored ones, context has been the smallest of all that was tried:
 # the other layouts are not even counted then, which would take longer than encoding.
@@ -36,14 +38,28 @@ def plans_for(request: EncodeRequest, source: Source) -> list[FramePlan]:
 
 def plan_of(request: EncodeRequest, layout: Layout, source: Source) -> FramePlan:
     """A layout completed for a tensor: by its shape, then by its counts where a choice is left open."""
-    spec = source.spec.cut(layout.grid(source.spec))
-    fitted = layout.fit(spec)
+    spec, fitted = _fitted(layout, source.spec)
     if fitted.choose_needs:
         fitted = fitted.choose(spec, source.counts(fitted.choose_needs, spec.grid))
-    shared = fitted.share(spec.grid, source.counts(fitted.share_needs, spec.grid)) if fitted.share_needs else {}
     values = source.values(fitted, request.values, named=request.layout is not None)
-    plan = FramePlan(spec, fitted, values, request.codings, shared)
-    check_codings(fitted, plan.kinds, request.codings, request.entropy)
+    plan = _plan(spec, fitted, values, request.codings, request.entropy)
+    if not fitted.share_needs:
+        return plan
+    return replace(plan, shared=fitted.share(spec.grid, source.counts(fitted.share_needs, spec.grid)))
+
+
+@lru_cache(maxsize=256)
+def _fitted(layout: Layout, spec: TensorSpec) -> tuple[TensorSpec, Layout]:
+    """A layout completed by the shape of a tensor, and the tensor in its segments."""
+    own = spec.cut(layout.grid(spec))
+    return own, layout.fit(own)
+
+
+@lru_cache(maxsize=256)
+def _plan(spec: TensorSpec, layout: Layout, values: ValueCoding, codings: tuple[str, ...], entropy: str) -> FramePlan:
+    """A plan whose shared streams hold nothing yet, checked."""
+    plan = FramePlan(spec, layout, values, codings)
+    check_codings(layout, plan.kinds, codings, entropy)
     return plan
 
 

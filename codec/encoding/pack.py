@@ -106,6 +106,9 @@ def make_frame(plan: FramePlan, source: Source, threads: int, least: int | None 
             return None
 
     def copy(buffer: np.ndarray, offsets: np.ndarray, checksums: np.ndarray) -> None:
+        if not shared:
+            native.write(buffer, offsets.reshape(-1), checksums.reshape(-1), threads)
+            return
         # The kernels number all streams, and leave the shared ones alone.
         places, found = (
             np.zeros((len(kinds), grid.segments), np.uint64),
@@ -129,6 +132,9 @@ def _sizes(native: kernels.Streams, number: int, segments: int) -> np.ndarray:
 def _code(stream: "_Raw", plan: FramePlan) -> tuple[str, Any]:
     """Put a stream through the entropy stage: the coding that makes it smallest, and its state."""
     allowed = plan.allowed(stream.kind)
+    if allowed == (NONE,):
+        stream.finish()
+        return NONE, None
     least = stream.nbytes if NONE in allowed else None
     chosen, best = NONE, None
     for name in allowed:
@@ -147,7 +153,6 @@ class _Raw:
 
     def __init__(self, native: kernels.Streams, number: int, kind: StreamKind, parts: int, threads: int) -> None:
         self._native, self._number, self.kind, self.parts, self.threads = native, number, kind, parts, threads
-        self._sizes = _sizes(native, number, parts).astype(np.int64)
 
     @property
     def items(self) -> Items:
@@ -155,8 +160,8 @@ class _Raw:
 
     @property
     def nbytes(self) -> int:
-        bits = self.items.bits
-        return int((-(-self._sizes * bits // 8) if bits else self._sizes).sum())
+        bits, sizes = self.items.bits, _sizes(self._native, self._number, self.parts).astype(np.int64)
+        return int((-(-sizes * bits // 8) if bits else sizes).sum())
 
     def key_counts(self) -> KeyCounts:
         width, kind = self.items.width, kernels.kind_code(self.items.kind)

@@ -20,7 +20,6 @@ from codec.frame.head import (
     head_checksum,
     header_bytes,
     prefix_bytes,
-    row_type,
     table_bytes,
 )
 from codec.frame.memory import aligned
@@ -61,46 +60,53 @@ def build(
     """
     kinds, segments = described.kinds, described.spec.grid.segments
     header, table = header_bytes(described, nnz, negative_zeros, streams), table_bytes(described.kinds, segments)
-    common = np.array([part.nbytes for part in shared], np.int64)
-    before, padded = align(common, PART_ALIGNMENT), align(sizes.astype(np.int64), PART_ALIGNMENT)
-    start = data_start(len(header), table, int(before.sum() + padded.sum()))
-    common_offsets = start + np.cumsum(before) - before
-    bounds = start + int(before.sum()) + np.concatenate(([0], np.cumsum(padded.sum(axis=0))))
-    length = int(align(int(bounds[-1]))) + ALIGNMENT
+    common = [align(part.nbytes, PART_ALIGNMENT) for part in shared]
+    padded = align(sizes.astype(np.int64), PART_ALIGNMENT).T  # as parts lie in the frame: segment by segment
+    ends = padded.cumsum().reshape(padded.shape)
+    own = int(ends[-1, -1]) if ends.size else 0
+    start = data_start(len(header), table, sum(common) + own)
+    first = start + sum(common)
+    length = int(align(first + own)) + ALIGNMENT
 
     frame = aligned(length, start, zeros=True)  # the first part begins on a cache line
-    offsets = np.ascontiguousarray(bounds[:-1] + np.cumsum(padded, axis=0) - padded, np.uint64)
+    offsets = np.ascontiguousarray((ends - padded).T + first, np.uint64)
     checksums = np.zeros(offsets.shape, np.uint32)
     write(frame, offsets, checksums)
-    for part, offset in zip(shared, common_offsets, strict=True):
-        frame[offset : offset + part.nbytes] = part
-    common_checksums = np.array([kernels.crc32c(part) for part in shared], np.uint32)
+    one_each = []
+    for number, part in enumerate(shared):
+        at = start + sum(common[:number])
+        frame[at : at + part.nbytes] = part
+        one_each.append(
+            Parts(
+                np.array([at], np.uint64),
+                np.array([part.nbytes], np.uint32),
+                np.array([kernels.crc32c(part)], np.uint32),
+            )
+        )
+    each = list(map(Parts, offsets, sizes.astype(np.uint32), checksums))
 
-    head = [prefix_bytes(start, 0), header]
-    for count, lengths, crcs in (
-        (len(shared), common[:, None], common_checksums[:, None]),
-        (len(sizes), sizes, checksums),
-    ):
-        if count:
-            rows = np.zeros(lengths.shape[1], row_type(count))
-            rows["part"][:, :, 0], rows["part"][:, :, 1] = lengths.T, crcs.T
-            head.append(rows.tobytes())
-    said = b"".join(head)
+    said = b"".join((prefix_bytes(start, 0), header, _table(one_each), _table(each)))
     frame[: len(said)] = np.frombuffer(said, np.uint8)
     frame[CHECKSUM_AT : PREFIX.size] = np.array([head_checksum(frame[:start])], "<u4").view(np.uint8)
 
-    own = map(Parts, offsets, sizes.astype(np.uint32), checksums)
-    one_each = map(
-        Parts,
-        common_offsets.astype(np.uint64)[:, None],
-        common.astype(np.uint32)[:, None],
-        common_checksums[:, None],
-    )
-    parts = tuple(next(one_each) if kind.shared else next(own) for kind in kinds)
+    bounds = np.empty(segments + 1, np.uint64)
+    bounds[0], bounds[1:] = first, first + (ends[:, -1] if ends.size else 0)
+    shared_parts, own_parts = iter(one_each), iter(each)
+    parts = tuple(next(shared_parts if kind.shared else own_parts) for kind in kinds)
     return frame, Head(
-        described.spec, described.layout, described.values, nnz, negative_zeros, tuple(streams), parts,
-        bounds.astype(np.uint64), length, start,
+        described.spec, described.layout, described.values, nnz, negative_zeros, tuple(streams), parts, bounds, length,
+        start,
     )  # fmt: skip
+
+
+def _table(streams: list[Parts]) -> bytes:
+    """Rows of the segment table: length and checksum of each part."""
+    if not streams:
+        return b""
+    rows = np.empty((len(streams[0].lengths), len(streams), 2), "<u4")
+    for number, parts in enumerate(streams):
+        rows[:, number, 0], rows[:, number, 1] = parts.lengths, parts.checksums
+    return rows.tobytes()
 
 
 def restated(head: Head, data: np.ndarray, shape: tuple[int, ...], row_dims: int) -> tuple[np.ndarray, Head]:

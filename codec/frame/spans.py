@@ -37,8 +37,8 @@ class Spans:
         self._ahead = [n for n, s in enumerate(head.streams) if s.coding != NONE and coders[n] is None]
         # In memory one view of everything serves all calls.
         self._whole = self._view(0, self._streams(0, head.grid.segments), self.checked) if memory is not None else None
-        # What products have found out about this frame: by the dtype of x (codec.products.direct), and by the number of
-        # groups of a convolution (codec.convolution).
+        # What products have found out about this frame: by the dtype of x and whether they are of the transpose
+        # (codec.products.direct), and by the number of groups of a convolution (codec.convolution).
         self.products: dict[Any, Any] = {}
 
     @property

@@ -10,9 +10,8 @@ import numpy as np
 
 from codec import kernels
 from codec.dtypes import ElementType
-from codec.frame import Packed
 from codec.kernels import Result, View
-from codec.products.operands import Kind
+from codec.products.operands import Factor, Kind
 
 
 class Direct(NamedTuple):
@@ -22,6 +21,7 @@ class Direct(NamedTuple):
     """
 
     view: View
+    transposed: bool
     segments: int
     outputs: int
     inputs: int
@@ -30,38 +30,41 @@ class Direct(NamedTuple):
     weights: ElementType
     types: tuple[int, int]  # of the weights and of the sums, as native code numbers them
 
-    def at(self, x: int, batch: int, y: int, bias: int, transposed: bool, threads: int, team: int) -> Result:
+    def at(self, x: int, batch: int, y: int, bias: int, threads: int, team: int) -> Result:
         """x @ W.T (+ bias), or x @ W, into y, of arrays by their addresses, as `View.multiply_at` takes them.
 
         The caller has proved that x is (batch, inputs), y (batch, outputs) and a bias that is not 0 (outputs,), all
         row-major and of the dtype that this is remembered for; and that batch is from 1 to ``most``.
         """
-        return self.view.multiply_at(x, batch, y, bias, *self.types, transposed, threads, team)
+        return self.view.multiply_at(x, batch, y, bias, *self.types, self.transposed, threads, team)
 
 
-def remember(w: Packed, kind: Kind, most: int, transposed: bool) -> None:
-    """Note that W @ x, or W.T @ x, goes this way for x of the dtype of ``kind``, up to ``most`` columns."""
-    view, head = w.spans.whole, w.spans.head
+def remember(w: Factor, kind: Kind, most: int) -> None:
+    """Note that W @ x goes this way for x of the dtype of ``kind``, up to ``most`` columns."""
+    spans = w.packed.spans
+    view, head = spans.whole, spans.head
     # Of an empty matrix, no kernel writes the result; filters are a matrix to convolutions alone.
     if view is not None and kind.acc.is_float and head.grid.size and len(head.shape) < 4:
-        shape = (head.grid.cols, head.grid.rows) if transposed else (head.grid.rows, head.grid.cols)
         types = kernels.type_code(head.element), kernels.type_code(kind.acc)
-        w.spans.products[kind.result, transposed] = Direct(
-            view, head.grid.segments, *shape, most, kind, head.element, types
+        spans.products[kind.result, w.transposed] = Direct(
+            view, w.transposed, head.grid.segments, *w.shape, most, kind, head.element, types
         )
 
 
 def direct(
-    w: Any, x: Any, threads: int | None, *, rows_of_x: bool = False, transposed: bool = False, bias: Any = None
+    w: Any, x: Any, threads: int | None, *, rows_of_x: bool = False, turned: bool = False, bias: Any = None
 ) -> np.ndarray | None:
-    """W @ x (+ bias), or x @ W.T with ``rows_of_x``, as a new array; of W.T if ``transposed``.
+    """W @ x (+ bias), or x @ W.T with ``rows_of_x``, as a new array; None where another way has to be taken.
 
-    None where another way has to be taken, also for whatever is wrong: the other way says what.
+    W is w, a packed matrix or the view ``.T`` of one; its transpose if ``turned``. None also for whatever is wrong: the
+    other way says what.
     """
     if type(x) is not np.ndarray:
         return None
+    packed = w if hasattr(w, "spans") else getattr(w, "T", None)
     try:
-        known: Direct = w.spans.products[x.dtype, transposed]
+        spans = packed.spans  # type: ignore[union-attr]
+        known: Direct = spans.products[x.dtype, (packed is not w) != turned]
     except (AttributeError, KeyError):
         return None
     shape = x.shape
@@ -89,6 +92,6 @@ def direct(
         prepared = kernels.backend.operand(x, known.weights, known.kind.acc)
     except ValueError:  # strides that are not whole items
         return None
-    result = known.view.multiply(0, known.segments, prepared, sums, transposed, 0, count, None, bias)
-    w.spans.raise_for(result)
+    result = known.view.multiply(0, known.segments, prepared, sums, known.transposed, 0, count, None, bias)
+    spans.raise_for(result)
     return y

@@ -1,16 +1,19 @@
 """Products of packed matrices with dense vectors and matrices: matvec, matmul, linear, and products from the left."""
 
+from collections.abc import Iterator
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from codec import kernels
+from codec.arraylike import as_array
 from codec.dtypes import element_type
 from codec.errors import ArgumentError
 from codec.frame import Packed, check_out
+from codec.matrix import MAX_NDIM
 from codec.products.direct import direct, remember
-from codec.products.operands import Kind, apart, in_items, kind_of, matrix_of, operand, row_term
+from codec.products.operands import Factor, Kind, Weights, apart, factor_of, in_items, kind_of, operand, row_term
 
 # What kernels prepare of x, and what is converted beside it, stays within this for one tile of the batch: a panel is
 # decoded again for each tile. Tiles are multiples of the widest strip of the kernels.
@@ -72,18 +75,14 @@ def multiply(
     tile = batch_tile(kind.acc.width * (n + (0 if ready else n) + (0 if plain else m)), batch)
     if batch <= tile and ready and plain:
         _run(w, x, out, kind, transposed, count, terms)
-        remember(w, kind, tile, transposed)
+        remember(Factor(w, transposed), kind, tile)
         return out
-    for left in range(0, batch, tile):
-        width = min(tile, batch - left)
-        if width <= _FEW < batch:  # so few alone may be added up in another order than with others beside them
-            left, width = left + width - _FEW - 1, _FEW + 1
-        part = slice(left, left + width)
+    for part in _tiles(batch, tile):
         columns = x[:, part] if ready else np.array(x[:, part], acc)
         if plain:
             _run(w, columns, out[:, part], kind, transposed, count, terms)
         else:
-            sums = np.empty((m, width), acc)
+            sums = np.empty((m, part.stop - part.start), acc)
             _run(w, columns, sums, kind, transposed, count, terms)
             with np.errstate(over="ignore", invalid="ignore"):  # what a narrow float cannot hold becomes an infinity
                 out[:, part] = sums
@@ -166,15 +165,29 @@ def batch_tile(nbytes: int, batch: int) -> int:
     return max(1, batch) if batch <= tile else max(_FEW + 1, tile - tile % 32)
 
 
-def matvec(w: Packed, x: Any, *, out: np.ndarray | None = None, threads: int | None = None) -> np.ndarray:
+def _tiles(batch: int, tile: int) -> Iterator[slice]:
+    """Columns [0, batch) cut into tiles; the last may overlap the one before.
+
+    So few columns alone may be added up in another order than those with others beside them.
+    """
+    for left in range(0, batch, tile):
+        stop = min(left + tile, batch)
+        yield slice(max(0, stop - _FEW - 1) if stop - left <= _FEW else left, stop)
+
+
+def matvec(w: Weights, x: Any, *, out: np.ndarray | None = None, threads: int | None = None) -> np.ndarray:
     """w @ x for a vector.
 
     Parameters
     ----------
-    w : PackedTensor
-        (rows, cols) in the default matrix view.
+    w : PackedTensor, or its view ``.T``
+        (rows, cols) in the default matrix view. Of a matrix that was packed transposed in layout csr, bitmap or dense,
+        rows that meet a zero of x are not read (EIE, Han et al. 2016, section III), and the result is the same to the
+        last bit. csr is so faster than the layout for speed where three quarters of x or more are zeros, as behind
+        some ReLUs (benchmarks/eie.py).
     x : array-like, (cols,)
-        An array or a dense torch tensor. Floats with float or small integer weights, or integers with integer weights.
+        An array, a dense torch tensor or a packed one. Floats with float or small integer weights, or integers with
+        integer weights.
     out : ndarray, (rows,), optional
         Where to put the result; of the result's dtype, any strides. It may overlap x.
     threads : int, optional
@@ -197,27 +210,30 @@ def matvec(w: Packed, x: Any, *, out: np.ndarray | None = None, threads: int | N
     --------
     >>> matvec(encode(np.eye(3, dtype=np.float32)), np.arange(3, dtype=np.float32))
     array([0., 1., 2.], dtype=float32)
+    >>> matvec(encode(np.array([[1, 0], [0, 2], [3, 0]], np.float32), layout="csr").T, np.array([1, 0, 2], np.float32))
+    array([7., 0.], dtype=float32)
     """
     if out is None and getattr(x, "ndim", 0) == 1 and (found := direct(w, x, threads)) is not None:
         return found
-    w = matrix_of(w)
-    return _vector(w, operand(x, w.spans.head.grid.cols, "x", w, (1,)), out, threads)
+    factor = factor_of(w)
+    return _vector(factor, operand(x, factor.shape[1], "x", factor.shape, (1,)), out, threads)
 
 
-def _vector(w: Packed, x: np.ndarray, out: np.ndarray | None, threads: int | None) -> np.ndarray:
-    result = multiply(w, x[:, None], out=None if out is None else _rank(out, 1)[:, None], threads=threads)
+def _vector(w: Factor, x: np.ndarray, out: np.ndarray | None, threads: int | None) -> np.ndarray:
+    column = None if out is None else _rank(out, 1)[:, None]
+    result = multiply(w.packed, x[:, None], transposed=w.transposed, out=column, threads=threads)
     return result[:, 0] if out is None else out
 
 
-def matmul(w: Packed, x: Any, *, out: np.ndarray | None = None, threads: int | None = None) -> np.ndarray:
+def matmul(w: Weights, x: Any, *, out: np.ndarray | None = None, threads: int | None = None) -> np.ndarray:
     """w @ x for a vector or a matrix.
 
     Parameters
     ----------
-    w : PackedTensor
+    w : PackedTensor, or its view ``.T``
         (rows, cols) in the default matrix view.
     x : array-like, (cols,) or (cols, batch)
-        As for `matvec`; each column is multiplied by itself.
+        As for `matvec`; each column is multiplied by itself. Of a batch, rows of x are passed over that are all zeros.
     out : ndarray, (rows,) or (rows, batch), optional
         Where to put the result; of the result's dtype, any strides. It may overlap x.
     threads : int, optional
@@ -240,18 +256,20 @@ def matmul(w: Packed, x: Any, *, out: np.ndarray | None = None, threads: int | N
     """
     if out is None and (found := direct(w, x, threads)) is not None:
         return found
-    w = matrix_of(w)
-    x = operand(x, w.spans.head.grid.cols, "x", w, (1, 2))
-    return _vector(w, x, out, threads) if x.ndim == 1 else multiply(w, x, out=out, threads=threads)
+    factor = factor_of(w)
+    x = operand(x, factor.shape[1], "x", factor.shape, (1, 2))
+    if x.ndim == 1:
+        return _vector(factor, x, out, threads)
+    return multiply(factor.packed, x, transposed=factor.transposed, out=out, threads=threads)
 
 
-def rmatmul(x: Any, w: Packed, *, threads: int | None = None) -> np.ndarray:
+def rmatmul(x: Any, w: Weights, *, threads: int | None = None) -> np.ndarray:
     """x @ w.
 
     Parameters
     ----------
     x : array-like, (..., rows)
-    w : PackedTensor, (rows, cols)
+    w : PackedTensor, (rows, cols), or its view ``.T``
     threads : int, optional
 
     Returns
@@ -264,26 +282,29 @@ def rmatmul(x: Any, w: Packed, *, threads: int | None = None) -> np.ndarray:
     ArgumentError, FormatError, ChecksumError
         As `matvec`.
     """
-    w = matrix_of(w)
-    x = operand(x, w.spans.head.grid.rows, "the left operand", w, tuple(range(1, 33)))
-    if x.ndim == 1:
-        return multiply(w, x[:, None], transposed=True, threads=threads)[:, 0]
-    flat = x.reshape(prod(x.shape[:-1]), x.shape[-1])
-    kind = kind_of(w.spans.head.element, flat, x.shape[-1])
-    out = np.empty((len(flat), w.spans.head.grid.cols), kind.result)
-    multiply(w, flat.T, transposed=True, out=out.T, threads=threads, kind=kind)
-    return out.reshape(*x.shape[:-1], w.spans.head.grid.cols)
+    if (found := direct(w, x, threads, rows_of_x=True, turned=True)) is not None:
+        return found
+    factor = factor_of(w)
+    x = operand(x, factor.shape[0], "the left operand", factor.shape, _ANY_RANK)
+    return _linear(x, factor.T, None, None, None, threads)
 
 
 def linear(
-    x: Any, w: Packed, bias: Any = None, *, scale: Any = None, out: np.ndarray | None = None, threads: int | None = None
+    x: Any,
+    w: Weights,
+    bias: Any = None,
+    *,
+    scale: Any = None,
+    out: np.ndarray | None = None,
+    threads: int | None = None,
 ) -> np.ndarray:
     """x @ w.T * scale + bias, as torch.nn.functional.linear.
 
     Parameters
     ----------
     x : array-like, (..., cols)
-    w : PackedTensor, (rows, cols)
+        As for `matvec`. A packed x of two dimensions is decoded a tile of rows at a time.
+    w : PackedTensor, (rows, cols), or its view ``.T``
     bias : array-like, (rows,), optional
     scale : float or array-like, (rows,), optional
         Multiplies each row's sum before the bias: the step of int8 weights.
@@ -312,17 +333,27 @@ def linear(
     """
     if out is None and scale is None and (found := direct(w, x, threads, rows_of_x=True, bias=bias)) is not None:
         return found
-    w = matrix_of(w)
-    x = operand(x, w.spans.head.grid.cols, "the left operand", w, tuple(range(1, 33)))
+    factor = factor_of(w)
+    if hasattr(x, "spans") and x.ndim == 2 and x.dense_nbytes > TILE_BYTES:
+        return _linear_of_packed(x, factor, bias, scale, out, threads)
+    x = operand(x, factor.shape[1], "the left operand", factor.shape, _ANY_RANK)
+    return _linear(x, factor, bias, scale, out, threads)
+
+
+_ANY_RANK = tuple(range(1, MAX_NDIM + 1))
+
+
+def _linear(x: np.ndarray, w: Factor, bias: Any, scale: Any, out: np.ndarray | None, threads: int | None) -> np.ndarray:
     flat = x.reshape(prod(x.shape[:-1]), x.shape[-1])
-    shape = (*x.shape[:-1], w.spans.head.grid.rows)
-    kind = kind_of(w.spans.head.element, flat, x.shape[-1])
+    shape = (*x.shape[:-1], w.shape[0])
+    kind = kind_of(w.packed.spans.head.element, flat, x.shape[-1])
     result = np.empty(shape, kind.result) if out is None else check_out(out, shape, kind.result)
     whole = result.flags.c_contiguous  # so that its leading dimensions can be taken as one
     rows = result.reshape(len(flat), shape[-1]) if whole else np.empty((len(flat), shape[-1]), kind.result)
     multiply(
-        w,
+        w.packed,
         flat.T,
+        transposed=w.transposed,
         out=rows.T,
         scale=row_term("scale", scale, shape[-1]),
         bias=row_term("bias", bias, shape[-1]),
@@ -330,7 +361,23 @@ def linear(
         kind=kind,
     )
     if not whole:
-        w.spans.put(rows.reshape(shape), result)
+        w.packed.spans.put(rows.reshape(shape), result)
+    return result
+
+
+def _linear_of_packed(
+    x: Any, w: Factor, bias: Any, scale: Any, out: np.ndarray | None, threads: int | None
+) -> np.ndarray:
+    """`linear` of a packed matrix of activations, of which only a tile of rows is dense at a time."""
+    operand(np.empty((0, x.shape[1]), x.dtype), w.shape[1], "the left operand", w.shape, _ANY_RANK)
+    shape = (x.shape[0], w.shape[0])
+    kind = kind_of(w.packed.spans.head.element, np.empty((0, x.shape[1]), x.dtype), x.shape[1])
+    result = np.empty(shape, kind.result) if out is None else check_out(out, shape, kind.result)
+    if x.spans.overlaps(result):
+        return _linear(x.to_dense(threads=threads), w, bias, scale, result, threads)
+    bias, scale = (None if one is None else apart(as_array(one), result) for one in (bias, scale))
+    for part in _tiles(shape[0], batch_tile(x.dtype.itemsize * x.shape[1], shape[0])):
+        _linear(x[part], w, bias, scale, result[part], threads)
     return result
 
 

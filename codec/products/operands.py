@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -60,11 +60,45 @@ def _float_kind(weights: str, source: str) -> Kind:
     return Kind(BY_NAME["F64" if wide else "F32"], dtype, 0)
 
 
-def matrix_of(w: Any) -> Packed:
-    """``w`` if it is a packed matrix in its default view; ArgumentError with the way there otherwise."""
-    if not hasattr(w, "spans"):
+class Transposed(Protocol):
+    """The view ``.T`` of a packed matrix."""
+
+    @property
+    def T(self) -> Packed:
+        """The packed matrix."""
+
+
+Weights = Packed | Transposed
+
+
+class Factor(NamedTuple):
+    """The packed side of a product: a packed matrix, or its transpose."""
+
+    packed: Packed
+    transposed: bool
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, cols)."""
+        grid = self.packed.spans.head.grid
+        return (grid.cols, grid.rows) if self.transposed else (grid.rows, grid.cols)
+
+    @property
+    def T(self) -> "Factor":
+        """The other way round."""
+        return Factor(self.packed, not self.transposed)
+
+
+def factor_of(w: Any) -> Factor:
+    """``w`` if it is a packed matrix in its default view, or the view ``.T`` of one.
+
+    ArgumentError with the way there otherwise.
+    """
+    transposed = not hasattr(w, "spans") and hasattr(getattr(w, "T", None), "spans")
+    packed = w.T if transposed else w
+    if not hasattr(packed, "spans"):
         raise ArgumentError(f"w is a {type(w).__name__}; expected a PackedTensor (codec.encode makes one)")
-    head = w.spans.head
+    head = packed.spans.head
     shape, default = head.shape, default_row_dims(head.shape)
     if len(shape) > 2 and default == 1:
         raise ArgumentError(
@@ -76,19 +110,19 @@ def matrix_of(w: Any) -> Packed:
             f"row_dims={head.spec.row_dims} of shape {shape}: products need the default, row_dims={default}; "
             "encode(p.to_dense()) again without row_dims, then to_layout(...) as you like"
         )
-    return w  # type: ignore[no-any-return]
+    return Factor(packed, transposed)
 
 
-def operand(x: Any, expected: int, what: str, w: Packed, ndims: tuple[int, ...]) -> np.ndarray:
-    """x as an array in this machine's byte order; ArgumentError where its shape does not go with w's."""
+def operand(x: Any, expected: int, what: str, shape: tuple[int, ...], ndims: tuple[int, ...]) -> np.ndarray:
+    """x as an array in this machine's byte order; ArgumentError where its shape does not go with ``shape``, w's."""
     array = as_array(x)
     if array.ndim not in ndims:
         raise ArgumentError(f"{what} has {dimensions(array.ndim)}; expected {' or '.join(map(str, ndims))}")
     axis = 0 if what == "x" else -1
     if array.shape[axis] != expected:
         raise ArgumentError(
-            f"shapes do not match: {what} is {array.shape}, w is {w.spans.head.shape}; "
-            f"expected {expected} along axis {axis} of {what}"
+            f"shapes do not match: {what} is {array.shape}, w is {shape}; expected {expected} along axis {axis} of "
+            f"{what}"
         )
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 

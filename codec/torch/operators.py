@@ -119,7 +119,7 @@ def _linear_in_place(
         return None
     # NumPy's memory is had in half the time of torch's.
     y: torch.Tensor = torch.from_numpy(np.empty((*x.shape[:-1], outputs), known.kind.result))
-    result = known.at(place, batch, y.data_ptr(), term, transposed, thread_count(), torch.get_num_threads())
+    result = known.at(place, batch, y.data_ptr(), term, thread_count(), torch.get_num_threads())
     w.spans.raise_for(result)
     return y
 

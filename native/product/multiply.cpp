@@ -1,6 +1,7 @@
 // Products: which kernel multiplies a panel, and the walk over a view's segments.
 #include "../pool.hpp"
 #include "../view/segment.hpp"
+#include "items.hpp"
 #include "operand.hpp"
 
 namespace codec {
@@ -58,13 +59,6 @@ struct Choice {
   }
 };
 
-// The bits of an item that tell whether it compares equal to zero.
-uint64_t magnitude_of(Type type) {
-  const uint32_t bits = 8 * item_bytes(type);
-  const bool has_sign = type <= Type::e5m2;  // floats; of integers, any bit makes a value that is not zero
-  return ~uint64_t{0} >> (64 - bits + (has_sign ? 1 : 0));
-}
-
 // Whether values can be read as the type of sums where they stand.
 bool is_ready(const Product& w, const uint8_t* values) {
   const bool is_float =
@@ -96,6 +90,13 @@ struct Entries {
     return Status::ok;
   }
 };
+
+// Whether no entry of the codebooks of some rows is an infinity or a NaN.
+bool is_finite(Type type, const Codebook& book, uint32_t width, const Place& at) {
+  const uint64_t size = uint64_t{1} << book.bits, first = book.rows ? at.row / book.rows : 0,
+                 last = book.rows ? (at.row + at.rows - 1) / book.rows : 0;
+  return all_finite<true>(type, book.entries + first * size * width, width, (last - first + 1) * size);
+}
 
 // Columns [from, to) of the batch, and the sums of rows from `top` on, `height` of them in each strip. Whole strips, or a
 // part of one that begins at a multiple of its width.
@@ -178,16 +179,42 @@ Status multiply_panel(const View& v, const Product& w, const Place& at, const Co
   return Status::ok;
 }
 
-Result multiply_segment(const View& v, const Product& w, uint64_t segment, const Columns& columns, Choice& choice,
-                        Workspace& work) {
+// Tells a reader where the next segment's streams are, if that was proved too, and fetches where they begin.
+void look_ahead(const View& v, uint64_t segment, Reader& r) {
+  const uint64_t part = segment - v.first;
+  if (v.grid.across() > 1 || part >= v.count || __atomic_load_n(v.checked + part, __ATOMIC_RELAXED) != kFinite) return;
+  for (uint32_t s = 0; s < v.streams; ++s) {
+    if (v.stream[s].coder) return;
+    r.next[s] = v.stream[s].base + (v.stream[s].shared ? 0 : v.stream[s].offsets[part]);
+    for (uint32_t line = 0; line < 4; ++line) __builtin_prefetch(r.next[s] + 64 * line, 0, 2);
+  }
+  r.next_rows = v.grid.place(segment).rows;
+}
+
+// `live`: of each row of x, whether it holds anything but zeros; null: read all that W holds.
+Result multiply_segment(const View& v, const Product& w, uint64_t segment, const Columns& columns, const uint8_t* live,
+                        Choice& choice, Workspace& work) {
+  const Place at = v.grid.place(segment);
+  uint8_t* state = live ? v.checked + (segment - v.first) : nullptr;
+  const uint8_t found = state ? __atomic_load_n(state, __ATOMIC_RELAXED) : kWhole;
+  if (found == kFinite && !memchr(live + at.row, 1, at.rows)) return Result();
   Reader r;
   Codebook book;
   const Result opened = open(v, segment, false, false, work, r, book);
   if (!opened.ok()) return opened;
-  const Place at = v.grid.place(segment);
+  if (found == kFinite) {
+    r.wanted = live + at.row;
+    look_ahead(v, segment + 1, r);
+  }
+  const bool look = state && found < kFinite;
+  bool finite = !look || !book.bits || is_finite(w.value, book, v.width, at);
   Entries entries = {book};
-  return walk(v, r, book, Wanted::stored,
-              [&](Panel& p) { return multiply_panel(v, w, at, columns, choice, entries, p, work.scratch); });
+  const Result walked = walk(v, r, book, Wanted::stored, [&](Panel& p) {
+    if (look && !book.bits) finite = finite && all_finite<true>(w.value, p.values, v.width, p.count);
+    return multiply_panel(v, w, at, columns, choice, entries, p, work.scratch);
+  });
+  if (look && walked.ok()) __atomic_store_n(state, finite ? kFinite : kInfinite, __ATOMIC_RELAXED);
+  return walked;
 }
 
 // A product cut into tasks: each owns rows and columns of y, never a part of a sum, so results do not depend on threads.
@@ -195,6 +222,7 @@ Result multiply_segment(const View& v, const Product& w, uint64_t segment, const
 struct Work {
   const View& v;
   const Product& w;
+  const uint8_t* live;  // see multiply_segment
   Choice choice;
   uint64_t first, last, across, bands, width;
   Failure failure;
@@ -237,7 +265,7 @@ void Work::run(uint64_t band, uint64_t group) {
   const Columns mine = {left, left + columns, row, rows, work.sums.data};
   Result r;
   uint64_t segment = from;
-  for (; segment < to && r.ok(); ++segment) r = multiply_segment(v, w, segment, mine, choice, work);
+  for (; segment < to && r.ok(); ++segment) r = multiply_segment(v, w, segment, mine, live, choice, work);
   work.trim();
   if (!r.ok()) return failure.report(r, segment - 1);
   const auto term = [&](const void* of) {
@@ -245,6 +273,9 @@ void Work::run(uint64_t band, uint64_t group) {
   };
   kernels().from_strips(sums, term(w.scale), term(w.bias));
 }
+
+// Bytes of weights from which on it pays to look for zeros in x.
+constexpr uint64_t kWorthSkipping = 32 << 10;
 
 // Bytes of the weights in segments [first, last).
 uint64_t weight_bytes(const View& v, uint64_t first, uint64_t last) {
@@ -276,7 +307,12 @@ Result multiply(const View& v, const Product& w, uint64_t first, uint64_t last, 
                  bands = w.transposed ? 1 : (last - 1) / across - first / across + 1,
                  rows = w.transposed ? v.grid.cols : v.grid.segment_rows,
                  room = kBandBytes / (rows * strip * item_bytes(w.accumulator));
-  Work work = {v, w, Choice(w), first, last, across, bands, strip * (room ? room : 1), {}};
+  // Where x is zero, W^T x asks for nothing of W's row, and the layouts that can pass over it do not read it.
+  const LayoutKernels& layout = kernels().layouts[uint32_t(v.layout)];
+  const bool skips = w.transposed && v.checked && layout.skip && !layout.columns(v.params) &&
+                     weight_bytes(v, first, last) >= kWorthSkipping;
+  Work work = {v,      w,     skips ? w.x->live() : nullptr, Choice(w), first, last,
+               across, bands, strip * (room ? room : 1),     {}};
   if (threads > 1 && weight_bytes(v, first, last) * (w.batch < 8 ? w.batch : 8) < kWorthTwo) threads = 1;
   // A task less than there are threads, or one too many, leaves some of them waiting.
   const auto uneven = [&](uint64_t tasks) { return tasks < threads || (tasks < 4 * threads && tasks % threads); };

@@ -4,35 +4,25 @@
 #include <new>
 #include <utility>
 
+#include "items.hpp"
+
 namespace codec {
 
 namespace {
 
-// Whether one of n items, `step` apart, is an infinity or a NaN. Items side by side are compared several at a time.
-template <bool side_by_side, class T, class Bits>
-bool any_infinite(const T* x, int64_t step, uint64_t n, Bits infinity) {
-  Bits found = 0;
-  for (uint64_t i = 0; i < n; ++i) {
-    Bits bits;
-    memcpy(&bits, x + (side_by_side ? int64_t(i) : int64_t(i) * step), sizeof(bits));
-    found |= Bits((bits & infinity) == infinity);
-  }
-  return found;
-}
-
-template <class T, class Bits>
-bool all_finite(const T* x, Strides at, uint64_t n, uint64_t batch, Bits infinity) {
+bool is_finite(Type type, const void* x, Strides at, uint64_t n, uint64_t batch) {
   if (at.column != 1 || batch == 1) {  // the other way round, so that what lies side by side is read side by side
     at = {at.column, at.row};
     std::swap(n, batch);
   }
-  bool found = false;
+  const int64_t item = item_bytes(type);
+  bool finite = true;
   for (uint64_t i = 0; i < n; ++i) {
-    const T* row = x + int64_t(i) * at.row;
-    found |= at.column == 1 ? any_infinite<true>(row, 1, batch, infinity)
-                            : any_infinite<false>(row, at.column, batch, infinity);
+    const uint8_t* row = static_cast<const uint8_t*>(x) + int64_t(i) * at.row * item;
+    finite &= at.column == 1 ? all_finite<true>(type, row, item, batch)
+                             : all_finite<false>(type, row, at.column * item, batch);
   }
-  return !found;
+  return finite;
 }
 
 // Whether every item is a bf16 number, and none but zeros is below 2^-126.
@@ -51,10 +41,28 @@ bool all_narrow(const float* x, Strides at, uint64_t n, uint64_t batch) {
   return !found;
 }
 
-bool all_finite(Type type, const void* x, Strides at, uint64_t n, uint64_t batch) {
-  if (type == Type::f32) return all_finite(static_cast<const float*>(x), at, n, batch, uint32_t{0x7F800000});
-  if (type == Type::f64) return all_finite(static_cast<const double*>(x), at, n, batch, uint64_t{0x7FF0000000000000});
-  return true;
+// Of each row of x, whether one of its items has a bit of `magnitude`; returns how many have.
+template <class Bits>
+uint64_t find_live(const void* x, Strides at, uint64_t n, uint64_t batch, Bits magnitude, uint8_t* live) {
+  const uint8_t* items = static_cast<const uint8_t*>(x);
+  const auto has = [&](int64_t i) {
+    Bits bits;
+    memcpy(&bits, items + i * int64_t(sizeof(Bits)), sizeof(Bits));
+    return (bits & magnitude) != 0;
+  };
+  uint64_t count = 0;
+  if (batch == 1 && at.row == 1) {  // several at a time
+    for (uint64_t i = 0; i < n; ++i) live[i] = has(int64_t(i));
+    for (uint64_t i = 0; i < n; ++i) count += live[i];
+    return count;
+  }
+  for (uint64_t i = 0; i < n; ++i) {
+    bool found = false;
+    for (uint64_t j = 0; j < batch && !found; ++j) found = has(int64_t(i) * at.row + int64_t(j) * at.column);
+    live[i] = found;
+    count += found;
+  }
+  return count;
 }
 
 // The memory that the last operand was prepared in serves the next one: asked for anew from strip to strip it costs page
@@ -105,6 +113,19 @@ const void* Operand::strips() {
   return strips_.data;
 }
 
+const uint8_t* Operand::live() {
+  if (window.images) return nullptr;
+  if (!counted_) {
+    counted_ = true;
+    if (!live_.reserve(n)) return nullptr;
+    const uint64_t magnitude = magnitude_of(accumulator),
+                   found = item_bytes(accumulator) == 4 ? find_live(x, at, n, batch, uint32_t(magnitude), live_.data)
+                                                        : find_live(x, at, n, batch, magnitude, live_.data);
+    sparse_ = found <= n / 4 * 3;
+  }
+  return sparse_ ? live_.data : nullptr;
+}
+
 const void* Operand::prepared(Prepare by) {
   while (__atomic_exchange_n(&lock_, 1, __ATOMIC_ACQUIRE)) {
   }
@@ -136,7 +157,7 @@ Operand* new_operand(Type accumulator, const void* x, Strides at, uint64_t n, ui
   operand->n = n;
   operand->batch = batch;
   operand->accumulator = accumulator;
-  operand->finite = all_finite(accumulator, x, at, n, batch);
+  operand->finite = is_finite(accumulator, x, at, n, batch);
   return operand;
 }
 
@@ -151,8 +172,8 @@ Operand* new_operand(Type accumulator, const void* pixels, const Window& window)
   for (uint64_t image = 0; image < window.images; ++image)
     for (uint64_t channel = 0; channel < window.channels && operand->finite; ++channel) {
       const int64_t first = int64_t(image) * window.image + int64_t(channel) * window.channel;
-      operand->finite = all_finite(accumulator, static_cast<const uint8_t*>(pixels) + first * item_bytes(accumulator),
-                                   {window.line, window.pixel}, window.height, window.width);
+      operand->finite = is_finite(accumulator, static_cast<const uint8_t*>(pixels) + first * item_bytes(accumulator),
+                                  {window.line, window.pixel}, window.height, window.width);
     }
   return operand;
 }

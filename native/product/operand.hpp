@@ -22,6 +22,9 @@ struct Operand {
   uint32_t strip() const { return strip_of(batch); }
   // x in strips, or as `by` prepares each; once for the operand whoever asks first. Null: no memory.
   const void* prepared(Prepare by);
+  // Of each row of x, whether it holds anything but zeros; null where most do, so that to pass over the others brings
+  // little. Not for pixels under a filter, nor for several threads at once.
+  const uint8_t* live();
 
   ~Operand();
 
@@ -31,8 +34,9 @@ struct Operand {
   const void* strips();
 
   Buffer strips_;
-  bool laid_out_ = false;
   int narrow_ = -1;  // not asked yet
+  Buffer live_;
+  bool laid_out_ = false, counted_ = false, sparse_ = false;
   struct {
     Prepare by = nullptr;
     Buffer x;

@@ -105,7 +105,7 @@ Result open(const View& v, uint64_t segment, bool always, bool flat, Workspace& 
   r.left = p.col;
   r.part = part;
   r.scratch = &work.scratch;
-  r.proved = v.checked && __atomic_load_n(&v.checked[part], __ATOMIC_RELAXED) == kProved;
+  r.proved = v.checked && __atomic_load_n(&v.checked[part], __ATOMIC_RELAXED) >= kProved;
   const uint64_t state = layout.state(p.rows, p.cols);
   if (!work.state.reserve(state)) return failed(Status::no_memory);
   if (state) memset(work.state.data, 0, state);
