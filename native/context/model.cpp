@@ -388,7 +388,7 @@ uint64_t write_model(const ContextModel& m, uint32_t rows, uint32_t cols, uint32
 void fill_table(const uint16_t* counts, uint32_t symbols, uint32_t* items) {
   uint32_t start = 0;
   for (uint32_t s = 0; s < symbols; ++s) {
-    for (uint32_t i = 0; i < counts[s]; ++i) items[start + i] = (counts[s] - 1u) | i << 12 | s << 24;
+    for (uint32_t i = 0; i < counts[s]; ++i) items[start + i] = s | i << 8 | (counts[s] - 1u) << 20;
     start += counts[s];
   }
 }
@@ -417,10 +417,13 @@ const uint8_t* LiveLines::of(uint32_t row) {
   return line;
 }
 
-void class_line(const ContextModel& m, uint32_t row, uint32_t col, uint32_t n, const uint8_t* live, uint8_t* line) {
+void class_line(const ContextModel& m, uint32_t row, uint32_t col, uint32_t n, const uint8_t* __restrict live,
+                uint8_t* __restrict line) {
   const uint8_t own = uint8_t(1 + (m.rows_differ ? m.row_class[row] : 0));
+  // A pointer of its own: bytes may be anything's, also the pointer in m.
+  const uint8_t* __restrict cols = m.col_class + col;
   if (m.cols_differ)
-    for (uint32_t i = 0; i < n; ++i) line[i] = uint8_t(own + m.col_class[col + i]);
+    for (uint32_t i = 0; i < n; ++i) line[i] = uint8_t(own + cols[i]);
   else
     memset(line, own, n);
   if (live)
