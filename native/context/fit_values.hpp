@@ -202,12 +202,14 @@ struct ValueFitter {
   // The best number of tables for the classes of rows and columns.
   double choose_tables(const uint8_t* rows, const uint8_t* cols, uint32_t sums, uint32_t* tables) {
     count_symbols(rows, cols, sums > 1, step());
-    double best = 1e300;
+    // Several tables take longer to decode by than one: they have to save a little of all bits of the values.
+    double best = 1e300, least = 0;
     uint8_t table_of[kSums];
     for (uint32_t wanted = 1; wanted <= kMostTables; wanted *= 2) {
       if (wanted > 1 && (sums == 1 || wanted > 2 * sums || f.count < 512 * wanted)) break;
       const double bits = split(sums, wanted, table_of);
-      if (bits < best) best = bits, *tables = wanted;
+      if (bits < best - least) best = bits, *tables = wanted;
+      if (wanted == 1) least = (bits + double(f.count) * m.field()) / 4096;
       if (bits > best * 1.02) break;
     }
     return best;

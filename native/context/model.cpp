@@ -146,6 +146,7 @@ Status read_coarse(BitReader& in, uint32_t rows, uint32_t cols, Coarse& coarse, 
   coarse.count = (rows + tall - 1) / tall * coarse.across;
   const uint64_t live = *found = in.golomb(8);
   if (live > coarse.count) return Status::out_of_range;
+  memset(coarse.live, 0, coarse.count / 8 + 1);
   const uint32_t k = uint32_t(in.bits(4));
   uint64_t at = 0;
   for (uint64_t i = 0; i < live; ++i) {
@@ -393,27 +394,43 @@ void fill_table(const uint16_t* counts, uint32_t symbols, uint32_t* items) {
   }
 }
 
-void live_line(const ContextModel& m, uint32_t row, uint32_t col, uint32_t n, uint8_t* line) {
-  memset(line, 0xFF, n);
-  for (uint32_t i = 0; i < m.coarse_count; ++i) {
-    const Coarse& coarse = m.coarse[i];
-    const uint64_t base = uint64_t{row / coarse.rows} * coarse.across;
-    for (uint32_t at = 0; at < n;) {
-      const uint64_t block = (col + at) / coarse.cols;
-      uint64_t end = (block + 1) * coarse.cols - col;
-      if (end > n) end = n;
-      if (!(coarse.live[(base + block) / 8] >> (base + block) % 8 & 1)) memset(line + at, 0, end - at);
-      at = uint32_t(end);
-    }
+namespace {
+
+bool is_live(const Coarse& coarse, uint64_t block) { return coarse.live[block / 8] >> block % 8 & 1; }
+
+}  // namespace
+
+void LiveLines::mark(const Coarse& coarse, uint32_t row) {
+  uint64_t block = uint64_t{row / coarse.rows} * coarse.across + col / coarse.cols;
+  uint32_t end = coarse.cols - col % coarse.cols;
+  for (uint32_t at = 0; at < n; at = end, end += coarse.cols, ++block) {
+    if (end > n) end = n;
+    if (is_live(coarse, block)) continue;
+    const uint64_t dead = 0;
+    uint32_t i = at;
+    for (; i + 8 <= end; i += 8) memcpy(line + i, &dead, 8);
+    for (; i < end; ++i) line[i] = 0;
   }
 }
 
 const uint8_t* LiveLines::of(uint32_t row) {
   if (!m.coarse_count) return nullptr;
-  bool fresh = !begun;
-  for (uint32_t i = 0; i < m.coarse_count; ++i) fresh |= row % m.coarse[i].rows == 0;
-  if (fresh) live_line(m, row, col, n, line);
-  begun = true;
+  bool fresh = !begun, dead = false;
+  for (uint32_t i = 0; i < m.coarse_count; ++i) {
+    const Coarse& coarse = m.coarse[i];
+    if (one_block(coarse))
+      dead |= !is_live(coarse, uint64_t{row / coarse.rows} * coarse.across + col / coarse.cols);
+    else
+      fresh |= row % coarse.rows == 0;
+  }
+  begun = !dead;
+  if (dead) {
+    memset(line, 0, n);
+  } else if (fresh) {
+    memset(line, 0xFF, n);
+    for (uint32_t i = 0; i < m.coarse_count; ++i)
+      if (!one_block(m.coarse[i])) mark(m.coarse[i], row);
+  }
   return line;
 }
 
