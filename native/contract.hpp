@@ -185,8 +185,11 @@ struct Reader {
   uint64_t taken;              // values handed out so far
   bool packed;                 // the values are codes that lie `bits` apart, and so are those of its panels
   bool proved;                 // the segment was read to its end before: a layout may check only what reads lean on
-  void* state;                 // the layout's own: LayoutKernels::state bytes, the first kCleared of which are 0 at first
+  void* state;  // the layout's own: LayoutKernels::state bytes, the first kCleared of which are 0 at first
   Scratch* scratch;
+  // Where the segment's elements will be written, side by side: a layout that fetches asks for these cache lines while it
+  // decodes what goes there. Null: they are not wanted.
+  uint8_t* target;
 };
 
 // The first entry of a segment that a layout cannot say, and how many it stands for where the layout counts them.
@@ -216,6 +219,7 @@ struct LayoutKernels {
   bool (*columns)(const Params&);  // values of its panels do not come in row-major order
   bool padded;                     // a stored zero is lost among the zeros that fill up its lines or blocks
   bool by_panel;                   // it reads its values with take_values alone
+  bool fetches;                    // it takes long enough to use Reader::target
   uint64_t (*state)(uint64_t rows, uint64_t cols);  // bytes of Reader::state for a segment of that extent
   // The most bytes that a stream can take, out of the entropy stage, in a segment of so many rows and columns.
   uint64_t (*most)(uint64_t rows, uint64_t cols, uint32_t width, const Params&, uint32_t stream);
