@@ -171,6 +171,8 @@ struct Span {
   uint64_t size;
 };
 
+constexpr uint64_t kCleared = 4096;
+
 // One segment being read: its streams after the entropy stage, and how far they have been used.
 struct Reader {
   uint32_t rows, cols, width;  // width: bytes of a value (1 for a code)
@@ -188,8 +190,11 @@ struct Reader {
   // Where `wanted` goes on with that many rows of the next segment, which was proved too: the streams of that.
   uint32_t next_rows;
   const uint8_t* next[kStreams];
-  void* state;  // the layout's own: LayoutKernels::state bytes, which are 0 when the segment is opened
+  void* state;  // the layout's own: LayoutKernels::state bytes, the first kCleared of which are 0 at first
   Scratch* scratch;
+  // Where the segment's elements will be written, side by side: a layout that fetches asks for these cache lines while it
+  // decodes what goes there. Null: they are not wanted.
+  uint8_t* target;
 };
 
 // The first entry of a segment that a layout cannot say, and how many it stands for where the layout counts them.
@@ -219,6 +224,7 @@ struct LayoutKernels {
   bool (*columns)(const Params&);  // values of its panels do not come in row-major order
   bool padded;                     // a stored zero is lost among the zeros that fill up its lines or blocks
   bool by_panel;                   // it reads its values with take_values alone
+  bool fetches;                    // it takes long enough to use Reader::target
   uint64_t (*state)(uint64_t rows, uint64_t cols);  // bytes of Reader::state for a segment of that extent
   // The most bytes that a stream can take, out of the entropy stage, in a segment of so many rows and columns.
   uint64_t (*most)(uint64_t rows, uint64_t cols, uint32_t width, const Params&, uint32_t stream);

@@ -12,6 +12,11 @@ Result decode_segment(const View& v, uint64_t segment, bool always, bool streami
   Codebook book;
   Result opened = open(v, segment, always, true, work, r, book);
   if (!opened.ok()) return opened;
+  // Lines that are in the cache when they are written take less time than stores that bypass it.
+  if (streaming && !book.bits && kernels().layouts[uint32_t(v.layout)].fetches) {
+    r.target = out;
+    streaming = false;
+  }
   return walk(v, r, book, Wanted::values, [&](Panel& p) {
     *stored += p.count;
     kernels().forms[uint32_t(p.form)].expand(p, v.width, streaming, out, stride, work.scratch);
