@@ -25,8 +25,9 @@ SCALE, LOW, MOST_LANES = 12, 1 << 16, 6
 ORDERS = 8
 # Bytes of a coded part before its states, and, on the average, of a lane: a state, less the 8 bits that it codes.
 COUNT_BYTES, LANE_BYTES = 4, 3
-# Lanes make decoding fast, and may take one byte in so many.
-_SHARE = 512
+# log2 of the lanes that are written: those that fill vectors, where they take no more than one byte in so many of what
+# they code; else four, whose states stay in registers.
+LANES, _SHARE = (6, 5, 4, 2), 256
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,9 @@ class RansCode(Split):
 
 
 def lanes_for(nbytes: int, parts: int) -> int:
-    """log2 of the lanes of a stream of so many bytes in so many parts."""
-    return min(MOST_LANES, max(1, nbytes // max(1, parts) // (LANE_BYTES * _SHARE)).bit_length() - 1)
+    """log2 of the lanes of a stream whose symbols take so many bytes in so many parts."""
+    most = nbytes // max(1, parts) // _SHARE
+    return next((lanes for lanes in LANES if LANE_BYTES << lanes <= most), LANES[-1])
 
 
 def code_of(items: Items, keys: KeyCounts, parts: int = 1) -> RansCode:
@@ -98,7 +100,8 @@ def code_of(items: Items, keys: KeyCounts, parts: int = 1) -> RansCode:
 def coded_bytes(items: Items, keys: KeyCounts, parts: int) -> tuple[int, RansCode]:
     """Bytes of a coded stream of ``parts`` parts, right within about a byte for each lane, and its table."""
     low, zeros, first, counts, bits = _chosen(items, keys)
-    code = RansCode(items.width, items.kind, low, zeros, first, lanes_for(bits // 8, parts), counts)
+    raw = int(keys.counts.sum()) * (low + (items.kind == "float"))
+    code = RansCode(items.width, items.kind, low, zeros, first, lanes_for((bits - raw) // 8, parts), counts)
     return bits // 8 + parts * (COUNT_BYTES + (LANE_BYTES << code.lanes)), code
 
 
