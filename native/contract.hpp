@@ -170,6 +170,8 @@ struct Span {
   uint64_t size;
 };
 
+constexpr uint64_t kCleared = 4096;
+
 // One segment being read: its streams after the entropy stage, and how far they have been used.
 struct Reader {
   uint32_t rows, cols, width;  // width: bytes of a value (1 for a code)
@@ -183,7 +185,7 @@ struct Reader {
   uint64_t taken;              // values handed out so far
   bool packed;                 // the values are codes that lie `bits` apart, and so are those of its panels
   bool proved;                 // the segment was read to its end before: a layout may check only what reads lean on
-  void* state;                 // the layout's own: LayoutKernels::state bytes, which are 0 when the segment is opened
+  void* state;                 // the layout's own: LayoutKernels::state bytes, the first kCleared of which are 0 at first
   Scratch* scratch;
 };
 

@@ -144,6 +144,12 @@ def context_bads() -> Iterator[Bad]:
     yield bad("state_below", "R5.10g", head_of() + (65535).to_bytes(4, "little"))
     yield bad("word_missing", "R5.10h", head_of(levels=[*g(0, 2), *g(2 * 160 - 1, 2)]) + state)
     yield bad("word_left", "R5.10i", right + b"\0\0")
+    banks, none_or_one = {"lanes": [(5, 3)]}, [number.to_bytes(4, "little") for number in (0, 1)]
+    yield bad("length_cut", "R5.10f", head_of(**banks) + 32 * state)
+    yield bad("bank_too_long", "R5.10f", head_of(**banks) + 32 * state + none_or_one[1])
+    yield bad("word_left_in_a_bank", "R5.10i", head_of(**banks) + 32 * state + none_or_one[1] + b"\0\0")
+    halves = head_of(levels=[*g(0, 2), *g(2 * 160 - 1, 2)], **banks)
+    yield bad("word_missing_in_a_bank", "R5.10h", halves + 32 * state + none_or_one[0] + bytes(100))
     yield bad("state_left", "R5.10i", head_of() + (65537).to_bytes(4, "little"))
     yield head("stored_more", "R5.10j", k=g(_K + 1, 8))
     yield head("stored_less", "R5.10j", k=g(_K - 1, 8))

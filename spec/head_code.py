@@ -65,7 +65,7 @@ def read_code(value: list[Any], bits: int, kind: str, longest: int) -> Code:
 def read_counts(value: list[Any], bits: int, kind: str) -> Counts:
     """Section 6.6, for items of so many bits and of that kind."""
     low, zeros, first, lanes, raw = items(value, COUNTS, "counts")
-    integer(low, "low"), integer(zeros, "zeros"), integer(first, "first", LIMITS["first"]), integer(lanes, "lanes", 6)
+    integer(low, "low"), integer(zeros, "zeros"), integer(first, "first", LIMITS["first"]), integer(lanes, "lanes", 4)
     need(type(raw) is bytes, "counts: no bin")
     read = Bits(raw)
     symbols, order = read.take(8) + 1, read.take(3)

@@ -136,11 +136,18 @@ def coded_elements(data: bytes, h: int, w: int, value_bits: int, label_bits: int
         most = ((head.first + len(head.tables[0]) << head.low) - 1) << head.zeros
         need(head.sign == 0 and most < 1 << label_bits, "coded: a symbol for a label that is too large")
     count = 1 << head.lanes
-    end = len(data) - head.raw_bytes
-    need(at + 4 * count <= end and (end - at) % 2 == 0, "coded: too short, or half a word")
-    states = [int.from_bytes(data[at + 4 * lane :][:4], "little") for lane in range(count)]
+    end, banks = len(data) - head.raw_bytes, -(-count // 16)
+    begin = at + 4 * count + 4 * (banks - 1)
+    need(begin <= end and (end - begin) % 2 == 0, "coded: too short, or half a word")
+    numbers = [int.from_bytes(data[place : place + 4], "little") for place in range(at, begin, 4)]
+    states, lengths = numbers[:count], numbers[count:]
     need(min(states) >= 65536, "coded: a state is too small")
-    words = [int.from_bytes(data[place : place + 2], "little") for place in range(at + 4 * count, end, 2)][::-1]
+    lengths.append((end - begin) // 2 - sum(lengths))
+    need(lengths[-1] >= 0, "coded: more words in banks than there are")
+    words: list[list[int]] = []  # of each bank, the last one first
+    for length in lengths:
+        words.append([int.from_bytes(data[begin + 2 * i :][:2], "little") for i in range(length)][::-1])
+        begin += 2 * length
     raw, raw_at = int.from_bytes(data[end:], "little"), 0
 
     def decode(lane: int, bounds: list[int]) -> int:
@@ -149,8 +156,8 @@ def coded_elements(data: bytes, h: int, w: int, value_bits: int, label_bits: int
         symbol = sum(bound <= rest for bound in bounds) - 1
         state = (bounds[symbol + 1] - bounds[symbol]) * high + rest - bounds[symbol]
         if state < 65536:
-            need(bool(words), "coded: words end too early")
-            state = state * 65536 + words.pop()
+            need(bool(words[lane // 16]), "coded: words end too early")
+            state = state * 65536 + words[lane // 16].pop()
         states[lane] = state
         return symbol
 
@@ -181,7 +188,7 @@ def coded_elements(data: bytes, h: int, w: int, value_bits: int, label_bits: int
             values.append(key | sign << value_bits - 1 if head.sign >= 2 else key)
             positions.append(place[j][0] * w + place[j][1])
     need(len(values) == head.k, "coded: fewer stored elements than k")
-    need(not words and all(state == 65536 for state in states), "coded: words or states are left over")
+    need(not any(words) and all(state == 65536 for state in states), "coded: words or states are left over")
     need(head.raw_bytes == -(-raw_at // 8) and raw >> raw_at == 0, "coded: raw bits are left over")
     return values, positions
 

@@ -167,7 +167,7 @@ def counts() -> Iterator[Bad]:
     yield Bad("counts_raw_field_of_57_bits", "R6.3b", wide.build())
     yield bad("no_bin", "R1b", counts=[17])
     yield bad("lanes_negative", "R1b", lanes=-1)
-    yield bad("128_lanes", "R6.6a", lanes=7)
+    yield bad("32_lanes", "R6.6a", lanes=5)
     yield bad("no_bytes", "R6.6b", counts=b"")
     yield bad("cut", "R6.6b", counts=count_bits([2048, 2048])[:-1])
     yield bad("byte_after", "R6.6b", counts=count_bits([2048, 2048]) + b"\0")

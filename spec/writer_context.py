@@ -198,13 +198,14 @@ def context_part(stored: np.ndarray, values: list[int], value_bits: int, kind: s
             table = counts[table_of[classes[place]]]
             coded.append((i % (1 << lanes), sum(table[: symbols[number]]), table[symbols[number]], scale))
             number += 1
-    states, words = [65536] * (1 << lanes), []
+    states: list[int] = [65536] * (1 << lanes)
+    words: list[list[int]] = [[] for _ in range(0, 1 << lanes, 16)]  # of each bank, backwards
     for lane, begin, many, bits in reversed(coded):
         if states[lane] >= many << 32 - bits:
-            words.append(states[lane] % 65536)
+            words[lane // 16].append(states[lane] % 65536)
             states[lane] //= 65536
         states[lane] = (states[lane] // many << bits) + states[lane] % many + begin
-    body = b"".join(state.to_bytes(4, "little") for state in states)
-    body += b"".join(word.to_bytes(2, "little") for word in reversed(words))
+    body = b"".join(number.to_bytes(4, "little") for number in [*states, *map(len, words[:-1])])
+    body += b"".join(word.to_bytes(2, "little") for bank in words for word in reversed(bank))
     packed = joined([(one >> left, bits) for one, left, bits in zip(raws, lefts, fields, strict=True)])
     return joined(head) + body + packed

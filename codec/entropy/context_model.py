@@ -8,7 +8,7 @@ import numpy as np
 from codec.errors import FormatError
 
 MASK_BITS, LEVELS, LOW = 14, 321, 1 << 16
-PANEL = 16384
+PANEL, BANK = 16384, 16
 _MOST_CLASSES, _MOST_CHANCES, _MOST_ITEMS, _MOST_RAW = 63, 256, 1 << 15, 56
 # How the bits of a value are read as a key.
 NONE, INVERTED, RAW, MODELLED = range(4)
@@ -53,6 +53,11 @@ class Model:
     def classes(self) -> int:
         """Classes of an element: those of its row and of its column, added."""
         return 1 + sum(int(one.max()) for one in (self.row_class, self.col_class) if one is not None)
+
+    @property
+    def banks(self) -> int:
+        """Banks of lanes, each of which has words of its own."""
+        return max(1, self.lanes // BANK)
 
     @property
     def field(self) -> int:

@@ -5,10 +5,12 @@ Interleaved rANS: J. Duda, "Asymmetric numeral systems" (arXiv 1311.2540, 2013);
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
 from codec.entropy.context_model import (
+    BANK,
     INVERTED,
     LOW,
     MASK_BITS,
@@ -47,14 +49,19 @@ def decode(part: bytes, rows: int, cols: int, dtype: np.dtype) -> np.ndarray:
         if len(part) > at:
             raise refuse(f"{len(part)} bytes, expected {at}")
         return out.astype(dtype)
-    rest = len(part) - at - 4 * model.lanes - model.raw_bytes
+    rest = len(part) - at - 4 * (model.lanes + model.banks - 1) - model.raw_bytes
     if rest < 0 or rest % 2:
         raise refuse(f"{len(part)} bytes do not hold states, raw bits and words")
     states = [int.from_bytes(part[at + 4 * i : at + 4 * i + 4], "little") for i in range(model.lanes)]
     if min(states) < LOW:
         raise refuse(f"a state of {min(states)}")
     at += 4 * model.lanes
-    words = iter(np.frombuffer(part[at : at + rest], "<u2").tolist())
+    ends = np.cumsum(np.frombuffer(part[at : at + 4 * (model.banks - 1)], "<u4"), dtype=np.int64).tolist()
+    if ends and ends[-1] > rest // 2:
+        raise refuse(f"banks of {ends[-1]} words, there are {rest // 2}")
+    at += 4 * (model.banks - 1)
+    found_words = np.frombuffer(part[at : at + rest], "<u2").tolist()
+    words = [iter(found_words[begin:end]) for begin, end in pairwise([0, *ends, len(found_words)])]
     raw, raw_at = int.from_bytes(part[at + rest :], "little"), 0
 
     def take(lane: int, cuts: list[int], scale: int) -> int:
@@ -63,7 +70,7 @@ def decode(part: bytes, rows: int, cols: int, dtype: np.dtype) -> np.ndarray:
         symbol = next(s for s in range(len(cuts) - 1) if cuts[s] <= low < cuts[s + 1])
         state = (cuts[symbol + 1] - cuts[symbol]) * high + low - cuts[symbol]
         if state < LOW:
-            word = next(words, None)
+            word = next(words[lane // BANK], None)
             if word is None:
                 raise refuse("the words end too early")
             state = state << 16 | word
@@ -92,7 +99,7 @@ def decode(part: bytes, rows: int, cols: int, dtype: np.dtype) -> np.ndarray:
             found[place] = _value(model, symbol, (bits & (1 << low) - 1) << left | bits >> low << model.low, width)
             taken, raw_at = taken + 1, raw_at + field
         out[row : row + tall, col : col + wide] = found.reshape(tall, wide)
-    if taken != model.stored or next(words, None) is not None or any(state != LOW for state in states):
+    if taken != model.stored or any(list(rest) for rest in words) or any(state != LOW for state in states):
         raise refuse("values, words or states are left over")
     if -(-raw_at // 8) != model.raw_bytes or raw >> raw_at:
         raise refuse("raw bits are left over, or a bit behind the last one is set")
@@ -113,12 +120,13 @@ def encode(segment: np.ndarray, stored: np.ndarray, model: Model) -> bytes:
     head = write_model(model, width)
     if not model.stored:
         return head
-    states, words = [LOW] * model.lanes, []
+    states: list[int] = [LOW] * model.lanes
+    words: list[list[int]] = [[] for _ in range(model.banks)]
 
     def put(lane: int, start: int, count: int, scale: int) -> None:
         state = states[lane]
         if state >= count << 32 - scale:
-            words.append(state & 0xFFFF)
+            words[lane // BANK].append(state & 0xFFFF)
             state >>= 16
         states[lane] = (state // count << scale) + state % count + start
 
@@ -146,6 +154,6 @@ def encode(segment: np.ndarray, stored: np.ndarray, model: Model) -> bytes:
                 chance = _chance(model, int(own[place]), there, place)
                 start, count = (0, chance) if there[place] else (chance, (1 << MASK_BITS) - chance)
                 put(number % model.lanes, start, count, MASK_BITS)
-    coded = b"".join(state.to_bytes(4, "little") for state in states)
-    coded += np.array(words[::-1], "<u2").tobytes()
+    coded = b"".join(one.to_bytes(4, "little") for one in (*states, *map(len, words[:-1])))
+    coded += b"".join(np.array(own[::-1], "<u2").tobytes() for own in words)
     return head + coded + raw.to_bytes(-(-at // 8), "little")

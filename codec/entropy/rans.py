@@ -20,14 +20,14 @@ from codec.entropy.split import Split
 from codec.errors import FormatError
 
 # The counts of a table add up to 2**SCALE; a state is at least LOW between symbols; log2 of the most lanes.
-SCALE, LOW, MOST_LANES = 12, 1 << 16, 6
+SCALE, LOW, MOST_LANES = 12, 1 << 16, 4
 # Orders that the code of a table's numbers may have: 2**3 of them.
 ORDERS = 8
 # Bytes of a coded part before its states, and, on the average, of a lane: a state, less the 8 bits that it codes.
 COUNT_BYTES, LANE_BYTES = 4, 3
-# log2 of the lanes that are written: those that fill vectors, where they take no more than one byte in so many of what
+# log2 of the lanes that are written: those that fill a vector, where they take no more than one byte in so many of what
 # they code; else four, whose states stay in registers.
-LANES, _SHARE = (6, 5, 4, 2), 256
+LANES, _SHARE = (4, 2), 256
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 // The model of a segment in layout context: which of those that it can have makes the segment smallest. Costs are
 // counted in bits from histograms. Compiled once, and without a fused multiply-add, so that every set chooses alike.
+#include <algorithm>
+
 #include "fit_mask.hpp"
 #include "fit_near.hpp"
 #include "fit_values.hpp"
@@ -144,16 +146,18 @@ void normalise(const uint32_t* times, uint32_t symbols, uint32_t scale, uint16_t
     counts[s] = uint16_t(count);
     rest -= int64_t(count);
   }
+  // What one more or one less changes, about.
+  double change[256];
+  const auto look = [&](uint32_t s) {
+    change[s] = !times[s] || (rest < 0 && counts[s] == 1) ? 1e300
+                : rest < 0                                ? times[s] / (counts[s] - 0.5)
+                                                          : -(times[s] / (counts[s] + 0.5));
+  };
+  for (uint32_t s = 0; s < symbols && rest; ++s) look(s);
   for (; rest; rest += rest < 0 ? 1 : -1) {
-    uint32_t best = symbols;
-    double least = 1e300;
-    for (uint32_t s = 0; s < symbols; ++s) {
-      if (!times[s] || (rest < 0 && counts[s] == 1)) continue;
-      // What one more or one less changes, about.
-      const double change = rest < 0 ? times[s] / (counts[s] - 0.5) : -(times[s] / (counts[s] + 0.5));
-      if (change < least) least = change, best = s;
-    }
+    const uint32_t best = uint32_t(std::min_element(change, change + symbols) - change);
     counts[best] = uint16_t(counts[best] + (rest < 0 ? -1 : 1));
+    look(best);
   }
 }
 

@@ -136,20 +136,28 @@ struct ValueFitter {
     return count;
   }
 
-  double table_bits(const uint32_t* times, uint32_t symbols, uint32_t scale, uint16_t* counts) const {
-    normalise(times, symbols, scale, counts);
+  // Bits of symbols that occur so often, and of their table in the head, about: what rounding counts to a sum of 2^scale
+  // costs is left out, but for symbols that get more than their share.
+  static double table_bits(const uint32_t* times, uint32_t symbols, uint32_t scale) {
+    uint64_t n = 0, total = 0, before = 0, sums[8] = {};
+    for (uint32_t s = 0; s < symbols; ++s) n += times[s];
+    const double share = n ? double(256u << scale) / double(n) : 0;
     double bits = 0;
-    uint64_t n = 0, sums[8] = {};
     for (uint32_t s = 0; s < symbols; ++s) {
-      if (times[s]) bits += double(times[s]) * (scale - log2_of(counts[s]));
-      n += times[s];
-      const int64_t step = int64_t(counts[s]) - (s ? counts[s - 1] : 0);
-      const uint64_t folded = step < 0 ? uint64_t(-step) * 2 - 1 : uint64_t(step) * 2;
+      uint64_t count = uint64_t(times[s] * share);  // of 256 * 2^scale
+      if (times[s]) {
+        if (count < 256) count = 256;
+        bits -= times[s] * log2_of(count);
+        total += count;
+      }
+      count = (count + 128) / 256;
+      const uint64_t folded = count < before ? (before - count) * 2 - 1 : (count - before) * 2;
       for (uint32_t k = 0; k < 8; ++k) sums[k] += 2 * (64 - uint32_t(__builtin_clzll((folded >> k) + 1))) - 1 + k;
+      before = count;
     }
     uint64_t least = sums[0];
     for (uint64_t sum : sums) least = sum < least ? sum : least;
-    return bits + double(least) + 3;
+    return bits + double(n) * log2_of(total) + double(least) + 3;
   }
 
   uint32_t scale_of(uint32_t tables) const {
@@ -186,8 +194,7 @@ struct ValueFitter {
       --number;
     }
     double bits = 0;
-    uint16_t counts[256];
-    for (uint32_t t = 0; t <= number; ++t) bits += table_bits(w.by_table[t], m.symbols, scale_of(number + 1), counts);
+    for (uint32_t t = 0; t <= number; ++t) bits += table_bits(w.by_table[t], m.symbols, scale_of(number + 1));
     m.tables = number + 1;
     return bits + (number ? sums * 3.0 : 0);
   }
@@ -195,12 +202,14 @@ struct ValueFitter {
   // The best number of tables for the classes of rows and columns.
   double choose_tables(const uint8_t* rows, const uint8_t* cols, uint32_t sums, uint32_t* tables) {
     count_symbols(rows, cols, sums > 1, step());
-    double best = 1e300;
+    // Several tables take longer to decode by than one: they have to save a little of all bits of the values.
+    double best = 1e300, least = 0;
     uint8_t table_of[kSums];
     for (uint32_t wanted = 1; wanted <= kMostTables; wanted *= 2) {
       if (wanted > 1 && (sums == 1 || wanted > 2 * sums || f.count < 512 * wanted)) break;
       const double bits = split(sums, wanted, table_of);
-      if (bits < best) best = bits, *tables = wanted;
+      if (bits < best - least) best = bits, *tables = wanted;
+      if (wanted == 1) least = (bits + double(f.count) * m.field()) / 4096;
       if (bits > best * 1.02) break;
     }
     return best;
@@ -274,7 +283,6 @@ struct ValueFitter {
   // Fewer, coarser symbols where their tables and what they tell is cheaper; then the tables themselves.
   double finish_tables() {
     uint32_t merged[256];
-    uint16_t counts[256];
     const bool pairs = m.sign == Sign::modelled;
     double least = 1e300;
     uint32_t best = 0;
@@ -284,7 +292,7 @@ struct ValueFitter {
       double bits = double(f.count) * (m.field() + times);
       for (uint32_t t = 0; t < m.tables; ++t) {
         const uint32_t symbols = coarser(w.by_table[t], m.first, m.symbols, pairs, times, merged);
-        bits += table_bits(merged, symbols, scale, counts);
+        bits += table_bits(merged, symbols, scale);
       }
       if (bits < least) least = bits, best = times;
       if (bits > least * 1.01) break;

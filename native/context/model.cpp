@@ -146,6 +146,7 @@ Status read_coarse(BitReader& in, uint32_t rows, uint32_t cols, Coarse& coarse, 
   coarse.count = (rows + tall - 1) / tall * coarse.across;
   const uint64_t live = *found = in.golomb(8);
   if (live > coarse.count) return Status::out_of_range;
+  memset(coarse.live, 0, coarse.count / 8 + 1);
   const uint32_t k = uint32_t(in.bits(4));
   uint64_t at = 0;
   for (uint64_t i = 0; i < live; ++i) {
@@ -388,39 +389,58 @@ uint64_t write_model(const ContextModel& m, uint32_t rows, uint32_t cols, uint32
 void fill_table(const uint16_t* counts, uint32_t symbols, uint32_t* items) {
   uint32_t start = 0;
   for (uint32_t s = 0; s < symbols; ++s) {
-    for (uint32_t i = 0; i < counts[s]; ++i) items[start + i] = (counts[s] - 1u) | i << 12 | s << 24;
+    for (uint32_t i = 0; i < counts[s]; ++i) items[start + i] = s | i << 8 | (counts[s] - 1u) << 20;
     start += counts[s];
   }
 }
 
-void live_line(const ContextModel& m, uint32_t row, uint32_t col, uint32_t n, uint8_t* line) {
-  memset(line, 0xFF, n);
-  for (uint32_t i = 0; i < m.coarse_count; ++i) {
-    const Coarse& coarse = m.coarse[i];
-    const uint64_t base = uint64_t{row / coarse.rows} * coarse.across;
-    for (uint32_t at = 0; at < n;) {
-      const uint64_t block = (col + at) / coarse.cols;
-      uint64_t end = (block + 1) * coarse.cols - col;
-      if (end > n) end = n;
-      if (!(coarse.live[(base + block) / 8] >> (base + block) % 8 & 1)) memset(line + at, 0, end - at);
-      at = uint32_t(end);
-    }
+namespace {
+
+bool is_live(const Coarse& coarse, uint64_t block) { return coarse.live[block / 8] >> block % 8 & 1; }
+
+}  // namespace
+
+void LiveLines::mark(const Coarse& coarse, uint32_t row) {
+  uint64_t block = uint64_t{row / coarse.rows} * coarse.across + col / coarse.cols;
+  uint32_t end = coarse.cols - col % coarse.cols;
+  for (uint32_t at = 0; at < n; at = end, end += coarse.cols, ++block) {
+    if (end > n) end = n;
+    if (is_live(coarse, block)) continue;
+    const uint64_t dead = 0;
+    uint32_t i = at;
+    for (; i + 8 <= end; i += 8) memcpy(line + i, &dead, 8);
+    for (; i < end; ++i) line[i] = 0;
   }
 }
 
 const uint8_t* LiveLines::of(uint32_t row) {
   if (!m.coarse_count) return nullptr;
-  bool fresh = !begun;
-  for (uint32_t i = 0; i < m.coarse_count; ++i) fresh |= row % m.coarse[i].rows == 0;
-  if (fresh) live_line(m, row, col, n, line);
-  begun = true;
+  bool fresh = !begun, dead = false;
+  for (uint32_t i = 0; i < m.coarse_count; ++i) {
+    const Coarse& coarse = m.coarse[i];
+    if (one_block(coarse))
+      dead |= !is_live(coarse, uint64_t{row / coarse.rows} * coarse.across + col / coarse.cols);
+    else
+      fresh |= row % coarse.rows == 0;
+  }
+  begun = !dead;
+  if (dead) {
+    memset(line, 0, n);
+  } else if (fresh) {
+    memset(line, 0xFF, n);
+    for (uint32_t i = 0; i < m.coarse_count; ++i)
+      if (!one_block(m.coarse[i])) mark(m.coarse[i], row);
+  }
   return line;
 }
 
-void class_line(const ContextModel& m, uint32_t row, uint32_t col, uint32_t n, const uint8_t* live, uint8_t* line) {
+void class_line(const ContextModel& m, uint32_t row, uint32_t col, uint32_t n, const uint8_t* __restrict live,
+                uint8_t* __restrict line) {
   const uint8_t own = uint8_t(1 + (m.rows_differ ? m.row_class[row] : 0));
+  // A pointer of its own: bytes may be anything's, also the pointer in m.
+  const uint8_t* __restrict cols = m.col_class + col;
   if (m.cols_differ)
-    for (uint32_t i = 0; i < n; ++i) line[i] = uint8_t(own + m.col_class[col + i]);
+    for (uint32_t i = 0; i < n; ++i) line[i] = uint8_t(own + cols[i]);
   else
     memset(line, own, n);
   if (live)

@@ -5,7 +5,9 @@
 
 namespace codec {
 
-constexpr uint32_t kMostLanes = 64;     // states side by side
+constexpr uint32_t kMostLanes = 64;  // states side by side
+constexpr uint32_t kBankLanes = 16;  // of a bank, which has words of its own, so that banks do not wait for each other
+constexpr uint32_t kMostBanks = kMostLanes / kBankLanes;
 constexpr uint32_t kMaskBits = 14;      // bits of a probability of the mask
 constexpr uint32_t kMostSums = 63;      // classes of an element
 constexpr uint32_t kMostChances = 256;  // probabilities of the mask
@@ -66,6 +68,7 @@ struct ContextModel {
   uint8_t* left_out;                  // lowest raw bits that are not written, of each panel
   uint64_t raw_size;                  // bytes of all raw bits then
 
+  uint32_t banks() const { return lanes > 4 ? 1u << (lanes - 4) : 1; }
   uint32_t chances() const { return sums << near_count; }
   uint32_t field() const { return low + (sign == Sign::raw); }
   uint64_t raw_bytes() const { return shortened ? raw_size : (stored * field() + 7) / 8; }
@@ -95,8 +98,8 @@ Status read_model(const uint8_t* part, uint64_t size, uint32_t rows, uint32_t co
 uint64_t write_model(const ContextModel&, uint32_t rows, uint32_t cols, uint32_t width, uint8_t* out);
 uint64_t most_head(uint64_t rows, uint64_t cols);
 
-// What the states of a table's symbols become, by the low bits of a state: count - 1 in bits 0 to 11, bias in 12 to 23,
-// symbol in 24 to 31.
+// What the states of a table's symbols become, by the low bits of a state: symbol in bits 0 to 7, bias in 8 to 19,
+// count - 1 in 20 to 31.
 void fill_table(const uint16_t* counts, uint32_t symbols, uint32_t* items);
 
 // The model that makes a segment smallest, in `room` of model_room(); *bits: about how many bits its part takes. `work`

@@ -6,7 +6,8 @@
 
 namespace codec {
 
-constexpr uint32_t kScale = 12;  // a table's counts have the sum 2^kScale
+constexpr uint32_t kScale = 12;      // a table's counts have the sum 2^kScale
+constexpr uint32_t kMostShared = 4;  // log2 of the most lanes, which share their words: one bank of layout context
 
 // The split, the lanes and the counts come from the header; prepare() proves them and adds the rest.
 struct RansCode : Split {
@@ -18,8 +19,8 @@ struct RansCode : Split {
 
 // Proves that the table is complete and fits its items, and only then derives what coding looks up. bad_table otherwise.
 inline Status prepare(RansCode& code) {
-  if (prove(code) != Status::ok || code.lanes > 6) return Status::bad_table;
-  static_assert(1u << 6 == kMostLanes, "lanes of layout context");
+  if (prove(code) != Status::ok || code.lanes > kMostShared) return Status::bad_table;
+  static_assert(1u << kMostShared == kBankLanes, "one bank of layout context");
   uint32_t sum = 0;  // of up to 256 counts of 16 bits
   for (uint32_t s = 0; s < code.symbols; ++s) sum += code.counts[s];
   if (sum != 1u << kScale || !code.counts[0] || !code.counts[code.symbols - 1]) return Status::bad_table;

@@ -108,7 +108,7 @@ Result open(const View& v, uint64_t segment, bool always, bool flat, Workspace& 
   r.proved = v.checked && __atomic_load_n(&v.checked[part], __ATOMIC_RELAXED) == kProved;
   const uint64_t state = layout.state(p.rows, p.cols);
   if (!work.state.reserve(state)) return failed(Status::no_memory);
-  if (state) memset(work.state.data, 0, state);
+  if (state) memset(work.state.data, 0, state < kCleared ? state : kCleared);
   r.state = work.state.data;
   book = {nullptr, v.coding.bits, v.coding.rows, p.row};
   if (book.bits) book.entries = r.stream[v.streams - 1].data;
