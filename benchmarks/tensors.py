@@ -160,7 +160,8 @@ def draw(path: Path, points: Points) -> None:
         lower.grid(alpha=0.3)
     panels[0, 0].set_ylabel("bits per weight")
     panels[1, 0].set_ylabel("% above the smallest")
-    panels[0, 0].legend(fontsize="small")
+    curves, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(curves, labels, loc="outside lower center", ncols=len(labels), fontsize="small")
     figure.savefig(path, metadata={"Date": None})
 
 
