@@ -42,6 +42,15 @@ def choose_code(
     max_length: int,
     bits: int = 0,
 ) -> tuple[int, int, int, bytes, int]: ...
+def choose_counts(
+    counts: _U64,
+    shift: int,
+    first: int,
+    or_of_keys: int,
+    width: int,
+    kind: int,
+    bits: int = 0,
+) -> tuple[int, int, int, bytes, int]: ...
 def statistic_words(name: str, a: int, b: int, rows: int, cols: int, segment_rows: int, segment_cols: int) -> int: ...
 def count(
     dense: _Bytes,
@@ -63,6 +72,12 @@ class Coder: ...
 @final
 class HuffmanCoder(Coder):
     def __new__(cls, width: int, kind: int, low: int, zeros: int, first: int, lengths: _Bytes) -> Self: ...
+
+@final
+class RansCoder(Coder):
+    def __new__(
+        cls, width: int, kind: int, low: int, zeros: int, first: int, lanes: int, counts: npt.NDArray[np.uint16]
+    ) -> Self: ...
 
 def default_threads() -> int: ...
 def product_kernels() -> list[dict[str, Any]]: ...

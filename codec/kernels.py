@@ -280,11 +280,23 @@ def huffman_coder(width: int, kind: str, low: int, zeros: int, first: int, lengt
     return _native.HuffmanCoder(width, kind_code(kind), low, zeros, first, np.array(lengths, np.uint8))
 
 
+def rans_coder(width: int, kind: str, low: int, zeros: int, first: int, lanes: int, counts: Sequence[int]) -> Coder:
+    """A proved table of rANS, prepared for the kernels."""
+    return _native.RansCoder(width, kind_code(kind), low, zeros, first, lanes, np.array(counts, np.uint16))
+
+
 def choose_code(
     counts: np.ndarray, shift: int, first: int, or_of_keys: int, width: int, kind: str, longest: int, bits: int
 ) -> tuple[int, int, int, bytes, int]:
     """(low, zeros, first, code word lengths, bits of all items) of the cheapest Huffman code for counted keys."""
     return _native.choose_code(counts, shift, first, or_of_keys, width, kind_code(kind), longest, bits)
+
+
+def choose_counts(
+    counts: np.ndarray, shift: int, first: int, or_of_keys: int, width: int, kind: str, bits: int
+) -> tuple[int, int, int, bytes, int]:
+    """(low, zeros, first, counts of 2**12 as uint16, bits of all items) of the cheapest rANS table for counted keys."""
+    return _native.choose_counts(counts, shift, first, or_of_keys, width, kind_code(kind), bits)
 
 
 # Status numbers of native code, with what they say; {found} and {expected} are the result's.

@@ -47,7 +47,7 @@ def encode(
     objective : {"disk", "memory", "speed"}
         What "auto" weighs: the fewest bytes; the fewest without an entropy stage; the fastest product, which leaves a
         tensor dense where too few of its elements are zeros.
-    entropy : {"auto", "none", "huffman", "zstd"}
+    entropy : {"auto", "none", "huffman", "rans", "zstd"}
         The entropy stage: each stream takes it only where it gets smaller. "auto": the smallest for "disk", else none.
         Layout context codes all that it stores itself, and takes only "auto".
     values : {"raw", "codebook"}

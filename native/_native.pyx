@@ -6,7 +6,7 @@ Only codec.kernels imports this module; it gives the results below their meaning
 (status, segment, stream, found, expected), status 0 for success, in the order of `enum class Status` in contract.hpp.
 """
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_STRIDED, PyBUF_STRIDED_RO, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 include "border/contract.pxi"

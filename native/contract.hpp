@@ -241,13 +241,13 @@ struct LayoutKernels {
 
 // ---- codings ---------------------------------------------------------------------------------------------------
 
-enum class Coding : uint32_t { huffman };
-constexpr uint32_t kCodings = 1;
+enum class Coding : uint32_t { huffman, rans };
+constexpr uint32_t kCodings = 2;
 
 // One coding of the entropy stage: the items of a stream <-> the bytes of a part. `state` is what a Coder holds.
 struct CodingKernels {
   uint64_t (*claimed)(const uint8_t* part, uint64_t size);  // the items that a part says it has, true or not
-  uint64_t (*size)(const void* state, const uint8_t* items, uint64_t n);  // bytes that encode() fills
+  uint64_t (*room)(const void* state, const uint8_t* items, uint64_t n);  // the most bytes that encode() fills
   uint64_t (*encode)(const void* state, const uint8_t* items, uint64_t n, uint8_t* out);
   // At most `limit` items to out, which has room for them and kSlack bytes; *n: how many they are, when ok.
   Result (*decode)(const void* state, const uint8_t* part, uint64_t size, uint64_t limit, uint8_t* out, uint64_t* n);

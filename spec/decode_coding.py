@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from cases import PADDED, VARIANTS, Case, Tensor, book_of, few, frame_case, sample
-from writer import encode
+from writer import CODINGS, encode
 from writer_coding import nibbles
 
 
@@ -17,12 +17,12 @@ def codings() -> Iterator[Case]:
         if layout in ("huffman", "context"):
             continue
         bits = sample((7, 13), "BF16", 40, seed=300 + number)
-        for coding in ("huffman", "zstd"):
+        for coding in CODINGS[1:]:
             every = dict.fromkeys(streams[layout], coding)
             yield frame_case(f"{variant}_{coding}", "6", bits, "BF16", variant, segment=(3, 13), codings=every)
         empty = np.zeros((4, 5), "<u2")
         empty[2:] = bits[:2, :5] | 0x100
-        for coding in ("huffman", "zstd"):
+        for coding in CODINGS[1:]:
             every = dict.fromkeys(streams[layout], coding)
             name = f"{variant}_{coding}_part_without_items"
             yield frame_case(name, "6", empty, "BF16", variant, segment=(2, 5), codings=every)
@@ -84,6 +84,35 @@ def codes() -> Iterator[Case]:
         )
 
 
+def counts() -> Iterator[Case]:
+    """Tables and lanes at the edges of section 6.6."""
+    coded = {"values": "rans"}
+    bits = sample((5, 9), "F32", 100, seed=510)
+    for lanes in range(5):
+        given = {"values": {"lanes": lanes, "low": 19, "zeros": 0}}
+        name = f"dense_rans_{1 << lanes}_lanes"
+        yield frame_case(name, "6.6", bits, "F32", "dense", segment=(4, 9), codings=coded, codes=given)
+    for name, low, zeros in [("zeros", 0, 19), ("low_and_zeros", 5, 17), ("low_but_one_bit", 30, 0)]:
+        given = {"values": {"low": low, "zeros": zeros}}
+        yield frame_case(f"dense_rans_split_{name}", "6.6", bits, "F32", "dense", codings=coded, codes=given)
+    integers = sample((5, 9), "I32", 100, seed=511)
+    given = {"values": {"low": 5, "zeros": 19}}
+    yield frame_case("dense_rans_split_signed", "6.6", integers, "I32", "dense", codings=coded, codes=given)
+    line = np.full((1, 40), 0x3F800000, "<u4")
+    yield frame_case("dense_rans_single_symbol", "6.6", line, "F32", "dense", codings=coded)
+    every = np.arange(256, dtype=np.uint8).reshape(4, 64)
+    yield frame_case("dense_rans_256_symbols", "6.6", every, "U8", "dense", codings=coded)
+    # Shares far from what occurs, and one of a symbol that does not occur.
+    odd = {"low": 0, "zeros": 0, "first": 0, "lanes": 2, "counts": [1, 4093, 0, 1, 1]}
+    few = np.array([[0, 1, 3, 4, 4, 0, 3, 1, 0, 0, 4, 3, 1]], np.uint8)
+    yield frame_case("dense_rans_rare_symbols", "6.6", few, "U8", "dense", codings=coded, codes={"values": odd})
+    wide = np.array([[1 << 63 | 1, 3, 1 << 62 | 5, 1 << 61, (1 << 55) - 1]], "<u8")
+    for dtype, low in (("F64", 55), ("U64", 56), ("I64", 56)):
+        given = {"values": {"low": low, "zeros": 0}}
+        name = f"dense_rans_raw_field_of_56_bits_{dtype}"
+        yield frame_case(name, "6.6", wide, dtype, "dense", codings=coded, zero="bits", codes=given)
+
+
 def codebook() -> Iterator[Case]:
     """Values by codebook: every layout x every width of a code; row groups; codings."""
     dtypes = ["F32", "BF16", "I16", "F64", "F8_E4M3", "F16", "I64", "U8"]
@@ -102,7 +131,7 @@ def codebook() -> Iterator[Case]:
             yield frame_case(
                 f"codebook_{variant}_groups_of_{rows}", "7.2", bits, "F16", variant, segment=segment, book=book
             )
-        for coding in ("huffman", "zstd"):
+        for coding in CODINGS[1:]:
             if layout not in ("huffman", "run_length"):
                 for label_bits in (4, 8):
                     book = book_of(bits, label_bits, 2, zero=padded)
@@ -122,5 +151,5 @@ def codebook() -> Iterator[Case]:
 
 
 def coding_cases() -> Iterator[Case]:
-    for group in (codings, codes, codebook):
+    for group in (codings, codes, counts, codebook):
         yield from group()

@@ -1,29 +1,18 @@
-"""Sections 1 to 4 of format.md, plainly: words, limits, element types, and the head of a frame.
+"""Sections 2 to 4 of format.md, plainly: element types, and the head of a frame. Section 1 is in head_words.py.
 
 The first half of the reader; reader.py goes on from the parts that ``read_head`` gives.
 """
 
 import math
 import struct
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import ml_dtypes
-import msgpack
 import numpy as np
+from head_code import CODE, COUNTS, Code, Counts, read_code, read_counts
+from head_words import LIMITS, crc32c, integer, integers, items, need, numbered, unpack, up
 
-# Section 1, the table of limits.
-LIMITS = {
-    "integer": 2**63 - 1,
-    "first": 2**64 - 1,
-    "dimensions": 32,
-    "header": 2**20,
-    "segment": 2**22,
-    "symbols": 256,
-    "code word": 12,
-}
-LIMITS |= {"raw field": 56, "window": 2**23, "JSON header": 10**8, "nesting": 127, "name": 1024, "checksum": 2**32 - 1}
 # Section 2: name -> (bits, kind, pattern of -0.0 or None), in the order of their numbers.
 ELEMENT_TYPES: dict[str, tuple[int, str, int | None]] = {
     "F64": (64, "float", 1 << 63),
@@ -62,11 +51,12 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], dict[str, tuple[Any, ...] | None]]] = 
     "sell": (("places", "lengths", "columns", "values"), {}),
     "context": (("coded",), {}),
 }
-CODINGS = ("none", "huffman", "zstd")
-# Sections 4.2, 6.3 and 7.2: the items of each array, in order.
+CODINGS = ("none", "huffman", "zstd", "rans")
+# What stands beside the number of a coding: the names of its items.
+BESIDE = {"huffman": CODE, "rans": COUNTS}
+# Sections 4.2 and 7.2: the items of each array, in order.
 HEADER: tuple[str, ...] = ("dtype", "shape", "row_dims", "segment", "layout", "params")
 HEADER += ("values", "nnz", "negative_zeros", "streams")
-CODE = ("low", "zeros", "first", "lengths")
 CODEBOOK = ("bits", "group_rows")
 
 DTYPES = {
@@ -80,95 +70,7 @@ DTYPES |= {
 }
 
 
-class SpecError(ValueError):
-    """Bytes that format.md says to refuse; ``reason`` is "version", "checksum" or "format"."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-def refuse(message: str, reason: str = "format") -> NoReturn:
-    raise SpecError(reason, message)
-
-
-def need(condition: bool, message: str, reason: str = "format") -> None:
-    if not condition:
-        refuse(message, reason)
-
-
-# Section 1 -----------------------------------------------------------------------------------------------------------
-
-
-def _crc_row(byte: int) -> int:
-    for _ in range(8):
-        byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
-    return byte
-
-
-CRC_TABLE = [_crc_row(byte) for byte in range(256)]
-
-
-def crc32c(data: bytes, more: bytes = b"") -> int:
-    """CRC-32C of data, then more."""
-    crc = 0xFFFFFFFF
-    for piece in (data, more):
-        for byte in piece:
-            crc = crc >> 8 ^ CRC_TABLE[(crc ^ byte) & 0xFF]
-    return crc ^ 0xFFFFFFFF
-
-
-def up(number: int, multiple: int) -> int:
-    """The smallest multiple of ``multiple`` that is not below ``number``."""
-    return -(-number // multiple) * multiple
-
-
-def unpack(data: bytes) -> tuple[Any, int]:
-    """The canonical msgpack that bytes start with, as far as it can be judged without its meaning, and its length."""
-    unpacker = msgpack.Unpacker(max_buffer_size=max(1, len(data)))
-    try:
-        unpacker.feed(data)
-        value = unpacker.unpack()
-        used = unpacker.tell()
-        same = msgpack.packb(value) == data[:used]
-    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
-        refuse(f"no msgpack: {error}")
-    need(same, "msgpack is not minimal")
-    return value, used
-
-
-def items(value: Any, keys: tuple[str, ...], where: str) -> list[Any]:
-    need(type(value) is list and len(value) == len(keys), f"{where}: expected an array of {keys}")
-    return list(value)
-
-
-def numbered(value: Any, names: Iterable[str], where: str) -> str:
-    """What stands for a number."""
-    listed = list(names)
-    return listed[integer(value, where, len(listed) - 1)]
-
-
-def integer(value: Any, where: str, limit: int = LIMITS["integer"]) -> int:
-    need(type(value) is int and 0 <= value <= limit, f"{where}: expected an integer of 0 to {limit}, found {value!r}")
-    return int(value)
-
-
-def integers(value: Any, where: str, limit: int = LIMITS["integer"]) -> list[int]:
-    need(type(value) is list, f"{where}: expected an array")
-    return [integer(one, where, limit) for one in value]
-
-
 # Sections 3 and 4 ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Code:
-    """Section 6.3. ``words`` maps (length, code word) to symbol."""
-
-    low: int
-    zeros: int
-    first: int
-    words: dict[tuple[int, int], int]
 
 
 @dataclass(frozen=True)
@@ -177,7 +79,7 @@ class Stream:
     coding: str
     kind: str
     bits: int
-    code: Code | None
+    code: Code | Counts | None
     shared: bool
 
 
@@ -213,32 +115,6 @@ class Head:
         across = -(-self.cols // w)
         row, column = number // across * h, number % across * w
         return row, column, min(h, self.rows - row), min(w, self.cols - column)
-
-
-def read_code(value: list[Any], bits: int, kind: str, longest: int) -> Code:
-    """Section 6.3, for items of so many bits and of that kind; no code word may be longer than ``longest``."""
-    low, zeros, first, raw = items(value, CODE, "code")
-    integer(low, "low"), integer(zeros, "zeros"), integer(first, "first", LIMITS["first"])
-    need(type(raw) is bytes and 1 <= len(raw) <= LIMITS["symbols"] // 2, "code: lengths are no bin of 1 to 128 bytes")
-    lengths = [nibble for byte in raw for nibble in (byte & 15, byte >> 4)]
-    if lengths[-1] == 0:
-        lengths.pop()
-    sign = int(kind == "float")
-    top = bits - sign - low - zeros
-    need(low + sign <= LIMITS["raw field"], "code: raw fields are too wide")
-    need(top > 0 and first + len(lengths) <= 1 << top, "code: symbols outside the range of keys")
-    if raw == b"\0":
-        return Code(low, zeros, first, {(0, 0): 0})
-    need(lengths[0] > 0 and lengths[-1] > 0, "code: the first or last symbol has no length")
-    need(max(lengths) <= longest, f"code: a code word of more than {longest} bits")
-    words, word, before = {}, 0, 0
-    for length, symbol in sorted((length, symbol) for symbol, length in enumerate(lengths) if length):
-        word <<= length - before
-        need(word >> length == 0, "code: over-full")
-        words[length, word] = symbol
-        word, before = word + 1, length
-    need(word == 1 << before, "code: incomplete")
-    return Code(low, zeros, first, words)
 
 
 def read_values(values: Any, rows: int, size: int) -> dict[str, Any]:
@@ -324,8 +200,12 @@ def read_streams(found: Any, info: dict[str, Any]) -> list[Stream]:
         of = kind if name in ("values", "codebook") else "unsigned"
         width = item_bits(name, bits, label_bits, params)
         longest = params.get("max_length", LIMITS["code word"])
-        code = read_code(code_items, width, of, longest) if coding == "huffman" else None
-        need(coding == "huffman" or not code_items, f"stream {name}: a code without huffman")
+        code: Code | Counts | None = None
+        if coding == "huffman":
+            code = read_code(code_items, width, of, longest)
+        elif coding == "rans":
+            code = read_counts(code_items, width, of)
+        need(code is not None or not code_items, f"stream {name}: a code of coding {coding}")
         listed.append(Stream(name, coding, of, width, code, name in shared))
     return listed
 
@@ -352,7 +232,7 @@ def read_header(found: Any) -> Head:
     listed = read_streams(streams, info)
     info["streams"] = [{"name": stream.name, "coding": stream.coding} for stream in listed]
     for about, stream in zip(info["streams"], streams, strict=True):
-        about |= {"code": dict(zip(CODE, stream[1:], strict=True))} if type(stream) is list else {}
+        about |= {"code": dict(zip(BESIDE[about["coding"]], stream[1:], strict=True))} if type(stream) is list else {}
     return Head(info, rows, cols, listed)
 
 

@@ -125,7 +125,7 @@ def huffman_example() -> str:
     """The part of section 6.5, annotated."""
     values = {"1.0": 0x3F80, "-1.0": 0xBF80, "1.25": 0x3FA0, "0.5": 0x3F00, "1.0 ": 0x3F80, "1.5": 0x3FC0}
     items = list(values.values())
-    code = make_code([key_of(item, 16, "float") for item in items], 16, 12, low=1)
+    code = make_code([key_of(item, 16, "float") for item in items], 12, low=1)
     low, zeros, first, words = code["low"], code["zeros"], code["first"], code_words(code["lengths"])
     lines = [f"code: low {low}, zeros {zeros}, first {first}, lengths {code['lengths'].hex(' ')}", ""]
     lines += ["symbol  length  code word"]

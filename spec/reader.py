@@ -1,19 +1,19 @@
 """A plain reader of format.md: slow, short, and independent of the library.
 
-It follows the page section by section (1 to 4 in head.py, 8 in reader_model.py), so that either can be read beside the
-other. ``read_frame`` reads one frame. What the page says to refuse raises SpecError, with the page's class of error as
-``reason``.
+It follows the page section by section (1 to 4 in head.py, 6 in reader_coding.py, 8 in reader_model.py), so that either
+can be read beside the other. ``read_frame`` reads one frame. What the page says to refuse raises SpecError, with the
+page's class of error as ``reason``.
 """
 
 import math
-import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import zstandard
-from head import DTYPES, LIMITS, Head, Part, SpecError, need, read_head, refuse
+from head import DTYPES, Head, Part, read_head
+from head_words import LIMITS, SpecError, need, refuse
+from reader_coding import coded_items, rans_items
 from reader_context import coded_elements
 
 __all__ = ["SpecError", "read_frame"]
@@ -22,58 +22,13 @@ __all__ = ["SpecError", "read_frame"]
 # Section 6 -----------------------------------------------------------------------------------------------------------
 
 
-def bits_of(data: bytes) -> Iterator[int]:
-    """The bits of bytes, from bit 0 of each upwards."""
-    return (byte >> bit & 1 for byte in data for bit in range(8))
-
-
-def coded_items(part: Part, count: int, exact: bool) -> list[int]:
-    """Section 6.4."""
-    data = part.data
-    code, where = part.stream.code, f"part of stream {part.stream.name}"
-    assert code is not None
-    need(len(data) >= 16, f"{where}: shorter than its header")
-    n, *sizes = struct.unpack_from("<IIII", data)
-    need(n == count if exact else n <= count, f"{where}: {n} items, expected {count}")
-    sign = int(part.stream.kind == "float")
-    width = code.low + sign
-    raw_size = -(-n * width // 8)
-    last = len(data) - 16 - sum(sizes) - raw_size
-    need(last >= 0, f"{where}: tracks and raw fields do not fit")
-    at, symbols = 16, [0] * n
-    for track, size in enumerate([*sizes, last]):
-        bits = bits_of(data[at : at + size])
-        used = 0
-        for item in range(track, n, 4):
-            word = length = 0
-            while (length, word) not in code.words:
-                bit = next(bits, None)
-                need(bit is not None and length < LIMITS["code word"], f"{where}: no code word")
-                word, length = word << 1 | int(bit or 0), length + 1
-            symbols[item] = code.words[length, word]
-            used += length
-        need(size == -(-used // 8) and not any(bits), f"{where}: track {track} does not end with its last item")
-        at += size
-    packed = np.unpackbits(np.frombuffer(data[at:], np.uint8), bitorder="little")
-    need(not packed[n * width :].any(), f"{where}: padding")
-    # One column of bits after the other, lowest first; the widest field (F64) has 64.
-    raws = np.zeros(n, np.uint64)
-    for number, column in enumerate(packed[: n * width].reshape(n, width).T):
-        raws |= column.astype(np.uint64) << np.uint64(number)
-    items, top = [], part.stream.bits - 1
-    for symbol, field in zip(symbols, raws.tolist(), strict=True):
-        raw, negative = field & (1 << code.low) - 1, field >> code.low
-        key = (code.first + symbol) << (code.low + code.zeros) | raw << code.zeros
-        items.append(key ^ 1 << top if part.stream.kind == "signed" else key | negative << top)
-    return items
-
-
 def part_items(part: Part, count: int, exact: bool = True) -> np.ndarray:
     """The items of a part, of which the layout asks for ``count`` (or at most so many)."""
     data, bits = part.data, part.stream.bits
     unsigned = np.dtype(f"<u{max(1, bits // 8)}")
-    if part.stream.coding == "huffman":
-        return np.array(coded_items(part, count, exact), unsigned)
+    if part.stream.coding in ("huffman", "rans"):
+        read = coded_items if part.stream.coding == "huffman" else rans_items
+        return np.array(read(part, count, exact), unsigned)
     size = -(-count * bits // 8)
     if part.stream.coding == "zstd":
         data = unzstd(data, size, exact)

@@ -3,43 +3,7 @@
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from head import need
-
-
-@dataclass
-class Bits:
-    """The head's bits in order."""
-
-    data: bytes
-    at: int = 0
-
-    def take(self, count: int) -> int:
-        need(self.at + count <= 8 * len(self.data), "coded: the head ends behind the part")
-        found = 0
-        for number in range(count):
-            place = self.at + number
-            found |= (self.data[place // 8] >> place % 8 & 1) << number
-        self.at += count
-        return found
-
-    def zeros(self) -> int:
-        count = 0
-        while self.take(1) == 0:
-            count += 1
-        return count
-
-    def g(self, order: int) -> int:
-        more = self.zeros()
-        need(more <= 40, "coded: a Golomb code of too many bits")
-        q = (1 << more) + self.take(more)
-        return (q - 1 << order) + self.take(order)
-
-    def r(self, order: int) -> int:
-        return (self.zeros() << order) + self.take(order)
-
-
-def unfolded(number: int) -> int:
-    return number // 2 if number % 2 == 0 else -(number + 1) // 2
+from head_words import Bits, need, unfolded
 
 
 def probability(level: int) -> int:

@@ -9,20 +9,8 @@ from typing import Any
 
 import msgpack
 import numpy as np
-from head import (
-    DTYPES,
-    ELEMENT_TYPES,
-    LAYOUTS,
-    LIMITS,
-    MAGIC,
-    SpecError,
-    crc32c,
-    integer,
-    integers,
-    need,
-    refuse,
-    unpack,
-)
+from head import DTYPES, ELEMENT_TYPES, LAYOUTS, MAGIC
+from head_words import LIMITS, SpecError, crc32c, integer, integers, need, refuse, unpack
 from reader import read_frame
 
 __all__ = ["SpecError", "read_file"]

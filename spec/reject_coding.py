@@ -9,9 +9,11 @@ import zstandard
 from cases import PADDED, VARIANTS, Bad, base, book_of, few
 from reject_layouts import Change, with_parts
 from writer import Draft, encode
-from writer_coding import coded_part, nibbles, zstd_part
+from writer_coding import coded_part, count_bits, nibbles, rans_part, zstd_part
+from writer_context import joined
 
 CODED = {"values": "huffman"}
+RANS = {"values": "rans"}
 
 
 def zstd() -> Iterator[Bad]:
@@ -149,6 +151,88 @@ def coded() -> Iterator[Bad]:
     yield Bad("coded_too_many_words", "R6.4a", draft.build())
 
 
+def counts() -> Iterator[Bad]:
+    """Tables of coding rans."""
+
+    def bad(name: str, rule: str, **changed: Any) -> Bad:
+        draft = base(codings=RANS)
+        draft.header["streams"][1]["code"].update(changed)
+        return Bad(f"counts_{name}", rule, draft.build())
+
+    halves = {"low": 0, "zeros": 0, "counts": count_bits([2048, 2048])}
+    yield bad("symbols_outside_keys", "R6.3a", first=2**15 - 1, **halves)
+    yield bad("of_no_key_bits", "R6.3a", low=15, zeros=0, first=0, counts=count_bits([4096]))
+    wide = encode(np.array([[1, 2]], "<u8"), "F64", "dense", codings=RANS, codes={"values": {"low": 55}})
+    wide.header["streams"][0]["code"]["low"] = 56
+    yield Bad("counts_raw_field_of_57_bits", "R6.3b", wide.build())
+    yield bad("no_bin", "R1b", counts=[17])
+    yield bad("lanes_negative", "R1b", lanes=-1)
+    yield bad("32_lanes", "R6.6a", lanes=5)
+    yield bad("no_bytes", "R6.6b", counts=b"")
+    yield bad("cut", "R6.6b", counts=count_bits([2048, 2048])[:-1])
+    yield bad("byte_after", "R6.6b", counts=count_bits([2048, 2048]) + b"\0")
+    # Two symbols of order 7: 8 + 3 + 20 bits and 8 more, one short of five bytes.
+    short = count_bits([2048, 2048])
+    yield bad("padding", "R6.6b", counts=short[:-1] + bytes([short[-1] | 128]))
+    yield bad("number_of_41_zeros", "R6.6b", counts=joined([(0, 8), (0, 3), (0, 41), (1, 1), (0, 41)]))
+    yield bad("below_0", "R6.6c", counts=count_bits([2048, -1, 2049]))
+    yield bad("above_4096", "R6.6c", counts=count_bits([4097, 4096]))
+    yield bad("sum_less", "R6.6c", counts=count_bits([2048, 2047]))
+    yield bad("sum_more", "R6.6c", counts=count_bits([2048, 2049]))
+    yield bad("first_symbol_0", "R6.6c", counts=count_bits([0, 4096]))
+    yield bad("last_symbol_0", "R6.6c", counts=count_bits([4096, 0]))
+    draft = base(codings=RANS)
+    draft.header["streams"][1]["code"].pop("lanes")
+    yield Bad("counts_item_missing", "R4.2g", draft.build())
+
+
+def states() -> Iterator[Bad]:
+    """Parts of coding rans: n, two states, words, raw fields."""
+
+    def bad(name: str, rule: str, change: Change) -> Bad:
+        return Bad(f"rans_{name}", rule, with_parts("bitmap", 1, 0, change, codings=RANS))
+
+    def count(change: int) -> Change:
+        return lambda data: struct.pack("<I", struct.unpack_from("<I", data)[0] + change) + data[4:]
+
+    def state(lane: int, value: int) -> Change:
+        at = 4 + 4 * lane
+        return lambda data: data[:at] + struct.pack("<I", value) + data[at + 4 :]
+
+    yield bad("count_more", "R6.6d", count(1))
+    yield bad("count_less", "R6.6d", count(-1))
+    yield bad("count_largest", "R6.6d", lambda data: b"\xff" * 4 + data[4:])
+    draft = base("relative", codings={"steps": "rans"})
+    code = {"low": 0, "zeros": 0, "first": 0, "lanes": 0, "counts": [16] * 256}
+    draft.header["streams"][0]["code"] = code | {"counts": count_bits(code["counts"])}
+    # 26 steps of 3 bits are 10 bytes.
+    draft.parts[0] = [rans_part([0] * (4 + 10 + 1), 8, "unsigned", code) for _ in draft.parts[0]]
+    yield Bad("rans_too_many_steps", "R6.6d", draft.build())
+    yield bad("cut_in_count", "R6.6e", lambda data: data[:3])
+    yield bad("cut_in_states", "R6.6e", lambda data: data[:11])
+    yield bad("byte_after", "R6.6e", lambda data: data + b"\0")
+    yield bad("byte_missing", "R6.6e", lambda data: data[:-1])
+    yield bad("state_of_65535", "R6.6f", state(1, 65535))
+    yield bad("state_of_0", "R6.6f", state(0, 0))
+    yield bad("word_missing", "R6.6g", lambda data: data[:12] + data[14:])
+    yield bad("word_too_many", "R6.6g", lambda data: data[:12] + b"\0\0" + data[12:])
+    empty = base(codings=RANS)
+    empty.parts[1][1] = bytes(4)
+    yield Bad("rans_part_without_its_items", "R6.6d", empty.build())
+    nothing = encode(np.zeros((2, 2), np.uint8), "U8", "bitmap", params={"order": "rows"}, codings=RANS)
+    nothing.parts[1][0] += b"\0\0"
+    yield Bad("rans_word_without_items", "R6.6g", nothing.build())
+    # One symbol of two lanes takes no word, so a state above 65536 stays what it is.
+    single = encode(np.full((1, 5), 7, np.uint8), "U8", "dense", codings=RANS)
+    single.parts[0][0] = state(1, 65537)(single.parts[0][0])
+    yield Bad("rans_state_left_over", "R6.6g", single.build())
+    # Five raw fields of 3 bits leave one.
+    given = {"values": {"low": 3, "zeros": 0}}
+    draft = encode(np.array([[0, 8, 16, 24, 1]], np.uint8), "U8", "dense", codings=RANS, codes=given)
+    draft.parts[0][0] = draft.parts[0][0][:-1] + bytes([draft.parts[0][0][-1] | 128])
+    yield Bad("rans_padding", "R6.6h", draft.build())
+
+
 def codebooks() -> Iterator[Bad]:
     def made(variant: str, **options: Any) -> Draft:
         layout, params = VARIANTS[variant]
@@ -213,5 +297,5 @@ def codebooks() -> Iterator[Bad]:
 
 def coding_bads() -> Iterator[Bad]:
     """Every vector of this file."""
-    for group in (zstd, codes, coded, codebooks):
+    for group in (zstd, codes, coded, counts, states, codebooks):
         yield from group()

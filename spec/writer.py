@@ -12,7 +12,20 @@ from typing import Any
 
 import msgpack
 import numpy as np
-from writer_coding import BITS, coded_part, crc32c, key_of, kind_of, make_code, negative_zero, packed, zstd_part
+from writer_coding import (
+    BITS,
+    coded_part,
+    count_bits,
+    crc32c,
+    key_of,
+    kind_of,
+    make_code,
+    make_counts,
+    negative_zero,
+    packed,
+    rans_part,
+    zstd_part,
+)
 from writer_context import context_part
 from writer_layouts import STREAMS, positions_of, words_of
 
@@ -32,7 +45,7 @@ LAYOUTS = (
     "sell",
     "context",
 )
-CODINGS = ("none", "huffman", "zstd")
+CODINGS = ("none", "huffman", "zstd", "rans")
 # What section 4.2 lists, in order.
 HEADER = ("dtype", "shape", "row_dims", "segment", "layout", "params", "values", "nnz", "negative_zeros", "streams")
 WORDS = ("nonzeros", "zeros"), ("rows", "lanes"), ("escape", "value")
@@ -190,12 +203,16 @@ def coded_stream(
 ) -> tuple[dict[str, Any], list[bytes]]:
     """Section 6: a stream's map in the header, and its parts."""
     stream: dict[str, Any] = {"name": name, "coding": coding}
-    if coding != "huffman":
+    if coding not in ("huffman", "rans"):
         plain = [packed(one, width) for one in items]
         return stream, [zstd_part(one) for one in plain] if coding == "zstd" else plain
     keys = [key_of(item, width, kind) for one in items for item in one]
-    stream["code"] = code if "lengths" in code else make_code(keys, width, longest, **code)
-    return stream, [coded_part(one, width, kind, stream["code"]) for one in items]
+    if coding == "huffman":
+        stream["code"] = code if "lengths" in code else make_code(keys, longest, **code)
+        return stream, [coded_part(one, width, kind, stream["code"]) for one in items]
+    code = code if "counts" in code else make_counts(keys, **code)
+    stream["code"] = code | {"counts": count_bits(code["counts"])}
+    return stream, [rans_part(one, width, kind, code) for one in items]
 
 
 def encode(
@@ -212,7 +229,7 @@ def encode(
     book: Book | None = None,
     codes: dict[str, dict[str, Any]] | None = None,
 ) -> Draft:
-    """A right frame for a tensor given as bits; ``codes`` are arguments of make_code, or whole codes, by stream.
+    """A right frame for a tensor given as bits; ``codes`` are arguments of make_code or make_counts, or whole codes.
 
     ``segment`` is the whole matrix by default. With ``book`` every stored element is one of its entries.
     """

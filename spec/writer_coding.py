@@ -3,7 +3,10 @@
 import heapq
 import struct
 from collections import Counter
+from itertools import pairwise
 from typing import Any
+
+from writer_context import folded, g, joined, shares_of, shortest
 
 BITS = {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16}
 BITS |= {"F8_E4M3": 8, "F8_E5M2": 8, "I8": 8, "U8": 8, "BOOL": 8}
@@ -66,10 +69,10 @@ def code_lengths(counts: Counter[int], longest: int) -> list[int]:
         counts = Counter({symbol: count // 2 + 1 for symbol, count in counts.items()})
 
 
-def make_code(
-    keys: list[int], bits: int, longest: int, low: int | None = None, zeros: int | None = None
-) -> dict[str, Any]:
-    """Section 6.3, with the recommended choices where none are given."""
+def make_split(
+    keys: list[int], low: int | None = None, zeros: int | None = None
+) -> tuple[dict[str, Any], Counter[int]]:
+    """Section 6.3: how keys are cut, with the recommended choices where none are given, and how often symbols occur."""
     every = 0
     for key in keys:
         every |= key
@@ -81,9 +84,29 @@ def make_code(
             low += 1
     symbols = [key >> (low + zeros) for key in keys]
     first = min(symbols, default=0)
-    lengths = code_lengths(Counter(symbol - first for symbol in symbols), longest)
+    return {"low": low, "zeros": zeros, "first": first}, Counter(symbol - first for symbol in symbols)
+
+
+def make_code(keys: list[int], longest: int, low: int | None = None, zeros: int | None = None) -> dict[str, Any]:
+    """Section 6.3."""
+    split, times = make_split(keys, low, zeros)
+    lengths = code_lengths(times, longest)
     assert len(lengths) <= 256
-    return {"low": low, "zeros": zeros, "first": first, "lengths": nibbles(lengths)}
+    return split | {"lengths": nibbles(lengths)}
+
+
+def make_counts(keys: list[int], low: int | None = None, zeros: int | None = None, lanes: int = 1) -> dict[str, Any]:
+    """Section 6.6; counts as a list. It does not look for the smallest table."""
+    split, times = make_split(keys, low, zeros)
+    assert max(times, default=0) < 256
+    return split | {"lanes": lanes, "counts": shares_of(times or Counter([0]), max(times, default=0) + 1, 12)}
+
+
+def count_bits(counts: list[int]) -> bytes:
+    """The item `counts` of section 6.6."""
+    steps = [folded(own - before) for before, own in pairwise([0, *counts])]
+    order = shortest(g, steps, 8)
+    return joined([(len(counts) - 1, 8), (order, 3), *(field for step in steps for field in g(step, order))])
 
 
 def nibbles(lengths: list[int]) -> bytes:
@@ -107,20 +130,44 @@ def code_words(lengths: bytes) -> dict[int, str]:
     return words
 
 
-def coded_part(items: list[int], bits: int, kind: str, code: dict[str, Any]) -> bytes:
-    """Section 6.4."""
-    low, zeros, words = code["low"], code["zeros"], code_words(code["lengths"])
-    tracks, raws = ["", "", "", ""], ""
-    for number, item in enumerate(items):
+def cut(items: list[int], bits: int, kind: str, code: dict[str, Any]) -> tuple[list[int], bytes]:
+    """Sections 6.3 and 6.4: the symbols of items, and their raw fields."""
+    low, zeros = code["low"], code["zeros"]
+    symbols, raws = [], ""
+    for item in items:
         key = key_of(item, bits, kind)
-        tracks[number % 4] += words[(key >> (low + zeros)) - code["first"]]
+        symbols.append((key >> (low + zeros)) - code["first"])
         raw = key >> zeros & ((1 << low) - 1)
         width = low
         if kind == "float":
             raw, width = raw | item >> (bits - 1) << low, low + 1
         raws += format(raw, f"0{width}b")[::-1] if width else ""
+    return symbols, bit_string(raws)
+
+
+def coded_part(items: list[int], bits: int, kind: str, code: dict[str, Any]) -> bytes:
+    """Section 6.4."""
+    symbols, raws = cut(items, bits, kind, code)
+    words, tracks = code_words(code["lengths"]), ["", "", "", ""]
+    for number, symbol in enumerate(symbols):
+        tracks[number % 4] += words[symbol]
     done = [bit_string(track) for track in tracks]
-    return struct.pack("<IIII", len(items), *map(len, done[:3])) + b"".join(done) + bit_string(raws)
+    return struct.pack("<IIII", len(items), *map(len, done[:3])) + b"".join(done) + raws
+
+
+def rans_part(items: list[int], bits: int, kind: str, code: dict[str, Any]) -> bytes:
+    """Section 6.6; counts as a list."""
+    symbols, raws = cut(items, bits, kind, code)
+    counts, lanes, words = code["counts"], min(len(items), 1 << code["lanes"]), b""
+    states = [65536] * lanes
+    for number in reversed(range(len(items))):
+        count, below = counts[symbols[number]], sum(counts[: symbols[number]])
+        state = states[number % lanes]
+        if state >= count << 20:
+            words = struct.pack("<H", state % 65536) + words
+            state //= 65536
+        states[number % lanes] = state // count * 4096 + state % count + below
+    return struct.pack(f"<{1 + lanes}I", len(items), *states) + words + raws
 
 
 def zstd_part(data: bytes) -> bytes:

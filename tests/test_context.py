@@ -155,7 +155,7 @@ def test_never_larger_than_raw_but_for_the_head(a: np.ndarray) -> None:
 
 def test_entropy_does_not_apply() -> None:
     a = pruned(normal(20, 30), 0.5)
-    for entropy_stage in ("none", "huffman", "zstd"):
+    for entropy_stage in ("none", "huffman", "rans", "zstd"):
         with pytest.raises(codec.ArgumentError, match="does not apply to layout context"):
             codec.encode(a, layout="context", entropy=entropy_stage)
     assert codec.encode(a, objective="memory").layout != "context"

@@ -99,14 +99,15 @@ def test_auto_takes_the_smallest() -> None:
             assert codec.encode(a, objective=objective).nbytes == min(sizes.values())
 
 
+@pytest.mark.parametrize("coding", ["huffman", "rans"])
 @pytest.mark.parametrize("case", LAYOUT_PARAMS, ids=layout_id)
-def test_predicted_within_one_percent_under_huffman(case: tuple[str, dict]) -> None:
+def test_predicted_within_one_percent(case: tuple[str, dict], coding: str) -> None:
     layout, params = case
     for dtype in ("float32", "bfloat16", "float16", "int8", "int16", "int32"):
         a = np.random.default_rng(3).standard_normal((512, 1024)) * 30
         a[np.abs(a) < 40] = 0
         a = a.astype(np.dtype(dtype))
-        entropy = "huffman" if "huffman" in entropies(layout) else "auto"
+        entropy = coding if coding in entropies(layout) else "auto"
         p = codec.encode(a, layout=layout, entropy=entropy, **params)
         predicted = codec.encoded_nbytes(
             layout, a.shape, a.dtype, stats=codec.tensor_stats(a), entropy=entropy, **params

@@ -38,6 +38,7 @@ DAMAGED = [
     for name in (
         "dense_odd_tail",
         "csr_zstd",
+        "csr_rans",
         "csr_zeros_odd_tail",
         "bitmap_lanes_huffman",
         "huffman_pieces",
@@ -113,6 +114,7 @@ def test_table_of_prefix() -> None:
     [
         ("item", head.HEADER),
         ("code item", head.CODE),
+        ("rans item", head.COUNTS),
         ("values item", head.CODEBOOK),
         ("index key", reader_model.INDEX),
         ("entry of a frame", reader_model.FRAME_ENTRY),
@@ -141,7 +143,7 @@ def test_table_of_layouts() -> None:
 
 def test_numbers_of_codings() -> None:
     found = re.findall(r"^- (\d), `(\w+)`: ", PAGE, re.MULTILINE)
-    assert [int(number) for number, _ in found] == [0, 1, 2]
+    assert [int(number) for number, _ in found] == [0, 1, 2, 3]
     assert tuple(name for _, name in found) == head.CODINGS == writer.CODINGS
 
 
@@ -281,7 +283,7 @@ def drafts(draw: st.DrawFn) -> tuple[np.ndarray, str, writer.Draft]:
     if "index" in params:
         params = params | {"index": draw(st.sampled_from([16, 32] if rows * cols > 256 else [8, 16, 32]))}
     codings = {
-        name: draw(st.sampled_from(["none", "zstd", "huffman"]))
+        name: draw(st.sampled_from(head.CODINGS))
         for name in [*head.LAYOUTS[layout][0], "labels"]
         if not (variant == "blocks_columns" and name == "columns")
     }

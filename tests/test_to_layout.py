@@ -12,6 +12,7 @@ from strategies import LAYOUT_PARAMS, complete, entropies, layout_id, seeded, un
 
 import codec
 from codec.dtypes import element_type
+from codec.entropy import CODINGS
 from codec.layouts import make_layout
 from codec.matrix import TensorSpec
 
@@ -67,7 +68,7 @@ def test_the_shapes_have_segments_of_other_heights() -> None:
 @given(
     st.integers(1, 400),
     st.integers(1, 9_000),
-    st.sampled_from(["none", "huffman", "zstd"]),
+    st.sampled_from(["none", *CODINGS]),
     st.sampled_from(LAYOUT_PARAMS),
     st.integers(1, 3),
 )

@@ -153,6 +153,7 @@ class _Raw:
 
     def __init__(self, native: kernels.Streams, number: int, kind: StreamKind, parts: int, threads: int) -> None:
         self._native, self._number, self.kind, self.parts, self.threads = native, number, kind, parts, threads
+        self._counts: KeyCounts | None = None
 
     @property
     def items(self) -> Items:
@@ -164,6 +165,11 @@ class _Raw:
         return int((-(-sizes * bits // 8) if bits else sizes).sum())
 
     def key_counts(self) -> KeyCounts:
+        if self._counts is None:
+            self._counts = self._count_keys()
+        return self._counts
+
+    def _count_keys(self) -> KeyCounts:
         width, kind = self.items.width, kernels.kind_code(self.items.kind)
         ranged = width > 2 and self.items.kind != "float"
         least, most = self._native.key_range(self._number, width, kind) if ranged else (0, 0)

@@ -95,9 +95,9 @@ def encoded_nbytes(
     -------
     int
         Exact with ``entropy="none"`` and ``stats`` (block_offset: an upper bound where ``mask`` keeps zeros); within
-        1 % for Huffman-coded streams, and within a frame's rounding where that is more (small tensors); with "zstd" and
-        "auto" an upper estimate. Coded patterns of n_m and coded offsets of block_offset are estimated from how many
-        entries groups and columns hold.
+        1 % for streams coded by "huffman" and "rans", and within a frame's rounding where that is more (small tensors);
+        with "zstd" and "auto" an upper estimate. Coded patterns of n_m and coded offsets of block_offset are estimated
+        from how many entries groups and columns hold.
 
     Raises
     ------

@@ -9,10 +9,11 @@ from typing import Any
 
 from codec.entropy.base import KINDS, LONGEST, NONE, Attempt, Coding, Items, KeyCounts, RawStream
 from codec.entropy.huffman import Huffman
+from codec.entropy.rans import Rans
 from codec.entropy.zstd import Zstd
 from codec.errors import ArgumentError
 
-CODINGS: Mapping[str, Coding] = {coding.name: coding for coding in (Huffman(), Zstd())}
+CODINGS: Mapping[str, Coding] = {coding.name: coding for coding in (Huffman(), Rans(), Zstd())}
 
 BY_NUMBER: Mapping[int, Coding] = {coding.number: coding for coding in CODINGS.values()}
 

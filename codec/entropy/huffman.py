@@ -13,12 +13,12 @@ import numpy as np
 from bitarray import bitarray
 
 from codec import kernels
-from codec.entropy.base import KINDS, Attempt, Coding, Items, KeyCounts, RawStream
+from codec.entropy.base import Attempt, Coding, Items, KeyCounts, RawStream
+from codec.entropy.split import SYMBOLS, Split
 from codec.errors import FormatError
 
-# Bits of the longest code word that a table of lengths can hold; symbols of a code; raw bits per item (one 64-bit load,
-# shifted by up to 7, holds them).
-MOST_BITS, SYMBOLS, FIELD = 15, 256, 56
+# Bits of the longest code word that a table of lengths can hold.
+MOST_BITS = 15
 LANES = 4
 # Bytes of a coded part before its lanes: the count, and the lengths of all lanes but the last.
 PART_OVERHEAD = 4 * LANES
@@ -28,41 +28,18 @@ PART_ROUNDING = 7 * (LANES + 1)
 
 
 @dataclass(frozen=True)
-class HuffmanCode:
+class HuffmanCode(Split):
     """The code of one stream: how an item splits into symbol and raw bits, and how long each symbol's code word is.
 
-    A key is ``(first + symbol) << (low + zeros) | raw << zeros``: the item if unsigned, the item with its sign bit
-    inverted if signed, the item without its sign bit if float.
-
-    Parameters
-    ----------
-    width : int
-        Bytes of an item: 1, 2, 4 or 8.
-    kind : {"unsigned", "signed", "float"}
-        How an item's bits are read.
-    low, zeros : int
-        Raw bits of a key, and the bits below them, which are zero in every key and not stored.
-    first : int
-        What symbol 0 stands for.
-    lengths : tuple of int
-        Code word lengths by symbol, 0 where a symbol does not occur. The first and the last occur. One symbol alone has
-        length 0; otherwise the code is complete.
-
-    Raises
-    ------
-    FormatError
-        If these do not form a code: an instance is always one that can be used.
+    ``lengths`` are the code word lengths by symbol, 0 where a symbol does not occur. The first and the last occur. One
+    symbol alone has length 0; otherwise the code is complete. FormatError for others.
     """
 
-    width: int
-    kind: str
-    low: int
-    zeros: int
-    first: int
     lengths: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        _prove(self)
+        super().__post_init__()
+        _prove(self.lengths)
 
     @property
     def symbols(self) -> int:
@@ -73,11 +50,6 @@ class HuffmanCode:
     def longest(self) -> int:
         """Bits of the longest code word."""
         return max(self.lengths)
-
-    @property
-    def field(self) -> int:
-        """Raw bits of an item: the low bits of its key, and the sign of a float."""
-        return self.low + (self.kind == "float")
 
     @cached_property
     def words(self) -> dict[int, bitarray]:
@@ -119,32 +91,17 @@ class HuffmanCode:
         return cls(width, kind, low, zeros, first, tuple(lengths))
 
 
-def _prove(code: HuffmanCode) -> None:
-    """Raise FormatError unless the code is complete and fits its items: what the kernels prove again."""
-    if code.width not in (1, 2, 4, 8) or code.kind not in KINDS or (code.kind == "float" and code.width == 1):
-        raise FormatError(f"no Huffman code for {code.kind} items of {code.width} bytes")
-    bits = Items(code.width, code.kind).key_bits
-    for name, value in (("low", code.low), ("zeros", code.zeros), ("first", code.first)):
-        if type(value) is not int or value < 0:
-            raise FormatError(f"{name} of a Huffman code is {value!r}, not an integer from 0")
-    if code.low + code.zeros >= bits:
-        raise FormatError(f"a Huffman code codes no bit: {code.low} raw and {code.zeros} zero bits of {bits}")
-    if code.field > FIELD:
-        raise FormatError(f"a Huffman code has {code.field} raw bits per item; at most {FIELD} are allowed")
-    if not 1 <= code.symbols <= SYMBOLS:
-        raise FormatError(f"a Huffman code has {code.symbols} symbols; 1 to {SYMBOLS} are allowed")
-    room = 1 << (bits - code.low - code.zeros)
-    if code.first + code.symbols > room:
-        raise FormatError(f"symbols of a Huffman code go up to {code.first + code.symbols - 1}; expected below {room}")
-    if set(map(type, code.lengths)) != {int} or min(code.lengths) < 0 or max(code.lengths) > MOST_BITS:
+def _prove(lengths: tuple[int, ...]) -> None:
+    """Raise FormatError unless code words of these lengths are a complete code: what the kernels prove again."""
+    if set(map(type, lengths)) != {int} or min(lengths) < 0 or max(lengths) > MOST_BITS:
         raise FormatError(f"a code word is not 0 to {MOST_BITS} bits long")
-    if code.symbols == 1:
-        if code.lengths[0]:
-            raise FormatError(f"the only symbol of a Huffman code has {code.lengths[0]} bits; expected 0")
+    if len(lengths) == 1:
+        if lengths[0]:
+            raise FormatError(f"the only symbol of a Huffman code has {lengths[0]} bits; expected 0")
         return
-    if not code.lengths[0] or not code.lengths[-1]:
+    if not lengths[0] or not lengths[-1]:
         raise FormatError("the first or the last symbol of a Huffman code has no code word")
-    counts = Counter(code.lengths)
+    counts = Counter(lengths)
     kraft = sum(many << (MOST_BITS - length) for length, many in counts.items() if length)
     if kraft != 1 << MOST_BITS:
         raise FormatError(
@@ -204,9 +161,7 @@ class Huffman(Coding):
     def from_header(self, values: list[Any], items: Items) -> HuffmanCode:
         """A code that fits the items and has no longer words than they may have."""
         code = HuffmanCode.from_header(values, items.width, items.kind)
-        top = items.key_bits - code.low - code.zeros
-        if items.bits and (top < 1 or code.first + code.symbols > 1 << top):
-            raise FormatError(f"a Huffman code of items above {items.bits} bits")
+        code.check(items)
         if code.longest > items.longest:
             raise FormatError(f"code words of {code.longest} bits; at most {items.longest} are allowed here")
         return code

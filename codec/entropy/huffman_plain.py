@@ -3,6 +3,7 @@
 Slow, and what the kernels are proved against, on good input and on bad (spec sections 6.2 to 6.4).
 """
 
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
@@ -12,7 +13,8 @@ from bitarray import bitarray
 from bitarray.util import canonical_decode
 
 from codec.entropy.base import Items, KeyCounts
-from codec.entropy.huffman import FIELD, LANES, PART_OVERHEAD, SYMBOLS, HuffmanCode
+from codec.entropy.huffman import LANES, PART_OVERHEAD, HuffmanCode
+from codec.entropy.split_plain import as_items, check_fields, cut, joined, splits, symbols_of
 from codec.errors import ArgumentError, FormatError
 
 
@@ -47,27 +49,11 @@ def code_lengths(counts: npt.NDArray[Any], max_length: int) -> npt.NDArray[np.in
 
 def choose_code(items: Items, keys: KeyCounts) -> HuffmanCode:
     """The code that takes the fewest bits for the keys counted, header included; the plain form of `code_of`."""
-    used = np.flatnonzero(keys.counts)
-    bits, every = items.key_bits, keys.or_of_keys
-    if keys.shift == 0:  # then the bins know better than a caller with statistics alone
-        every = int(np.bitwise_or.reduce(used.astype(np.uint64) + np.uint64(keys.first))) if len(used) else 0
-    # A key has its lowest 1 above these bits. If every key is 0, all bits but the one that a code must have.
-    zeros = (every & -every).bit_length() - 1 if every else bits - 1
-    if len(used) == 0:
-        return HuffmanCode(items.width, items.kind, 0, bits - 1, 0, (0,))
-    tops = [int(top) + keys.first for top in used]
-    shift = max(zeros, keys.shift)  # below it keys are zero, or were not counted
-    while (tops[-1] >> (shift - keys.shift)) - (tops[0] >> (shift - keys.shift)) >= SYMBOLS:
-        shift += 1
-    # The range has a first element: 256 symbols hold 8 of at most 64 bits, so that 56 are left for the raw field.
     codes = []
-    for split in range(shift, min(shift + 5, bits, zeros + FIELD + 1 - (items.kind == "float"))):
-        symbols = np.array([(top >> split - keys.shift) - (tops[0] >> split - keys.shift) for top in tops])
-        sums = np.bincount(symbols, weights=keys.counts[used]).astype(np.int64)
-        lengths = code_lengths(sums, items.longest)
-        cost = int(sums @ lengths) + int(sums.sum()) * (split - zeros) + 4 * len(sums)
-        first = tops[0] >> split - keys.shift
-        codes.append((cost, HuffmanCode(items.width, items.kind, split - zeros, zeros, first, tuple(lengths.tolist()))))
+    for low, zeros, first, counts in splits(items, keys):
+        lengths = code_lengths(counts, items.longest)
+        cost = int(counts @ lengths) + int(counts.sum()) * low + 4 * len(counts)
+        codes.append((cost, HuffmanCode(items.width, items.kind, low, zeros, first, tuple(lengths.tolist()))))
     return min(codes, key=lambda found: found[0])[1]
 
 
@@ -87,17 +73,12 @@ def coded_bits(keys: KeyCounts, code: HuffmanCode) -> int:
         raise ArgumentError("the counts do not tell the symbols of this code apart")
     counts, lengths = keys.counts[used].astype(np.int64), np.asarray(code.lengths, np.int64)
     tops = (used.astype(np.uint64) + np.uint64(keys.first)) >> np.uint64(shift)
-    return int(counts @ lengths[_symbols(tops, code)]) + int(counts.sum()) * code.field
+    return int(counts @ lengths[symbols_of(tops, code, _known(code))]) + int(counts.sum()) * code.field
 
 
-def _symbols(keys: npt.NDArray[Any], code: HuffmanCode) -> npt.NDArray[Any]:
-    """Symbols of keys without their low bits; ArgumentError where the code has none."""
-    first = keys.dtype.type(code.first)
-    outside = (keys < first) | (keys - first >= code.symbols)
-    symbols = np.where(outside, 0, keys - first).astype(np.intp)
-    if outside.any() or (code.symbols > 1 and not np.asarray(code.lengths)[symbols].all()):
-        raise ArgumentError("this Huffman code has no code word for some of the items")
-    return symbols
+def _known(code: HuffmanCode) -> Callable[[npt.NDArray[Any]], Any]:
+    """Whether symbols have code words."""
+    return lambda symbols: code.symbols == 1 or np.asarray(code.lengths)[symbols] > 0
 
 
 def encode_part(items: bytes | npt.NDArray[Any], code: HuffmanCode) -> bytes:
@@ -110,25 +91,14 @@ def encode_part(items: bytes | npt.NDArray[Any], code: HuffmanCode) -> bytes:
     code : HuffmanCode
         A code that has code words for all of them; ArgumentError otherwise.
     """
-    raw = np.frombuffer(items if isinstance(items, bytes) else np.ascontiguousarray(items).tobytes(), f"<u{code.width}")
-    bits, one = Items(code.width, code.kind).key_bits, raw.dtype.type(1)
-    top = raw.dtype.type(1 << (8 * code.width - 1))
-    keys = raw ^ top if code.kind == "signed" else raw & raw.dtype.type((1 << bits) - 1)
-    if (keys & raw.dtype.type((1 << code.zeros) - 1)).any():
-        raise ArgumentError(f"some items have no {code.zeros} trailing zero bits")
-    symbols = _symbols(keys >> raw.dtype.type(code.low + code.zeros), code)
+    raw = as_items(items, code)
+    symbols, packed = cut(raw, code, _known(code))
     lanes = []
     for lane in range(LANES):
         coded = bitarray(endian="little")
         if code.symbols > 1:
             coded.encode(code.words, symbols[lane::LANES].tolist())
         lanes.append(coded.tobytes())
-    fields = (keys >> raw.dtype.type(code.zeros)) & raw.dtype.type((1 << code.low) - 1)
-    if code.kind == "float":
-        fields |= ((raw & top) != 0).astype(raw.dtype) * (one << raw.dtype.type(code.low))
-    # The bits of every field, lowest first; packbits pads the last byte with zeros.
-    planes = np.unpackbits(fields.astype("<u8").view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")
-    packed = np.packbits(planes[:, : code.field], bitorder="little").tobytes()
     header = np.array([len(raw), *(len(lane) for lane in lanes[:-1])], "<u4").tobytes()
     return b"".join([header, *lanes, packed])
 
@@ -161,31 +131,17 @@ def decode_part(part: bytes | memoryview, code: HuffmanCode, limit: int) -> npt.
     count, *sizes = (int(n) for n in np.frombuffer(part[:PART_OVERHEAD], "<u4"))
     if count > limit:
         raise FormatError(f"a coded part of {count} items; expected at most {limit}")
-    raw_bits = count * code.field
-    raw_bytes = (raw_bits + 7) // 8
+    raw_bytes = (count * code.field + 7) // 8
     least = PART_OVERHEAD + sum(sizes) + raw_bytes
     if least > len(part):
         raise FormatError(f"a coded part of {len(part)} bytes; its lanes and raw fields need at least {least}")
-    if raw_bits % 8 and part[-1] >> raw_bits % 8:
-        raise FormatError("a bit after the last raw field is set")
+    check_fields(part, count, code)
     symbols, start = np.zeros(count, np.intp), PART_OVERHEAD
     for lane, size in enumerate([*sizes, len(part) - least]):
         share = symbols[lane::LANES]
         share[:] = _lane_symbols(part[start : start + size], code, len(share), lane)
         start += size
-    dtype = np.dtype(f"<u{code.width}")
-    bits = np.unpackbits(np.frombuffer(part[start:], np.uint8), count=raw_bits, bitorder="little")
-    planes = np.zeros((count, 64), np.uint8)
-    planes[:, : code.field] = bits.reshape(count, code.field)
-    fields = np.packbits(planes, axis=1, bitorder="little").view("<u8").reshape(count)
-    shift, sign = np.uint64(code.low + code.zeros), np.uint64(8 * code.width - 1)
-    keys = (symbols.astype("<u8") + np.uint64(code.first)) << shift
-    keys |= (fields & np.uint64((1 << code.low) - 1)) << np.uint64(code.zeros)
-    if code.kind == "signed":
-        keys ^= np.uint64(1) << sign
-    elif code.kind == "float":
-        keys |= (fields >> np.uint64(code.low)) << sign
-    return keys.astype(dtype)
+    return joined(symbols, part[start:], code)
 
 
 def _lane_symbols(lane: bytes, code: HuffmanCode, count: int, number: int) -> list[int]:

@@ -42,6 +42,7 @@ cdef extern from "contract.hpp" namespace "codec" nogil:
 
     enum class Coding(uint32_t):
         huffman
+        rans
 
     cdef struct ProductKernel:
         const char* name

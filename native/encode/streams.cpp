@@ -70,14 +70,17 @@ Status code_stream(Streams* streams, uint32_t stream, const Coder& coder, uint32
         const CodingKernels& coding = kernels().codings[uint32_t(c.coder.coding)];
         Part& part = c.streams->part[uint64_t(task) * c.streams->streams + c.stream];
         const uint64_t items = part.size / c.coder.width;
-        uint8_t* out = static_cast<uint8_t*>(malloc(coding.size(c.coder.state, part.data, items) + kSlack));
+        const uint64_t room = coding.room(c.coder.state, part.data, items);
+        uint8_t* out = static_cast<uint8_t*>(malloc(room + kSlack));
         if (!out) {
           __atomic_store_n(&c.status, Status::no_memory, __ATOMIC_RELAXED);
           return;
         }
         part.size = coding.encode(c.coder.state, part.data, items, out);
         free(part.data);
-        part.data = out;
+        // Room that is left over goes back; where the C library cannot do that, it stays.
+        void* const kept = part.size < room ? realloc(out, part.size + kSlack) : out;
+        part.data = kept ? static_cast<uint8_t*>(kept) : out;
       },
       &context);
   return context.status;

@@ -1,14 +1,15 @@
-// Which Huffman code a stream gets: integers only, so that the choice is the same on every machine.
+// Which code a stream gets: sums are of integers only, so that the choice is the same on every machine.
 #include "choose.hpp"
 
 #include <algorithm>
 #include <cstring>
 
+#include "../context/fit.hpp"
+
 namespace codec {
 
 namespace {
 
-constexpr uint32_t kSymbols = 256;
 constexpr uint32_t kSplits = 5;  // numbers of raw bits that are tried
 
 struct Leaf {
@@ -67,12 +68,6 @@ bool empty(const uint64_t* counts) {
   return any == 0;
 }
 
-Wide coded_bits(const uint64_t* counts, const uint8_t* lengths, uint32_t symbols) {
-  Wide bits = 0;
-  for (uint32_t s = 0; s < symbols; ++s) bits += Wide{counts[s]} * lengths[s];
-  return bits;
-}
-
 }  // namespace
 
 bool code_lengths(const uint64_t* counts, uint32_t symbols, uint32_t max_length, uint8_t* lengths) {
@@ -96,8 +91,56 @@ bool code_lengths(const uint64_t* counts, uint32_t symbols, uint32_t max_length,
   return true;
 }
 
-bool choose_code(const KeyCounts& keys, uint32_t width, Kind kind, uint32_t max_length, uint32_t bits,
-                 ChosenCode& chosen) {
+namespace {
+
+// Huffman codes as choose() tries them: the last one, and the best one in `chosen`.
+struct Lengths {
+  using Chosen = ChosenCode;
+  uint32_t max_length;
+  uint8_t lengths[kSymbols];
+
+  // *bits: of all symbols; *table: of the table in the header.
+  bool code(const uint64_t* counts, uint32_t symbols, Wide* bits, uint32_t* table) {
+    if (!code_lengths(counts, symbols, max_length, lengths)) return false;
+    *bits = 0;
+    for (uint32_t s = 0; s < symbols; ++s) *bits += Wide{counts[s]} * lengths[s];
+    *table = 4 * symbols;
+    return true;
+  }
+  void keep(uint32_t symbols, Chosen& chosen) const { memcpy(chosen.lengths, lengths, symbols); }
+};
+
+// Tables of rANS, in the same way.
+struct Counts {
+  using Chosen = ChosenCounts;
+  uint16_t shares[kSymbols];
+
+  bool code(const uint64_t* counts, uint32_t symbols, Wide* bits, uint32_t* table) {
+    uint32_t times[kSymbols];
+    uint32_t scale = 0;  // so that the times add up to less than 2^32
+    for (uint64_t sum = sum_of(counts, symbols); sum >> scale >= 1u << 31;) ++scale;
+    for (uint32_t s = 0; s < symbols; ++s) times[s] = uint32_t(counts[s] >> scale) | (counts[s] != 0);
+    normalise(times, symbols, kScale, shares);
+    // Bits are counted in 2^-16, for each share rounded once.
+    Wide sum = 0;
+    uint64_t orders[8] = {};
+    for (uint32_t s = 0; s < symbols; ++s) {
+      if (counts[s]) sum += Wide{counts[s]} * ((kScale << 16) - uint32_t(log2_of(shares[s]) * 65536 + 0.5));
+      const int32_t step = int32_t(shares[s]) - (s ? shares[s - 1] : 0);
+      const uint32_t folded = step < 0 ? 2 * uint32_t(-step) - 1 : 2 * uint32_t(step);
+      for (uint32_t k = 0; k < 8; ++k) orders[k] += 63 - 2 * uint32_t(__builtin_clz((folded >> k) + 1)) + k;
+    }
+    *bits = (sum + 65535) >> 16;
+    *table = uint32_t(*std::min_element(orders, orders + 8)) + 11;
+    return true;
+  }
+  void keep(uint32_t symbols, Chosen& chosen) const { memcpy(chosen.counts, shares, symbols * sizeof shares[0]); }
+};
+
+// Tries the smallest split at which 256 symbols reach from the least key to the most, and the four above it.
+template <class Code>
+bool choose(const KeyCounts& keys, uint32_t width, Kind kind, uint32_t bits, Code& code,
+            typename Code::Chosen& chosen) {
   const uint32_t sign = kind == Kind::float_ ? 1 : 0;
   if (bits == 0) bits = key_bits(width, kind);
   memset(&chosen, 0, sizeof chosen);
@@ -111,7 +154,12 @@ bool choose_code(const KeyCounts& keys, uint32_t width, Kind kind, uint32_t max_
   while (to > from && !keys.counts[to - 1]) --to;
   chosen.symbols = 1;
   if (from == to) {
+    const uint64_t none = 1;
+    Wide no_bits;
+    uint32_t table;
     chosen.zeros = bits - 1;
+    code.code(&none, 1, &no_bits, &table);
+    code.keep(1, chosen);
     return true;
   }
   const uint64_t total = sum_of(keys.counts + from, to - from), limit = ones(bits - keys.shift);
@@ -126,8 +174,7 @@ bool choose_code(const KeyCounts& keys, uint32_t width, Kind kind, uint32_t max_
   // A key has its lowest 1 above these bits. If every key is 0, all bits but the one that a code must have.
   const uint32_t zeros = or_of_keys ? uint32_t(__builtin_ctzll(or_of_keys)) : bits - 1;
 
-  // The smallest split at which 256 symbols reach from the least key to the most. Below `zeros` keys hold nothing, below
-  // `keys.shift` they were not counted.
+  // Below `zeros` keys hold nothing, below `keys.shift` they were not counted.
   uint32_t split = zeros > keys.shift ? zeros : keys.shift;
   while ((most >> (split - keys.shift)) - (least >> (split - keys.shift)) >= kSymbols) ++split;
   uint32_t end = split + kSplits;
@@ -141,16 +188,17 @@ bool choose_code(const KeyCounts& keys, uint32_t width, Kind kind, uint32_t max_
   uint32_t symbols = uint32_t((most >> (split - keys.shift)) - first) + 1;
   Wide best = ~Wide{0};
   for (; split < end; ++split) {
-    uint8_t lengths[kSymbols];
-    if (!code_lengths(counts, symbols, max_length, lengths)) return false;
-    const Wide size = coded_bits(counts, lengths, symbols) + Wide{total} * (split - zeros + sign);
-    if (size + 4 * symbols < best) {
-      best = size + 4 * symbols;
+    Wide size;
+    uint32_t table;
+    if (!code.code(counts, symbols, &size, &table)) return false;
+    size += Wide{total} * (split - zeros + sign);
+    if (size + table < best) {
+      best = size + table;
       chosen.low = split - zeros;
       chosen.zeros = zeros;
       chosen.first = first;
       chosen.symbols = symbols;
-      memcpy(chosen.lengths, lengths, symbols);
+      code.keep(symbols, chosen);
       chosen.bits_high = uint64_t(size >> 64);
       chosen.bits_low = uint64_t(size);
     }
@@ -163,6 +211,19 @@ bool choose_code(const KeyCounts& keys, uint32_t width, Kind kind, uint32_t max_
     memcpy(counts, folded, sizeof counts);
   }
   return true;
+}
+
+}  // namespace
+
+bool choose_code(const KeyCounts& keys, uint32_t width, Kind kind, uint32_t max_length, uint32_t bits,
+                 ChosenCode& chosen) {
+  Lengths code = {max_length, {}};
+  return choose(keys, width, kind, bits, code, chosen);
+}
+
+bool choose_counts(const KeyCounts& keys, uint32_t width, Kind kind, uint32_t bits, ChosenCounts& chosen) {
+  Counts code = {};
+  return choose(keys, width, kind, bits, code, chosen);
 }
 
 }  // namespace codec

@@ -1,6 +1,8 @@
-// The choice of a Huffman code from a histogram of keys (spec section 6). What a code means stands in huffman.hpp.
+// The choice of a code from a histogram of keys (spec section 6): a split, and a Huffman code or a table of counts for
+// its symbols. What these mean stands in split.hpp, huffman.hpp and rans.hpp.
 #pragma once
 #include "huffman.hpp"
+#include "rans.hpp"
 
 namespace codec {
 
@@ -16,11 +18,18 @@ struct KeyCounts {
   uint64_t first, or_of_keys;
 };
 
-struct ChosenCode {
+struct ChosenSplit {
   uint32_t low, zeros, symbols;
   uint64_t first;
-  uint8_t lengths[256];
   uint64_t bits_high, bits_low;  // that the items counted take, symbols and raw fields: high * 2^64 + low
+};
+
+struct ChosenCode : ChosenSplit {
+  uint8_t lengths[kSymbols];
+};
+
+struct ChosenCounts : ChosenSplit {
+  uint16_t counts[kSymbols];
 };
 
 constexpr uint64_t kMostKeys = ~uint64_t{0} >> 1;  // that counts may add up to
@@ -30,8 +39,9 @@ constexpr uint64_t kMostKeys = ~uint64_t{0} >> 1;  // that counts may add up to
 // where there are more symbols than code words.
 bool code_lengths(const uint64_t* counts, uint32_t symbols, uint32_t max_length, uint8_t* lengths);
 
-// The code that takes the fewest bits for the keys counted and its header's lengths. `bits`: of a key, where items have
-// fewer than their width says; 0: all. False where the counts cannot be those of such keys.
+// The split and the code that take the fewest bits for the keys counted and the header's table. `bits`: of a key, where
+// items have fewer than their width says; 0: all. False where the counts cannot be those of such keys.
 bool choose_code(const KeyCounts&, uint32_t width, Kind, uint32_t max_length, uint32_t bits, ChosenCode&);
+bool choose_counts(const KeyCounts&, uint32_t width, Kind, uint32_t bits, ChosenCounts&);
 
 }  // namespace codec

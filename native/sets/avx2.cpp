@@ -11,6 +11,7 @@
 #include "../context/fit.hpp"
 #include "../contract.hpp"
 #include "../entropy/huffman.hpp"
+#include "../entropy/rans.hpp"
 #include "../stats/stats.hpp"
 
 #define FN static __attribute__((target("avx2,fma,bmi,bmi2,lzcnt,popcnt,f16c,sse4.2,pclmul")))

@@ -10,6 +10,7 @@
 #include "../context/fit.hpp"
 #include "../contract.hpp"
 #include "../entropy/huffman.hpp"
+#include "../entropy/rans.hpp"
 #include "../stats/stats.hpp"
 
 #define FN                                                                                                      \
