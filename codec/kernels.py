@@ -154,8 +154,10 @@ class View(Protocol):
     def check(self, first: int, last: int, threads: int) -> Result:
         """Compare the checksums of segments [first, last)."""
 
-    def decode(self, first: int, count: int, out: np.ndarray, always: bool, threads: int) -> tuple[Result, int]:
-        """Elements [first, first + count) into ``out``; the result, and the entries stored in the segments read."""
+    def decode(self, first: int, count: int, out: np.ndarray, always: bool, threads: int) -> tuple[Result, int, int]:
+        """Elements [first, first + count) into ``out``; the result, and how many entries the segments read store: at
+        least, and at most (where zeros fill up blocks or slices, zeros that were kept cannot be told from them).
+        """
 
     def multiply(
         self,
@@ -277,7 +279,7 @@ _MEANING = {
     4: "holds {found}, outside the limit of {expected}",
     5: "goes back: {found} where at least {expected} was expected",
     6: "has bits set outside the matrix or in its padding ({found:#x})",
-    7: "lists what holds nothing, or is not as short as the format asks ({found}; expected at most {expected})",
+    7: "is not as short as the format asks ({found}; expected at most {expected})",
     8: "has an incomplete code table",
 }
 _REPAIR = "the bytes are damaged or were not written by codec: fetch them again, or run `codec verify` on the file"

@@ -65,7 +65,8 @@ def encode(
     zero : {"value", "bits"}
         What a zero is: what compares equal to 0 (-0.0 becomes +0.0, and is counted), or only the bits of +0.0.
     mask : array of bool, optional
-        Kept positions, of a's shape: exactly these are stored; all others must be zero.
+        Kept positions, of a's shape: exactly these are stored and counted in ``nnz``, zeros among them too; all others
+        must be zero.
     row_dims : int, optional
         How many leading dimensions are the rows of the matrix view; by default 1 (2 for (1, n, m), 0 for 1-d).
     batch : int, optional

@@ -211,9 +211,8 @@ struct Flat {
 struct LayoutKernels {
   bool (*flat)(
       const Params&);  // entries lie in row-major order without regard to rows: a segment may be read as one row
-  bool (*columns)(const Params&);  // values of its panels do not come in row-major order
-  bool padded;                     // a stored zero is lost among the zeros that fill up its lines or blocks
-  bool by_panel;                   // it reads its values with take_values alone
+  bool (*columns)(const Params&);                   // values of its panels do not come in row-major order
+  bool by_panel;                                    // it reads its values with take_values alone
   uint64_t (*state)(uint64_t rows, uint64_t cols);  // bytes of Reader::state for a segment of that extent
   // The most bytes that a stream can take, out of the entropy stage, in a segment of so many rows and columns.
   uint64_t (*most)(uint64_t rows, uint64_t cols, uint32_t width, const Params&, uint32_t stream);

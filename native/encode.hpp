@@ -17,9 +17,7 @@ struct Streams {
   uint32_t streams;
   Part* part;             // [segment * streams + stream]
   Part shared[kStreams];  // what the streams hold that all segments share; those have data here, others none
-  // Entries stored; in a padded layout, which cannot tell a kept zero, those whose bits are not all 0.
-  uint64_t stored;
-  uint64_t entries;  // entries that came in, kept zeros among them
+  uint64_t stored;        // entries, zeros that were kept among them
   uint64_t dropped_negatives;
   // Of the first entry that the layout cannot say: segment * 2^32 + position * 2^8 + its count (Flat); ~0: none.
   uint64_t refused;

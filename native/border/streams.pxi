@@ -11,7 +11,6 @@ cdef extern from "encode.hpp" namespace "codec" nogil:
         Part* part
         Part shared[16]
         uint64_t stored
-        uint64_t entries
         uint64_t dropped_negatives
         uint64_t refused
 
@@ -109,13 +108,8 @@ cdef class Streams:
 
     @property
     def stored(self):
-        """Entries stored so far; in a layout that cannot tell a kept zero, those whose bits are not all 0."""
+        """Entries stored so far, zeros that were kept among them."""
         return self.streams.stored
-
-    @property
-    def entries(self):
-        """Entries that came in, kept zeros among them: what `stored` is in every other layout."""
-        return self.streams.entries
 
     @property
     def refused(self):

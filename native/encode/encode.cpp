@@ -39,10 +39,7 @@ Status write_segment(Layout layout, const Params& params, Flat flat, Streams* st
     parts[s].size = bytes[s];
     memset(out[s] + bytes[s], 0, kSlack);
   }
-  uint64_t stored = flat.count;
-  __atomic_fetch_add(&streams->entries, flat.count, __ATOMIC_RELAXED);
-  if (kernel.padded) stored -= kernels().count_zeros(flat.values, flat.count, flat.width);
-  __atomic_fetch_add(&streams->stored, stored, __ATOMIC_RELAXED);
+  __atomic_fetch_add(&streams->stored, flat.count, __ATOMIC_RELAXED);
   return Status::ok;
 }
 
