@@ -34,9 +34,10 @@ Streams* new_streams(uint64_t segments, uint32_t streams);
 void free_streams(Streams*);
 bool set_part(Part&, const uint8_t* data, uint64_t size);
 
-// From dense elements; `keep`: a byte an element, non-zero where it is stored, or null for the zero rule.
-Status encode(const Matrix&, Layout, const Params&, const uint8_t* dense, const uint8_t* keep, Streams*,
-              uint32_t threads);
+// Segments [first, last) from their dense elements; `keep`: a byte an element, non-zero where it is stored, or null for
+// the zero rule.
+Status encode(const Matrix&, uint64_t first, uint64_t last, Layout, const Params&, const uint8_t* dense,
+              const uint8_t* keep, Streams*, uint32_t threads);
 // From CSR arrays that the caller has proved.
 Status encode_csr(const Matrix&, Layout, const Params&, const int64_t* starts, const int64_t* indices,
                   const uint8_t* values, Streams*, uint32_t threads);
@@ -53,8 +54,8 @@ uint64_t histogram(const Streams*, uint32_t stream, uint32_t width, Kind, uint32
 Status code_stream(Streams*, uint32_t stream, const Coder&, uint32_t threads);
 void pack_bits(Streams*, uint32_t stream, uint32_t bits, uint32_t threads);  // codes of a byte each to `bits`
 
-// Copies the parts to their offsets and fills in their checksums, both by stream, then segment; not those of shared
-// streams.
-void write_parts(const Streams*, uint8_t* base, const uint64_t* offsets, uint32_t* checksums, uint32_t threads);
+// Moves the parts to their offsets, so that they are not there twice, and fills in their checksums, both by stream, then
+// segment; not those of shared streams.
+void move_parts(Streams*, uint8_t* base, const uint64_t* offsets, uint32_t* checksums, uint32_t threads);
 
 }  // namespace codec
