@@ -26,8 +26,9 @@ from codec.products.operands import apart, kind_of, row_term
 # row of the output may take more.
 BLOCK_BYTES = 4 << 20
 
-# Pixels of an image from which on it fills the columns of a product by itself.
-WIDE = 256
+# Pixels of an image from which on it fills the columns of a product by itself: 14 x 14 do, and their sums are then the
+# result itself (eight images of 480 x 80 filters on Zen 4: .68 ms instead of .87).
+WIDE = 128
 
 Pair = tuple[int, int]
 
@@ -192,10 +193,12 @@ def conv2d(
         return result
     pixels = prod(window.padded(*many.shape[-2:])) * channels * images.itemsize
     top, bottom, left, right = window.padding
+    block = many
     for some, rows in _blocks(len(many), pixels, cols * images.itemsize, output):
-        block = many[some]
-        if any(window.padding):
-            block = np.pad(block, ((0, 0), (0, 0), (top, bottom), (left, right)))
+        if rows.start == 0:  # once for all blocks of an image
+            block = many[some]
+            if any(window.padding):
+                block = np.pad(block, ((0, 0), (0, 0), (top, bottom), (left, right)))
         own = target[some, :, rows].swapaxes(0, 1)
         sums = own.reshape(filters, -1)  # where the places of an image lie side by side, the result itself
         sizes = (*window.kernel, *window.stride, *window.dilation)

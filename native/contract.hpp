@@ -261,7 +261,7 @@ struct ProductKernel {
   bool finite;           // x must hold no infinity and no NaN
   bool (*fits)(const Panel&,
                uint64_t at);  // what else a panel must be, whose first position is `at` in x; null: nothing
-  // A strip of x, (n, strip), of which `columns` are wanted, as the kernel wants it, to room for strip_rows(n) rows of a strip;
+  // A strip of x, (n, strip), of which `columns` are wanted, as the kernel wants it, to room for prepared_rows(n) rows of a strip;
   // null: as it is. Rows that prepare are for batches of one strip.
   void (*prepare)(const void* x, uint64_t n, uint64_t strip, uint64_t columns, void* out);
   // Adds to y, whose first row is the panel's first line (dot) or position (axpy). x and y are in rows of `strip` items, of
@@ -276,8 +276,11 @@ constexpr uint32_t kMostStrip = 32;
 inline uint32_t strip_of(uint64_t batch) {
   return batch <= 1 ? 1 : batch <= 4 ? 4 : batch <= 8 ? 8 : batch <= 16 ? 16 : kMostStrip;
 }
-// Rows of a strip of x: whole panels in sliced form from any position on.
-inline uint64_t strip_rows(uint64_t n) { return (n + kTileCols - 1) / kTileCols * kTileCols + kTileCols; }
+// Rows of a strip of x, so that each begins on a cache line. Behind the last strip there is room for kTileCols rows more:
+// a panel in sliced form may begin at any position, and what it names behind the last one is of the next strip, or zero.
+inline uint64_t strip_rows(uint64_t n) { return (n + 15) / 16 * 16; }
+// Rows of what is prepared of a single strip: whole panels in sliced form from any position on.
+inline uint64_t prepared_rows(uint64_t n) { return (n + kTileCols - 1) / kTileCols * kTileCols + kTileCols; }
 
 // Item (i, j) of an array of two dimensions stands i * row + j * column items behind the first.
 struct Strides {

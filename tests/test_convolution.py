@@ -119,6 +119,16 @@ def test_filters_in_groups_are_packed_for_all_channels_once(monkeypatch) -> None
         codec.conv2d(np.concatenate([x, x]), p, groups=4)
 
 
+def test_an_image_is_padded_once_for_all_its_blocks(monkeypatch) -> None:
+    w, x = weights((4, 3, 3, 3), element_type("f4"), 0.5), x_for(element_type("f4"), (2, 3, 20, 30), 2)
+    p, pads, pad = codec.encode(w), [], np.pad
+    expected = codec.conv2d(x, p, padding=1)
+    monkeypatch.setattr(convolution, "BLOCK_BYTES", 1 << 12)
+    monkeypatch.setattr(np, "pad", lambda *given: pads.append(1) or pad(*given))
+    assert np.array_equal(codec.conv2d(x, p, padding=1), expected)
+    assert len(pads) == len(x)
+
+
 def test_zeros_contribute_nothing_and_out_may_overlap() -> None:
     w = np.zeros((2, 2, 1, 1), np.float32)
     w[1, 1] = 2

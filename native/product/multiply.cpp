@@ -94,6 +94,9 @@ struct Columns {
   uint64_t from, to;
   uint64_t top, height;
   uint8_t* sums;
+  // x of these columns in strips, the first of which begins at column `left`; null: all columns' are the operand's.
+  const uint8_t* x;
+  uint64_t left;
 };
 
 // Panels in mask form with so many values in 16 positions go to batches as dense ones: the kernels by index read a row of x
@@ -150,11 +153,12 @@ Status multiply_panel(const View& v, const Product& w, const Place& at, const Co
   if (!found) return Status::out_of_range;
   const void* prepared = __atomic_load_n(&found->x, __ATOMIC_ACQUIRE);
   if (!prepared) {
-    prepared = w.x->prepared(found->row->prepare);
+    prepared = columns.x ? w.x->x : w.x->prepared(found->row->prepare);
     if (!prepared) return Status::no_memory;
     __atomic_store_n(&w.x->used[found->row - k.products], uint8_t{1}, __ATOMIC_RELAXED);
     __atomic_store_n(&found->x, prepared, __ATOMIC_RELEASE);
   }
+  if (columns.x) prepared = columns.x;  // rows that prepare are for batches of one strip
   if (found->row->value == Type::any && !p.entries && !is_ready(w, p.values)) {
     const Status converted = k.convert_values(w.value, p.values, p.count, w.accumulator, scratch.values, w.limit);
     if (converted != Status::ok) return converted;
@@ -166,7 +170,7 @@ Status multiply_panel(const View& v, const Product& w, const Place& at, const Co
   for (uint64_t from = columns.from, end; from < columns.to; from = end, y += columns.height * row_bytes) {
     const uint64_t begin = from & ~(strip - 1), inside = (from - begin) * item;  // a strip is a power of two
     end = begin + strip < columns.to ? begin + strip : columns.to;
-    found->row->run(p, x + begin * strip_rows(w.x->n) * item + inside, y + inside, strip, end - from);
+    found->row->run(p, x + (begin - columns.left) * strip_rows(w.x->n) * item + inside, y + inside, strip, end - from);
   }
   return Status::ok;
 }
@@ -190,6 +194,7 @@ struct Work {
   const Product& w;
   Choice choice;
   uint64_t first, last, across, bands, width;
+  bool apart;  // each task puts its own columns of x into strips
   Failure failure;
 
   uint64_t groups() const { return (w.batch + width - 1) / width; }
@@ -198,6 +203,9 @@ struct Work {
 
 // The most bytes of a task's sums, so that they stay in the second-level cache.
 constexpr uint64_t kBandBytes = 256 << 10;
+// Where the matrix has so few bands of rows, a task puts its own columns into strips, about so many bytes: they are still in the
+// second-level cache when they are multiplied, and threads share that work too. For more bands they would be made too often.
+constexpr uint64_t kFewBands = 2, kApartBytes = 512 << 10;
 // Bytes of weights, times the columns up to 8, from which on a second thread pays.
 constexpr uint64_t kWorthTwo = 70 << 10;
 
@@ -227,7 +235,14 @@ void Work::run(uint64_t band, uint64_t group) {
     memset(work.sums.data, 0, rows * strips * strip * item);
   else
     kernels().to_strips(sums);
-  const Columns mine = {left, left + columns, row, rows, work.sums.data};
+  Columns mine = {left, left + columns, row, rows, work.sums.data, nullptr, 0};
+  if (apart) {
+    mine.left = left - inside;
+    if (!work.strips.reserve(w.x->laid_out_bytes(inside + columns)))
+      return failure.report(failed(Status::no_memory), from);
+    w.x->lay_out(mine.left, inside + columns, work.strips.data);
+    mine.x = work.strips.data;
+  }
   Result r;
   uint64_t segment = from;
   for (; segment < to && r.ok(); ++segment) r = multiply_segment(v, w, segment, mine, choice, work);
@@ -268,7 +283,10 @@ Result multiply(const View& v, const Product& w, uint64_t first, uint64_t last, 
                  bands = w.transposed ? 1 : (last - 1) / across - first / across + 1,
                  rows = w.transposed ? v.grid.cols : v.grid.segment_rows,
                  room = kBandBytes / (rows * strip * item_bytes(w.accumulator));
-  Work work = {v, w, Choice(w), first, last, across, bands, strip * (room ? room : 1), {}};
+  const bool apart = v.grid.segments() <= kFewBands * across && w.batch > strip;
+  const uint64_t fit = apart ? kApartBytes / (strip_rows(w.x->n) * strip * item_bytes(w.accumulator)) : room,
+                 strips = fit < room ? fit : room;
+  Work work = {v, w, Choice(w), first, last, across, bands, strip * (strips ? strips : 1), apart, {}};
   if (threads > 1 && weight_bytes(v, first, last) * (w.batch < 8 ? w.batch : 8) < kWorthTwo) threads = 1;
   // A task less than there are threads, or one too many, leaves some of them waiting.
   const auto uneven = [&](uint64_t tasks) { return tasks < threads || (tasks < 4 * threads && tasks % threads); };

@@ -19,6 +19,10 @@ struct Operand {
   uint32_t strip() const { return strip_of(batch); }
   // x in strips, or as `by` prepares the only strip; once for the operand whoever asks first. Null: no memory.
   const void* prepared(Prepare by);
+  // Columns from `left` on, the first of a strip, in strips behind each other at `to`: strip_rows(n) rows of each, and
+  // kTileCols rows behind the last.
+  void lay_out(uint64_t left, uint64_t columns, uint8_t* to) const;
+  uint64_t laid_out_bytes(uint64_t columns) const;
 
   ~Operand();
 
