@@ -57,7 +57,8 @@ def encode(
         Bits of a code, 1 to 8: at most ``2**value_bits`` values. By default as many as ``codebook`` needs, else 8.
         A layout that pads or fills (dense among them) needs one code for its zeros.
     codebook : array-like, (entries,) or (groups, entries), optional
-        Distinct entries to use; by default k-means finds them.
+        Distinct entries to use; by default k-means finds them. Weights nearest to an entry 0 become zeros, which are
+        not stored unless ``mask`` keeps them.
     codebook_rows : int, optional
         Rows of the matrix that share a codebook; by default all.
     codebook_start : {"linear", "density", "random"}, optional
