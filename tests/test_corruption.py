@@ -29,11 +29,10 @@ from codec.layouts import LAYOUTS
 
 # Two segments, the last of them clipped: codec itself cuts only what has 2**18 elements.
 SHAPE, SEGMENT = (9, 11), (5, 11)
-CODINGS = ("none", "huffman", "zstd")
 CASES = [
     (layout, params, coding)
     for layout, params in LAYOUT_PARAMS
-    for coding in CODINGS
+    for coding in writer.CODINGS
     if coding == "huffman" or not LAYOUTS[layout]().always_coded
 ]
 every_case = pytest.mark.parametrize("number", range(len(CASES)), ids=[f"{layout_id(c[:2])}-{c[2]}" for c in CASES])
