@@ -56,6 +56,18 @@ def count(
     first: int = 0,
     last: int | None = None,
 ) -> tuple[_Result, int]: ...
+def filter_images(
+    pixels: _Bytes,
+    steps: tuple[int, int, int],
+    starts: _I64,
+    offsets: _I64,
+    weights: _Bytes,
+    bias: _Bytes | None,
+    out: _Bytes,
+    sizes: tuple[int, ...],
+    type: int,
+    threads: int,
+) -> None: ...
 
 @disjoint_base
 class Coder: ...

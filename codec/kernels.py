@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from codec.dtypes import ElementType
+from codec.dtypes import ElementType, element_type
 from codec.errors import ArgumentError, ChecksumError, FormatError
 from codec.matrix import Grid
 
@@ -211,6 +211,23 @@ class Backend(Protocol):
         width), and the product's x those under the filter: (channels * kernel sizes, images * places).
         """
 
+    def filter_images(
+        self,
+        pixels: np.ndarray,
+        steps: tuple[int, int, int],
+        starts: np.ndarray,
+        offsets: np.ndarray,
+        weights: np.ndarray,
+        bias: np.ndarray | None,
+        out: np.ndarray,
+        threads: int,
+    ) -> None:
+        """Filters by their non-zero weights over padded images, into ``out`` (images, filters, height, width).
+
+        ``steps`` are items from an image to the next, and to the next line and place of the output; ``offsets`` those
+        from a place to the pixel that a weight multiplies. All items are float32 or float64, and contiguous.
+        """
+
 
 class Cpu:
     """The kernels of this process, in the instruction set that `info` names."""
@@ -239,6 +256,24 @@ class Cpu:
     ) -> Any:
         """See `Backend.operand`."""
         return _native.Operand(x, _TYPE_CODES[weights.name], _TYPE_CODES[acc.name], window)
+
+    def filter_images(
+        self,
+        pixels: np.ndarray,
+        steps: tuple[int, int, int],
+        starts: np.ndarray,
+        offsets: np.ndarray,
+        weights: np.ndarray,
+        bias: np.ndarray | None,
+        out: np.ndarray,
+        threads: int,
+    ) -> None:
+        """See `Backend.filter_images`."""
+        _native.filter_images(
+            octets(pixels), steps, starts.astype(np.int64, copy=False), offsets, octets(weights),
+            None if bias is None else octets(bias), octets(out), out.shape, _TYPES.index(element_type(out.dtype).name),
+            threads,
+        )  # fmt: skip
 
 
 backend: Backend = Cpu()

@@ -349,8 +349,12 @@ struct Kernels {
 
   // From the array to the strips, with zeros in columns and rows that the array does not have.
   void (*to_strips)(const Strips&);
-  // From the pixels under a filter to strips of their columns, in the same way.
-  void (*unroll)(Type, const void* pixels, const Window&, uint32_t strip, uint64_t height, void* to);
+  // From the pixels under a filter to strips of their columns from `left` on, in the same way.
+  void (*unroll)(Type, const void* pixels, const Window&, uint64_t left, uint64_t columns, uint32_t strip,
+                 uint64_t height, void* to);
+  // One line of the output of a filter, by its weights (product.hpp).
+  void (*filter_line)(Type, const void* pixels, int64_t step, const int64_t* offsets, const void* weights,
+                      uint64_t taps, const void* bias, uint64_t width, void* out);
   // From the strips to the array: each row times its scale, plus its bias, where these are not null.
   void (*from_strips)(const Strips&, const void* scale, const void* bias);
 
