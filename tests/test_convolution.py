@@ -145,8 +145,13 @@ def test_filters_outside_their_images_are_refused() -> None:
         "offsets": np.array([0, 6]), "weights": np.zeros(8, np.uint8), "bias": np.zeros(8, np.uint8),
         "out": np.ones(4 * 24, np.uint8), "sizes": (1, 2, 3, 4), "type": 1, "threads": 1,
     }  # fmt: skip
-    _native.filter_images(**right)
-    assert not right["out"].any()
+    for steps in ((20, 5, 1), (20, 4, 1), (20, 1, 1), (20, 0, 1), (0, 5, 0)):  # also lines that overlap
+        right["out"][:] = 1
+        _native.filter_images(**{**right, "steps": steps})
+        assert not right["out"].any()
+    many = {"steps": (0, 1, 1), "sizes": (1, 2, 5000, 60), "out": np.ones(4 * 600_000, np.uint8)}
+    _native.filter_images(**{**right, **many, "pixels": np.zeros(4 * 5100, np.uint8)})
+    assert not many["out"].any()
     for changed in (
         {"offsets": np.array([0, 7])}, {"offsets": np.array([-1, 6])}, {"starts": np.array([1, 1, 2])},
         {"starts": np.array([0, 3, 2])}, {"starts": np.array([0, 1, 3])}, {"starts": np.array([0, 2])},

@@ -17,7 +17,7 @@ void filter_image(const Filters& f, uint64_t image, uint64_t filter, uint8_t* ou
   const uint64_t item = item_bytes(f.type), first = f.starts[filter], taps = f.starts[filter + 1] - first;
   const uint8_t *pixels = f.pixels + image * f.image * item, *weights = f.weights + first * item,
                 *bias = f.bias ? f.bias + filter * item : nullptr;
-  const bool together = f.step == 1 && f.width < kShort && f.line < 2 * f.width;
+  const bool together = f.step == 1 && f.width < kShort && f.line >= f.width && f.line < 2 * f.width;
   const uint64_t step = together ? kPlaces / f.line : 1;
   alignas(64) uint8_t places[kPlaces * sizeof(double)];
   for (uint64_t line = 0; line < f.height; line += step) {
