@@ -1,7 +1,9 @@
 """Any array as the elements that are coded: contiguous little-endian bytes of a dtype of the format, checked once."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,34 @@ class Elements:
 
 # Activations that are packed at run time share their shapes, and what follows from these is worked out once.
 _known_spec = lru_cache(maxsize=256)(TensorSpec.of)
+# Elements that are made at a time: temporary arrays of them stay small, and there are enough for all threads.
+TOGETHER = 1 << 20
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A tensor whose elements are made when they are asked for, some at a time, and that nobody holds.
+
+    ``read(first, count)`` gives the elements from the row-major index ``first`` on, flat, in ``dtype``, one of the
+    format's. The same elements are the same whenever they are asked for.
+    """
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    read: Callable[[int, int], np.ndarray]
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements."""
+        return self.size * self.dtype.itemsize
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self.read(first, min(TOGETHER, self.size - first)) for first in range(0, self.size, TOGETHER))
 
 
 def elements_of(a: Any, *, zero: str = "value", mask: Any = None, row_dims: int | None = None) -> Elements:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from codec.dtypes import ElementType
+from codec.dtypes import ElementType, element_type
 from codec.errors import ArgumentError, ChecksumError, FormatError
 from codec.matrix import Grid
 
@@ -160,8 +160,10 @@ class View(Protocol):
     def check(self, first: int, last: int, threads: int) -> Result:
         """Compare the checksums of segments [first, last)."""
 
-    def decode(self, first: int, count: int, out: np.ndarray, always: bool, threads: int) -> tuple[Result, int]:
-        """Elements [first, first + count) into ``out``; the result, and the entries stored in the segments read."""
+    def decode(self, first: int, count: int, out: np.ndarray, always: bool, threads: int) -> tuple[Result, int, int]:
+        """Elements [first, first + count) into ``out``; the result, and how many entries the segments read store: at
+        least, and at most (where zeros fill up blocks or slices, zeros that were kept cannot be told from them).
+        """
 
     def multiply(
         self,
@@ -221,6 +223,23 @@ class Backend(Protocol):
         width), and the product's x those under the filter: (channels * kernel sizes, images * places).
         """
 
+    def filter_images(
+        self,
+        pixels: np.ndarray,
+        steps: tuple[int, int, int],
+        starts: np.ndarray,
+        offsets: np.ndarray,
+        weights: np.ndarray,
+        bias: np.ndarray | None,
+        out: np.ndarray,
+        threads: int,
+    ) -> None:
+        """Filters by their non-zero weights over padded images, into ``out`` (images, filters, height, width).
+
+        ``steps`` are items from an image to the next, and to the next line and place of the output; ``offsets`` those
+        from a place to the pixel that a weight multiplies. All items are float32 or float64, and contiguous.
+        """
+
 
 class Cpu:
     """The kernels of this process, in the instruction set that `info` names."""
@@ -249,6 +268,24 @@ class Cpu:
     ) -> Any:
         """See `Backend.operand`."""
         return _native.Operand(x, type_code(weights), type_code(acc), window)
+
+    def filter_images(
+        self,
+        pixels: np.ndarray,
+        steps: tuple[int, int, int],
+        starts: np.ndarray,
+        offsets: np.ndarray,
+        weights: np.ndarray,
+        bias: np.ndarray | None,
+        out: np.ndarray,
+        threads: int,
+    ) -> None:
+        """See `Backend.filter_images`."""
+        _native.filter_images(
+            octets(pixels), steps, starts.astype(np.int64, copy=False), offsets, octets(weights),
+            None if bias is None else octets(bias), octets(out), out.shape, _TYPES.index(element_type(out.dtype).name),
+            threads,
+        )  # fmt: skip
 
 
 backend: Backend = Cpu()
@@ -306,7 +343,7 @@ _MEANING = {
     4: "holds {found}, outside the limit of {expected}",
     5: "goes back: {found} where at least {expected} was expected",
     6: "has bits set outside the matrix or in its padding ({found:#x})",
-    7: "lists what holds nothing, or is not as short as the format asks ({found}; expected at most {expected})",
+    7: "is not as short as the format asks ({found}; expected at most {expected})",
     8: "has an incomplete code table",
 }
 _REPAIR = "the bytes are damaged or were not written by codec: fetch them again, or run `codec verify` on the file"

@@ -31,7 +31,8 @@ class PackedTensor:
     shape, dtype, ndim, size
         Of the tensor, as NumPy has them.
     nnz : int
-        Stored entries.
+        Stored entries: the elements that are not zero under the zero rule, or the positions that ``mask=`` keeps,
+        whatever the layout.
     nbytes, dense_nbytes : int
         Bytes held, header and padding included; bytes of the dense tensor.
     density, sparsity, ratio : float
@@ -278,8 +279,9 @@ class PackedTensor:
 
         Parameters are those of `encode`; zero rule, shape and row_dims stay, and so does the value coding
         (``values="raw"`` makes codes values again; where a layout pads and no code is left for its zeros, codes get one
-        bit more). ``entropy="auto"`` means the smallest for ``objective="disk"``, and no entropy stage for "memory"
-        and "speed".
+        bit more). Layouts dense, block_offset and sell do not tell which zeros a mask kept: what is made of them stores
+        the elements whose bits are not all 0. ``entropy="auto"`` means the smallest for ``objective="disk"``, and no
+        entropy stage for "memory" and "speed".
 
         Raises
         ------

@@ -57,7 +57,8 @@ def encode(
         Bits of a code, 1 to 8: at most ``2**value_bits`` values. By default as many as ``codebook`` needs, else 8.
         A layout that pads or fills (dense among them) needs one code for its zeros.
     codebook : array-like, (entries,) or (groups, entries), optional
-        Distinct entries to use; by default k-means finds them.
+        Distinct entries to use; by default k-means finds them. Weights nearest to an entry 0 become zeros, which are
+        not stored unless ``mask`` keeps them.
     codebook_rows : int, optional
         Rows of the matrix that share a codebook; by default all.
     codebook_start : {"linear", "density", "random"}, optional
@@ -65,7 +66,8 @@ def encode(
     zero : {"value", "bits"}
         What a zero is: what compares equal to 0 (-0.0 becomes +0.0, and is counted), or only the bits of +0.0.
     mask : array of bool, optional
-        Kept positions, of a's shape: exactly these are stored; all others must be zero.
+        Kept positions, of a's shape: exactly these are stored and counted in ``nnz``, zeros among them too; all others
+        must be zero.
     row_dims : int, optional
         How many leading dimensions are the rows of the matrix view; by default 1 (2 for (1, n, m), 0 for 1-d).
     batch : int, optional

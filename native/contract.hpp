@@ -221,10 +221,9 @@ struct Flat {
 struct LayoutKernels {
   bool (*flat)(
       const Params&);  // entries lie in row-major order without regard to rows: a segment may be read as one row
-  bool (*columns)(const Params&);  // values of its panels do not come in row-major order
-  bool padded;                     // a stored zero is lost among the zeros that fill up its lines or blocks
-  bool by_panel;                   // it reads its values with take_values alone
-  bool fetches;                    // it takes long enough to use Reader::target
+  bool (*columns)(const Params&);                   // values of its panels do not come in row-major order
+  bool by_panel;                                    // it reads its values with take_values alone
+  bool fetches;                                     // it takes long enough to use Reader::target
   uint64_t (*state)(uint64_t rows, uint64_t cols);  // bytes of Reader::state for a segment of that extent
   // The most bytes that a stream can take, out of the entropy stage, in a segment of so many rows and columns.
   uint64_t (*most)(uint64_t rows, uint64_t cols, uint32_t width, const Params&, uint32_t stream);
@@ -276,8 +275,8 @@ struct ProductKernel {
   bool finite;           // x must hold no infinity and no NaN
   bool (*fits)(const Panel&,
                uint64_t at);  // what else a panel must be, whose first position is `at` in x; null: nothing
-  // A strip of x, (n, strip), of which `columns` are wanted, as the kernel wants it, to room for strip_rows(n) rows of a strip;
-  // null: as it is.
+  // A strip of x, (n, strip), of which `columns` are wanted, as the kernel wants it, to room for prepared_rows(n) rows of a strip;
+  // null: as it is. A batch of several strips has each at strip_rows(n) rows behind the one before, of items of the sums' type.
   void (*prepare)(const void* x, uint64_t n, uint64_t strip, uint64_t columns, void* out);
   // Adds to y, whose first row is the panel's first line (dot) or position (axpy). x and y are in rows of `strip` items, of
   // which the first `columns` are wanted: a kernel may read and add up more of them, as many as a vector of 16 bytes or
@@ -295,8 +294,11 @@ constexpr uint32_t kMostStrip = 32;
 inline uint32_t strip_of(uint64_t batch) {
   return batch <= 1 ? 1 : batch <= 4 ? 4 : batch <= 8 ? 8 : batch <= 16 ? 16 : kMostStrip;
 }
-// Rows of a strip of x: whole panels in sliced form from any position on.
-inline uint64_t strip_rows(uint64_t n) { return (n + kTileCols - 1) / kTileCols * kTileCols + kTileCols; }
+// Rows of a strip of x, so that each begins on a cache line. Behind the last strip there is room for kTileCols rows more:
+// a panel in sliced form may begin at any position, and what it names behind the last one is of the next strip, or zero.
+inline uint64_t strip_rows(uint64_t n) { return (n + 15) / 16 * 16; }
+// Rows of what is prepared of a single strip: whole panels in sliced form from any position on.
+inline uint64_t prepared_rows(uint64_t n) { return (n + kTileCols - 1) / kTileCols * kTileCols + kTileCols; }
 
 // Item (i, j) of an array of two dimensions stands i * row + j * column items behind the first.
 struct Strides {
@@ -365,8 +367,12 @@ struct Kernels {
 
   // From the array to the strips, with zeros in columns and rows that the array does not have.
   void (*to_strips)(const Strips&);
-  // From the pixels under a filter to strips of their columns, in the same way.
-  void (*unroll)(Type, const void* pixels, const Window&, uint32_t strip, uint64_t height, void* to);
+  // From the pixels under a filter to strips of their columns from `left` on, in the same way.
+  void (*unroll)(Type, const void* pixels, const Window&, uint64_t left, uint64_t columns, uint32_t strip,
+                 uint64_t height, void* to);
+  // One line of the output of a filter, by its weights (product.hpp).
+  void (*filter_line)(Type, const void* pixels, int64_t step, const int64_t* offsets, const void* weights,
+                      uint64_t taps, const void* bias, uint64_t width, void* out);
   // From the strips to the array: each row times its scale, plus its bias, where these are not null.
   void (*from_strips)(const Strips&, const void* scale, const void* bias);
 

@@ -17,9 +17,7 @@ struct Streams {
   uint32_t streams;
   Part* part;             // [segment * streams + stream]
   Part shared[kStreams];  // what the streams hold that all segments share; those have data here, others none
-  // Entries stored; in a padded layout, which cannot tell a kept zero, those whose bits are not all 0.
-  uint64_t stored;
-  uint64_t entries;  // entries that came in, kept zeros among them
+  uint64_t stored;        // entries, zeros that were kept among them
   uint64_t dropped_negatives;
   // Of the first entry that the layout cannot say: segment * 2^32 + position * 2^8 + its count (Flat); ~0: none.
   uint64_t refused;
@@ -36,9 +34,10 @@ Streams* new_streams(uint64_t segments, uint32_t streams);
 void free_streams(Streams*);
 bool set_part(Part&, const uint8_t* data, uint64_t size);
 
-// From dense elements; `keep`: a byte an element, non-zero where it is stored, or null for the zero rule.
-Status encode(const Matrix&, Layout, const Params&, const uint8_t* dense, const uint8_t* keep, Streams*,
-              uint32_t threads);
+// Segments [first, last) from their dense elements; `keep`: a byte an element, non-zero where it is stored, or null for
+// the zero rule.
+Status encode(const Matrix&, uint64_t first, uint64_t last, Layout, const Params&, const uint8_t* dense,
+              const uint8_t* keep, Streams*, uint32_t threads);
 // From CSR arrays that the caller has proved.
 Status encode_csr(const Matrix&, Layout, const Params&, const int64_t* starts, const int64_t* indices,
                   const uint8_t* values, Streams*, uint32_t threads);
@@ -55,8 +54,8 @@ uint64_t histogram(const Streams*, uint32_t stream, uint32_t width, Kind, uint32
 Status code_stream(Streams*, uint32_t stream, const Coder&, uint32_t threads);
 void pack_bits(Streams*, uint32_t stream, uint32_t bits, uint32_t threads);  // codes of a byte each to `bits`
 
-// Copies the parts to their offsets and fills in their checksums, both by stream, then segment; not those of shared
-// streams.
-void write_parts(const Streams*, uint8_t* base, const uint64_t* offsets, uint32_t* checksums, uint32_t threads);
+// Moves the parts to their offsets, so that they are not there twice, and fills in their checksums, both by stream, then
+// segment; not those of shared streams.
+void move_parts(Streams*, uint8_t* base, const uint64_t* offsets, uint32_t* checksums, uint32_t threads);
 
 }  // namespace codec

@@ -30,6 +30,20 @@ struct Product {
 const ProductKernel* find_product(const char* name);
 // Whether a row can multiply some panel of the product.
 bool can_run(const ProductKernel&, const Product&);
+// Filters by their non-zero weights, over images with their padding: what the caller has proved to lie in both.
+struct Filters {
+  Type type;  // of all items: f32 or f64
+  uint64_t images, filters;
+  uint64_t height, width;         // of the output
+  const uint8_t* pixels;          // of the first image
+  uint64_t image, line, step;     // items from an image to the next, and to the next line and place of the output
+  const int64_t* starts;          // filters + 1: where the weights of each begin
+  const int64_t* offsets;         // of each weight, items from a place of the output to the pixel that it multiplies
+  const uint8_t *weights, *bias;  // bias: an item for each filter, or null
+  uint8_t* out;                   // (images, filters, height, width), side by side
+};
+void filter(const Filters&, uint32_t threads);
+
 // Segments [first, last), in order and each once. Sums of which an earlier call has added a part are in y: a row of it is
 // whole, scaled and with its bias, once all segments that it depends on were there.
 Result multiply(const View&, const Product&, uint64_t first, uint64_t last, uint32_t threads);

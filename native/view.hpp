@@ -51,12 +51,17 @@ struct View {
 // Whether each of `parts` parts leaves kSlack readable bytes behind it in a buffer of `size`.
 bool inside(const Stream&, uint64_t parts, uint64_t size);
 
+// The stored entries of some segments: where zeros fill their blocks or slices up, not fewer than the values that are not
+// zero and not more than all values; elsewhere both are the same.
+struct Stored {
+  uint64_t least, most;
+};
+
 // The operations take segments, or elements, that the view holds. `always`: check every part again, whatever `checked`
 // says.
 Result check(const View&, uint64_t first, uint64_t last, uint32_t threads);
-// `count` elements from `first` on, in row-major order; adds the entries stored in the segments read to *stored.
-Result decode(const View&, uint64_t first, uint64_t count, uint8_t* out, bool always, uint64_t* stored,
-              uint32_t threads);
+// `count` elements from `first` on, in row-major order; adds the entries of the segments read to *stored.
+Result decode(const View&, uint64_t first, uint64_t count, uint8_t* out, bool always, Stored* stored, uint32_t threads);
 // The stored entries as CSR, behind the *count that are there: starts (rows + 1), room for `capacity` indices and values.
 Result entries(const View&, uint64_t first, uint64_t last, int64_t* starts, int64_t* indices, uint8_t* values,
                uint64_t capacity, uint64_t* count);

@@ -48,13 +48,13 @@ struct Workspace {
   Buffer coded[kStreams];      // streams out of the entropy stage
   Buffer mask, values, dense;  // a segment in flat mask form
   Buffer room;                 // of stats/count.cpp
-  Buffer sums;                 // of product/multiply.cpp
+  Buffer sums, strips;         // of product/multiply.cpp
   Source source;
 
   void trim() {
     source.view = nullptr;
     for (Buffer& b : coded) b.trim();
-    for (Buffer* b : {&state, &mask, &values, &dense, &room, &source.mask, &source.values}) b->trim();
+    for (Buffer* b : {&state, &mask, &values, &dense, &room, &strips, &source.mask, &source.values}) b->trim();
   }
 };
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from cases import Bad, base
+from cases import VARIANTS, Bad, base
 from writer import Draft, encode
 from writer_coding import coded_part
 
@@ -51,10 +51,18 @@ def counts() -> Iterator[Bad]:
         yield Bad(f"{variant}_odd_byte_of_values", rule, with_parts(variant, -1, 2, lambda data: data + b"\0"))
         yield Bad(f"{variant}_value_missing", rule, with_parts(variant, -1, 2, lambda data: data[:-2]))
         yield Bad(f"{variant}_value_too_many", rule, with_parts(variant, -1, 2, lambda data: data + b"\0\0"))
-        if variant != "dense":
+        if variant != "dense":  # nnz may be above the number of non-zero elements there
             yield miscounted(variant, 1)
-            yield miscounted(variant, -1)
+        yield miscounted(variant, -1)
     yield miscounted("huffman", 1)
+    one = np.zeros((5, 13), np.uint8)
+    one[2, 4] = 7
+    for variant, values in (("blocks", 2 * 3), ("blocks_columns", 5 * 2), ("sell", 8)):
+        yield miscounted(variant, -1)
+        layout, params = VARIANTS[variant]
+        draft = encode(one, "U8", layout, params=params)
+        draft.header["nnz"] = values + 1
+        yield Bad(f"{variant}_nnz_above_the_values", "R4.4a", draft.build())
 
 
 def csr() -> Iterator[Bad]:
@@ -321,8 +329,6 @@ def block_offset() -> Iterator[Bad]:
         yield part("odd_byte_of_values", "R5.8f", stream + 1, lambda data: data + b"\0", variant)
         yield part("value_too_many", "R5.8f", stream + 1, lambda data: data + b"\0\0", variant)
     yield part("column_without_values", "R5.8f", 0, lambda data: data[:-1], "blocks_columns")
-    yield part("of_zeros", "R5.8g", 2, lambda data: bytes(12) + data[12:])
-    yield part("clipped_and_of_zeros", "R5.8g", 2, lambda data: data[:-6] + bytes(6), number=1)
 
 
 def sell() -> Iterator[Bad]:

@@ -241,15 +241,12 @@ def encode(
         stored = stored | keep
     negative = ~stored & (bits != 0)
     bits[negative] = 0
-    counted = stored
-    if layout in ("dense", "block_offset", "sell"):  # these cannot tell a kept zero from another (5.1, 5.8, 5.9)
-        counted = np.asarray(bits != 0)
     row_dims = default_row_dims(bits.shape) if row_dims is None else row_dims
     rows = int(np.prod(bits.shape[:row_dims], dtype=np.int64))
     cols = int(np.prod(bits.shape[row_dims:], dtype=np.int64))
     h, w = segment or ((rows, cols) if rows * cols else (0, 0))
     whole = layout == "block_offset" and params["block"][0] == "all"
-    matrix, there = bits.reshape(rows, cols), (stored if whole or layout == "sell" else counted).reshape(rows, cols)
+    matrix, there = bits.reshape(rows, cols), stored.reshape(rows, cols)
     if layout == "block_offset":
         r, c = params["block"]
         params["block"] = [r if whole else min(r, h or 2**22), min(c, w or 2**22)]
@@ -299,5 +296,5 @@ def encode(
     values = {"coding": "codebook", "bits": book[0], "group_rows": book[1]} if book else {"coding": "raw"}
     header = {"dtype": dtype, "shape": list(bits.shape), "row_dims": row_dims, "segment": (h, w), "layout": layout}
     header |= {"params": dict(sorted(params.items())), "values": values, "zero": zero}
-    header |= {"nnz": int(counted.sum()), "negative_zeros": int(negative.sum()), "streams": streams}
+    header |= {"nnz": int(stored.sum()), "negative_zeros": int(negative.sum()), "streams": streams}
     return Draft(header, parts, frozenset(shared))

@@ -114,14 +114,14 @@ def test_auto_takes_blocks_where_they_are() -> None:
     assert (p.layout, p.params["block"]) == ("block_offset", (16, 16))
 
 
-def test_zeros_that_are_kept_are_zeros_of_a_block_or_of_none() -> None:
+def test_zeros_that_are_kept_make_blocks() -> None:
     a = np.zeros((4, 8), np.float32)
     a[0, 0] = 1
     mask = np.zeros((4, 8), bool)
     mask[0, :2] = mask[3, 7] = True
-    for block, values in (((2, 2), 4), (("all", 1), 12)):
+    for block, values in (((2, 2), 8), (("all", 1), 12)):
         p = codec.encode(a, mask=mask, layout="block_offset", block=block, entropy="none")
-        assert (p.nnz, p.parts["values"]) == (1, 4 * values)
+        assert (p.nnz, p.parts["values"]) == (3, 4 * values)
         assert codec.decode(codec.dumps(p)).tobytes() == a.tobytes()
         assert p.to_layout("csr").nnz == 1
 

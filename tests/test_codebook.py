@@ -204,12 +204,25 @@ def test_codebooks_of_the_callers() -> None:
     p = codec.encode(a, layout="dense", values="codebook", codebook=[-1, 0, 1])
     assert p.to_dense().tolist() == [[1, 0, 0, 0], [-1, 0, 0, 0]]  # the middle goes to the lower code: 0 comes first
     assert p.nnz == 2  # what became zero is one
-    p = codec.encode(a, layout="csr", values="codebook", codebook=[1, 0, -1])
-    assert p.to_dense().tolist() == [[1, 0, 0, 0], [-1, 1, 0, 0]]
-    assert (p.nnz, p.value_bits) == (6, 2)
+    for layout, params in LAYOUT_PARAMS:  # also where no code must be kept free for zeros
+        p = codec.encode(a, layout=layout, values="codebook", codebook=[1, 0, -1], **params)
+        assert p.to_dense().tolist() == [[1, 0, 0, 0], [-1, 0, 0, 0]]
+        assert (p.nnz, p.value_bits, p.codebook[0, :3].tolist()) == (2, 2, [0, 1, -1])
     p = codec.encode(a, layout="bitmap", values="codebook", codebook=[[2, -2], [3, -3]], codebook_rows=1)
     assert p.to_dense().tolist() == [[2, 2, -2, 0], [-3, 3, -3, 0]]
     assert p.codebook.tolist() == [[2, -2], [3, -3]]
+
+
+def test_a_centroid_that_rounds_to_zero_leaves_what_is_stored_stored() -> None:
+    """Fillers of zeros are told from weights, and nnz is the same in every layout."""
+    for name, small, least in (("float8_e4m3fn", 0.002, 2**-9), ("int8", 1, 1)):
+        a = np.zeros((4, 64), element_type(name).dtype)
+        a[[0, 1, 2, 3], [3, 7, 0, 60]] = np.array([small, small, -small, -small]).astype(a.dtype)
+        for layout, params in LAYOUT_PARAMS:
+            p = codec.encode(a, layout=layout, values="codebook", value_bits=1, **params)
+            assert p.nnz == 4
+            if p.spans.head.layout.zero_items:  # the only code for weights stands for the least value above zero
+                assert codec.decode(codec.dumps(p)).astype(float)[a != 0].tolist() == [least] * 4
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from products import ROUNDING, STEP, TINY, weights, x_for
 from strategies import ELEMENTS, LAYOUT_PARAMS, layout_id
 
 import codec
-from codec import convolution
+from codec import _native, convolution
 from codec.convolution import conv2d_input
 from codec.dtypes import ElementType, element_type
 
@@ -117,6 +117,60 @@ def test_filters_in_groups_are_packed_for_all_channels_once(monkeypatch) -> None
     assert np.array_equal(codec.conv2d(x, p, groups=2), first)
     with pytest.raises(TypeError):
         codec.conv2d(np.concatenate([x, x]), p, groups=4)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "f2"])
+def test_filters_of_groups_over_wide_lines(dtype) -> None:
+    """Lines of every rest of a vector, images of any strides, any number of threads."""
+    w = weights((6, 2, 3, 2), element_type("f4"), 0.4)
+    p = codec.encode(w, layout="bitmap")
+    for width in (3, 20, 87, 150):
+        whole = x_for(element_type("f4"), (2, width, 5, 6), 3).astype(dtype)
+        for x in (whole.transpose(0, 3, 2, 1), np.repeat(whole, 2, axis=3)[..., ::2].transpose(0, 3, 2, 1)):
+            for stride in (1, 2):
+                expected, size = definition(x, w, (stride, stride), (1, 1), (1, 1), 3)
+                found = codec.conv2d(x, p, stride=stride, padding=1, groups=3)
+                assert found.dtype == dtype
+                bound = size * ROUNDING + abs(expected) * 1.01 * STEP[element_type(dtype).name] + 1e-7
+                assert (abs(found.astype(float) - expected) <= bound).all()
+                for threads in (1, 3):
+                    same = codec.conv2d(x, p, stride=stride, padding=1, groups=3, threads=threads)
+                    assert same.tobytes() == found.tobytes()
+
+
+def test_filters_outside_their_images_are_refused() -> None:
+    """The border proves that every pixel and every weight is there."""
+    right = {
+        "pixels": np.zeros(4 * 20, np.uint8), "steps": (20, 5, 1), "starts": np.array([0, 1, 2]),
+        "offsets": np.array([0, 6]), "weights": np.zeros(8, np.uint8), "bias": np.zeros(8, np.uint8),
+        "out": np.ones(4 * 24, np.uint8), "sizes": (1, 2, 3, 4), "type": 1, "threads": 1,
+    }  # fmt: skip
+    for steps in ((20, 5, 1), (20, 4, 1), (20, 1, 1), (20, 0, 1), (0, 5, 0)):  # also lines that overlap
+        right["out"][:] = 1
+        _native.filter_images(**{**right, "steps": steps})
+        assert not right["out"].any()
+    many = {"steps": (0, 1, 1), "sizes": (1, 2, 5000, 60), "out": np.ones(4 * 600_000, np.uint8)}
+    _native.filter_images(**{**right, **many, "pixels": np.zeros(4 * 5100, np.uint8)})
+    assert not many["out"].any()
+    for changed in (
+        {"offsets": np.array([0, 7])}, {"offsets": np.array([-1, 6])}, {"starts": np.array([1, 1, 2])},
+        {"starts": np.array([0, 3, 2])}, {"starts": np.array([0, 1, 3])}, {"starts": np.array([0, 2])},
+        {"weights": np.zeros(4, np.uint8)}, {"bias": np.zeros(4, np.uint8)}, {"out": np.ones(4 * 25, np.uint8)},
+        {"sizes": (2, 1, 3, 4), "starts": np.array([0, 2])}, {"steps": (20, 6, 1)}, {"steps": (20, 5, 1 << 63)},
+        {"steps": (20, 1 << 63, 1)}, {"type": 0}, {"type": 2}, {"pixels": np.zeros(4 * 20 - 1, np.uint8)},
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=r"pixel|size|back|type"):
+            _native.filter_images(**{**right, **changed})
+
+
+def test_an_image_is_padded_once_for_all_its_blocks(monkeypatch) -> None:
+    w, x = weights((4, 3, 3, 3), element_type("f4"), 0.5), x_for(element_type("f4"), (2, 3, 20, 30), 2)
+    p, pads, pad = codec.encode(w), [], convolution.Window.pad
+    expected = codec.conv2d(x, p, padding=1)
+    monkeypatch.setattr(convolution, "BLOCK_BYTES", 1 << 12)
+    monkeypatch.setattr(convolution.Window, "pad", lambda *given: pads.append(1) or pad(*given))
+    assert np.array_equal(codec.conv2d(x, p, padding=1), expected)
+    assert len(pads) == len(x)
 
 
 def test_zeros_contribute_nothing_and_out_may_overlap() -> None:

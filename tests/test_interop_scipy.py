@@ -61,11 +61,14 @@ def test_from_scipy_untidy(form: str, index: type) -> None:
         before = s.copy()
         p = codec.PackedTensor.from_scipy(s, layout="csr")
         same(p.to_dense(), before.toarray())
-        # A stored zero stays an entry where the layout lists entries; bsr has whole blocks of them.
+        # A stored zero stays an entry; bsr has whole blocks of them.
         listed = codec.PackedTensor.from_scipy(s, layout="csr")
         assert listed.nnz == (5 if form != "bsr" else before.tocsr().nnz)
-        assert codec.PackedTensor.from_scipy(s, layout="dense").nnz == 4
+        assert codec.PackedTensor.from_scipy(s, layout="dense").nnz == listed.nnz
         assert (s != before).nnz == 0
+    apart = np.array([[4, 0], [0, 0], [2, 0], [3, 0], [1, 0]], index)[:, 0]
+    strided = scipy.sparse.csr_array((np.arange(10.0)[::2], apart, np.array([0, 3, 3, 5], index)), shape=(3, 5))
+    same(codec.PackedTensor.from_scipy(strided).to_dense(), strided.toarray())
     starts, columns = np.array([0, 3, 3, 5], index), np.array([4, 0, 2, 3, 1], index)
     unsorted = scipy.sparse.csr_array((np.arange(1.0, 6.0), columns, starts), shape=(3, 5))
     expected = unsorted.toarray()

@@ -55,7 +55,7 @@ def kernel_decode(streams: list[bytes], shape: tuple[int, int], element: Element
         Grid(rows, cols, rows, cols), layout.number, element.width, layout.native(), 0, parts, None, coding
     )
     out = np.full(rows * cols * element.width + 64, 0xA5, np.uint8)
-    result, _ = view.decode(0, rows * cols, out[:-64], True, 1)
+    result, *_ = view.decode(0, rows * cols, out[:-64], True, 1)
     assert (out[-64:] == 0xA5).all()
     kernels.raise_for(result, [kind.name for kind in kinds])
     return out[:-64].view(element.unsigned).reshape(shape)

@@ -35,6 +35,22 @@ def test_out() -> None:
         codec.linear(x.T, p, out=np.empty((6, 4), "f4"))
 
 
+@pytest.mark.parametrize("layout", ["sell", "bitmap", "csr", "dense", "block_offset"])
+def test_columns_of_several_strips_and_few_rows(layout: str) -> None:
+    """Tasks put x into strips for themselves, in any order of its items: sums are those of any other cut."""
+    for rows, cols in ((5, 3), (64, 16), (130, 300), (3, 70)):
+        w, x = weights((rows, cols), element_type("f4"), 0.6), x_for(element_type("f4"), (cols, 101), 1)
+        p = codec.encode(w, layout=layout)
+        found = codec.matmul(p, x, threads=1)
+        assert np.array_equal(found[:, 40:80], codec.matmul(p, x[:, 40:80]))
+        for same in (np.asfortranarray(x), np.repeat(x, 2, axis=1)[:, ::2]):
+            for threads in (1, 2, 3):
+                assert np.array_equal(codec.matmul(p, same, threads=threads), found)
+        assert np.allclose(found, w.astype(np.float64) @ x.astype(np.float64), rtol=1e-4, atol=1e-4)
+        back = x_for(element_type("f4"), (101, rows), 2)
+        assert np.allclose(back @ p, back.astype(np.float64) @ w, rtol=1e-4, atol=1e-4)
+
+
 def test_out_that_overlaps_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first tile of the batch must not change what the later ones read."""
     monkeypatch.setattr("codec.products.matrices.TILE_BYTES", 4096)

@@ -7,15 +7,16 @@ import sys
 import numpy as np
 import pytest
 from commands import write_plain
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import codec
 from codec import prune
 from codec.dtypes import BY_NAME
+from codec.elements import Pieces
 from codec.encoding.pack import Made, pack_array
 from codec.errors import ArgumentError
-from codec.prune.masking import remove
+from codec.prune.masking import remove, removed
 
 SIDE = 4096
 
@@ -66,6 +67,57 @@ def test_a_file_of_one_tensor_is_pruned_in_little_more_than_its_memory(one, tmp_
     done = subprocess.run([sys.executable, "-c", PEAK, *arguments], capture_output=True, text=True, env=plain)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) <= 1.3
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    """A file of one packed tensor, whose dense form is three times as large."""
+    folder = tmp_path_factory.mktemp("packed")
+    weights = prune.magnitude(np.random.default_rng(0).standard_normal((SIDE, SIDE), np.float32), 0.6)
+    for name, value in (("packed", {"w": weights}), ("two", {"a": weights[: SIDE // 2], "b": weights[SIDE // 2 :]})):
+        codec.save_file(value, folder / f"{name}.safetensors", objective="memory")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["packed", "two"])
+@pytest.mark.parametrize("options", ["--sparsity 0.8 --objective memory", "--sparsity 0.5 --dense"])
+def test_a_packed_tensor_is_pruned_without_its_dense_form(packed, tmp_path, name, options):
+    source = packed / f"{name}.safetensors"
+    arguments = [str(os.path.getsize(source)), str(source), str(tmp_path / "out.safetensors"), "--global"]
+    plain = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "400000"}
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, *arguments, *options.split()], capture_output=True, text=True, env=plain
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) <= 1.3
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=30)
+def test_pieces_are_pruned_as_the_whole_is(data):
+    element = data.draw(st.sampled_from(list(BY_NAME.values())))
+    random = np.random.default_rng(data.draw(st.integers(0, 99)))
+    shapes = [{"a": (300, 700), "b": (7, 13)}, {"a": (70_001, 3)}, {"a": (1, 1), "b": (5, 70_001)}]
+    shapes = data.draw(st.sampled_from(shapes))
+    whole = {name: random.integers(-9, 9, shape).astype(element.dtype) for name, shape in shapes.items()}
+    if element.is_float:
+        whole["a"].reshape(-1)[0] = np.nan
+        whole["a"][random.random(shapes["a"]) < 0.2] = -0.0
+    pieces = {
+        name: Pieces(a.dtype, a.shape, lambda first, count, a=a: a.reshape(-1)[first : first + count])
+        for name, a in whole.items()
+    }
+    share = data.draw(st.sampled_from([0.0, 0.3, 0.6, 0.9]))
+    counts = prune.removals(whole, share)
+    assert prune.removals(pieces, share) == counts
+    for name, a in whole.items():
+        found = removed(pieces[name], counts[name])
+        expected = prune.apply_mask(a, prune.mask_of(a, counts[name]))
+        assert np.concatenate([*found]).tobytes() == expected.tobytes()
+        first, count = a.size // 3, a.size // 2
+        assert found.read(first, count).tobytes() == expected.reshape(-1)[first : first + count].tobytes()
+        frame, _ = pack_array(found)
+        assert frame.tobytes() == codec.dumps(codec.encode(expected))
 
 
 @given(st.data())

@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 
 from codec import kernels
-from codec.elements import elements_of
+from codec.elements import Pieces, elements_of
 from codec.encoding.choose import plans_for
 from codec.encoding.request import EncodeRequest, FramePlan
-from codec.encoding.sources import ArraySource, CodebookSource, FrameSource, Source
+from codec.encoding.sources import ArraySource, CodebookSource, FrameSource, PiecesSource, Source
 from codec.entropy import CODINGS, NONE, Items, KeyCounts
 from codec.errors import ArgumentError
 from codec.frame import Spans, StreamHead, build, in_memory, predicted_size
 from codec.frame.head import PART_ALIGNMENT, align
 from codec.layouts import StreamKind
+from codec.matrix import TensorSpec
 from codec.values.codebook import Quantiser
 
 # A frame's bytes, and its parts.
@@ -60,12 +61,18 @@ def pack_array(
     threads: int | None = None,
     **layout_params: Any,
 ) -> Packing:
-    """An array, or one that is `Made`, as a frame; the arguments are those of ``codec.encode``."""
+    """An array, one that is `Made`, or `Pieces`, as a frame; the arguments are those of ``codec.encode``."""
     count, ours = kernels.thread_count(threads), isinstance(a, Made)
-    tensor = elements_of(a.make() if ours else a, zero=zero, mask=mask, row_dims=row_dims)
     request = EncodeRequest.of(layout, layout_params, objective, entropy, batch=batch)
     book = {"value_bits": value_bits, "codebook": codebook, "rows": codebook_rows, "start": codebook_start}
-    if isinstance(values, str) and values == "raw" and all(one is None for one in book.values()):
+    raw = isinstance(values, str) and values == "raw" and all(one is None for one in book.values())
+    if isinstance(a, Pieces):
+        if raw and mask is None:
+            spec = TensorSpec.of(a.dtype, a.shape, row_dims=row_dims, zero=zero)
+            return pack(PiecesSource(spec, a, count), request, count)
+        a = a.read(0, a.size).reshape(a.shape)
+    tensor = elements_of(a.make() if ours else a, zero=zero, mask=mask, row_dims=row_dims)
+    if raw:
         source = ArraySource(tensor, count, ours=ours)
         del tensor
         return pack(source, request, count)
@@ -107,7 +114,7 @@ def make_frame(plan: FramePlan, source: Source, threads: int, least: int | None 
 
     def copy(buffer: np.ndarray, offsets: np.ndarray, checksums: np.ndarray) -> None:
         if not shared:
-            native.write(buffer, offsets.reshape(-1), checksums.reshape(-1), threads)
+            native.move(buffer, offsets.reshape(-1), checksums.reshape(-1), threads)
             return
         # The kernels number all streams, and leave the shared ones alone.
         places, found = (
@@ -115,7 +122,7 @@ def make_frame(plan: FramePlan, source: Source, threads: int, least: int | None 
             np.zeros((len(kinds), grid.segments), np.uint32),
         )
         places[own] = offsets
-        native.write(buffer, places.reshape(-1), found.reshape(-1), threads)
+        native.move(buffer, places.reshape(-1), found.reshape(-1), threads)
         checksums[:] = found[own]
 
     data, head = build(plan, native.stored, negative_zeros, streams, sizes, list(shared.values()), copy)

@@ -1,7 +1,7 @@
 """Where a tensor to encode comes from: an array, codes of an array, CSR arrays, or another frame."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from codec import kernels
-from codec.elements import Elements
+from codec.elements import TOGETHER, Elements, Pieces
 from codec.encoding.request import FramePlan
 from codec.errors import ArgumentError
 from codec.frame import Spans
@@ -94,17 +94,28 @@ class ArraySource(_Counting):
         self._ours = ours
 
     def release(self) -> bool:
-        """The elements."""
-        if self._ours:
+        """The elements, where a frame of any layout holds all that they say: not which zeros a mask keeps."""
+        given_up = self._ours and self._tensor.keep is None
+        if given_up:
             self._tensor = Elements(self.spec, np.empty(0, np.uint8))
-        return self._ours
+        return given_up
+
+    def _ranges(self, grid: Grid) -> Iterator[tuple[np.ndarray, np.ndarray | None, int, int]]:
+        """(data, keep, first, last): elements of segments [first, last) of a grid, in turn."""
+        yield self._tensor.data, self._tensor.keep, 0, grid.segments
 
     def _run(self, requests: list[Any], grid: Grid) -> tuple[kernels.Result, int]:
-        spec, tensor = self.spec, self._tensor
-        return kernels.count(
-            tensor.data, tensor.keep, grid.rows, grid.cols, grid.segment_rows, grid.segment_cols, spec.element.width,
-            spec.nonzero_bits, spec.negative, requests, self._threads,
-        )  # fmt: skip
+        spec, cut = self.spec, (grid.rows, grid.cols, grid.segment_rows, grid.segment_cols)
+        result, negative_zeros = (0, 0, 0, 0, 0), 0
+        for data, keep, first, last in self._ranges(grid):
+            result, found = kernels.count(
+                data, keep, *cut, spec.element.width, spec.nonzero_bits, spec.negative, requests, self._threads, first,
+                last,
+            )  # fmt: skip
+            if result[0]:
+                break
+            negative_zeros += found
+        return result, negative_zeros
 
     @property
     def nnz(self) -> int:
@@ -122,8 +133,25 @@ class ArraySource(_Counting):
 
     def fill(self, streams: kernels.Streams, plan: FramePlan, threads: int) -> int:
         """From the dense elements."""
-        streams.encode(self._tensor.data, self._tensor.keep, threads)
+        for data, keep, first, last in self._ranges(plan.spec.grid):
+            streams.encode(data, keep, threads, first, last)
         return int(streams.dropped_negatives)
+
+
+class PiecesSource(ArraySource):
+    """Elements that are made whenever they are looked at, and never all at once."""
+
+    def __init__(self, spec: TensorSpec, pieces: Pieces, threads: int) -> None:
+        super().__init__(Elements(spec, np.empty(0, np.uint8)), threads)
+        self._pieces = pieces
+
+    def _ranges(self, grid: Grid) -> Iterator[tuple[np.ndarray, np.ndarray | None, int, int]]:
+        """So many whole segments at a time as hold about a million elements, one at least."""
+        step = max(1, TOGETHER // max(1, grid.segment_rows * grid.segment_cols))
+        for first in range(0, grid.segments, step):
+            last = min(first + step, grid.segments)
+            start = grid.start(first)
+            yield kernels.octets(self._pieces.read(start, grid.start(last) - start)), None, first, last
 
 
 class CodebookSource(ArraySource):

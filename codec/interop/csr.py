@@ -185,8 +185,8 @@ def _integers(what: str, found: Any) -> np.ndarray:
 
 
 def _int64(proved: np.ndarray) -> np.ndarray:
-    """Integers that fit as int64, without a copy where they are that."""
-    return proved.astype(np.int64, copy=False)
+    """Integers that fit as int64, side by side: without a copy where they are that."""
+    return np.ascontiguousarray(proved, np.int64)
 
 
 def _check_inside(indices: np.ndarray, bound: int, what: str) -> None:

@@ -189,14 +189,9 @@ class Layout(ABC):
     # -- what it writes --------------------------------------------------------------------------------------------
 
     @property
-    def padded(self) -> bool:
-        """Whether zeros are stored that stand for no entry and cannot be told from kept ones: nnz counts non-zeros."""
-        return False
-
-    @property
     def zero_items(self) -> bool:
         """Whether an item of zero bits among the values has a meaning of its own: padding, and fillers."""
-        return self.padded
+        return False
 
     @abstractmethod
     def streams(self, element: ElementType) -> tuple[StreamKind, ...]:

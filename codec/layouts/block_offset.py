@@ -135,7 +135,7 @@ class BlockOffset(Layout):
         return (self._index_bytes, 0 if self._whole else r, c)
 
     @property
-    def padded(self) -> bool:
+    def zero_items(self) -> bool:
         """Blocks hold zeros."""
         return True
 
@@ -267,13 +267,13 @@ class BlockOffset(Layout):
         return np.asarray(-np.expm1(r * np.add.reduceat(empty, np.arange(0, step, c))))
 
     def encode(self, segment: np.ndarray, stored: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Blocks row by row, each row by row; what holds nothing but zeros that were kept is no block."""
+        """Blocks row by row, each row by row."""
         elements = np.where(stored, segment, 0).astype(segment.dtype)
         (r, c), offset = self._shape, np.dtype(f"<u{self._index_bytes}")
         if r == "all":
             live = np.repeat(_any(stored, len(stored), c)[0], c)[: elements.shape[1]]
             return octets(np.flatnonzero(live[::c]).astype(offset)), octets(elements[:, live])
-        live = _any(elements, r, c)
+        live = _any(stored, r, c)
         down, across = np.nonzero(live)
         values = [
             elements[i * r : (i + 1) * r, j * c : (j + 1) * c].reshape(-1) for i, j in zip(down, across, strict=True)
@@ -283,7 +283,7 @@ class BlockOffset(Layout):
         return octets(pointers.astype("<u4")), octets(across.astype(offset)), octets(every)
 
     def decode(self, streams: tuple[np.ndarray, ...], rows: int, cols: int, dtype: np.dtype) -> np.ndarray:
-        """Puts each block where its offset says: they ascend, lie inside, and hold something."""
+        """Puts each block where its offset says: they ascend, and lie inside."""
         (r, c), out = self._shape, np.zeros((rows, cols), dtype)
         across = -(-cols // c)
         columns = items(streams[-2], f"<u{self._index_bytes}", None, "columns").astype(np.int64)
@@ -302,8 +302,8 @@ class BlockOffset(Layout):
             for j in inside:
                 block = out[i * r : (i + 1) * r, j * c : (j + 1) * c]
                 own = values[used : used + block.size]
-                if len(own) < block.size or not own.any():
-                    raise FormatError(f"row of blocks {i}: block {j} is cut off, or holds only zeros", stream="values")
+                if len(own) < block.size:
+                    raise FormatError(f"row of blocks {i}: block {j} is cut off", stream="values")
                 block[...] = own.reshape(block.shape)
                 used += block.size
         items(streams[2], dtype, used, "values")
@@ -349,9 +349,9 @@ def _side(value: Any) -> bool:
     return is_int(value) and value >= 1
 
 
-def _any(elements: np.ndarray, r: int, c: int) -> np.ndarray:
-    """For each block, whether it holds anything but zeros."""
-    whole = np.pad(elements != 0, ((0, -elements.shape[0] % r), (0, -elements.shape[1] % c)))
+def _any(stored: np.ndarray, r: int, c: int) -> np.ndarray:
+    """For each block, whether it holds a stored element."""
+    whole = np.pad(stored, ((0, -stored.shape[0] % r), (0, -stored.shape[1] % c)))
     return np.asarray(whole.reshape(whole.shape[0] // r, r, -1, c).any(axis=(1, 3)))
 
 

@@ -19,7 +19,7 @@ class Dense(Layout):
     number = 0
 
     @property
-    def padded(self) -> bool:
+    def zero_items(self) -> bool:
         """Zeros are stored like everything else."""
         return True
 

@@ -46,7 +46,7 @@ class Sell(Layout):
         return Grid(grid.rows, grid.cols, min(grid.rows, height), grid.cols) if height else grid
 
     @property
-    def padded(self) -> bool:
+    def zero_items(self) -> bool:
         """Slices are filled up with zeros."""
         return True
 

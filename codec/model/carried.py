@@ -9,6 +9,7 @@ import numpy as np
 
 from codec.arraylike import as_array, is_torch_tensor, memory_of, on_cpu
 from codec.dtypes import BY_NAME, element_type
+from codec.elements import Pieces
 from codec.errors import ArgumentError, ChecksumError, CodecError, FormatError
 from codec.kernels import octets
 from codec.model.container import CARRIED, array_dtype, shape_fault
@@ -38,9 +39,9 @@ class Carried:
 
     ``read(offset, length)`` gives bytes of the tensor. ``place`` says where they are, in memory or in a file, as long
     as ``owner`` lives: two tensors of one place are one and the same (None: nothing tells). Without an owner the bytes
-    are made by ``read``, each time anew, and belong to whoever called it. ``crcs`` are known where
-    they come from a file's index. ``in_memory`` is true where the bytes are held all the time. ``file`` is the file to
-    name in errors, if there are several.
+    are made by ``read``, each time anew, and belong to whoever called it; ``piecewise`` says that it makes only those
+    that it is asked for. ``crcs`` are known where they come from a file's index. ``in_memory`` is true where the bytes
+    are held all the time. ``file`` is the file to name in errors, if there are several.
     """
 
     dtype: str
@@ -52,6 +53,7 @@ class Carried:
     crcs: tuple[int, ...] | None = None
     in_memory: bool = False
     file: str | None = None
+    piecewise: bool = False
 
     @property
     def can_be_packed(self) -> bool:
@@ -62,6 +64,16 @@ class Carried:
         """The tensor as an array; ArgumentError where NumPy has no such dtype."""
         dtype = array_dtype(self.dtype)
         return np.frombuffer(self.whole(), np.uint8).view(dtype).reshape(self.shape)
+
+    def elements(self) -> Pieces:
+        """The tensor's elements some at a time; only of one that is ``piecewise``, which has no checksums."""
+        dtype = array_dtype(self.dtype)
+
+        def read(first: int, count: int) -> np.ndarray:
+            found = self.read(first * dtype.itemsize, count * dtype.itemsize)
+            return np.frombuffer(found, np.uint8).view(dtype)
+
+        return Pieces(dtype, self.shape, read)
 
     def whole(self) -> memoryview:
         """All bytes, compared with their checksums where those are known."""

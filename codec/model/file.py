@@ -2,6 +2,7 @@
 
 import gc
 import hashlib
+from collections.abc import Callable
 from typing import NoReturn
 
 import numpy as np
@@ -149,18 +150,28 @@ class OpenFile:
         found = np.frombuffer(data[start - low : stop - low], np.uint8).view(dtype)
         return found if data.readonly or len(data) == found.nbytes else found.copy()  # few elements hold no MiB
 
-    def some(self, name: str, first: int, count: int) -> np.ndarray:
-        """``count`` elements of a frame, flat, of which only the head and the segments needed are read."""
+    def elements(self, name: str) -> Callable[[int, int], np.ndarray]:
+        """What gives ``count`` elements of a tensor from ``first`` on, flat, and reads no more than it needs for them.
+
+        Of a frame that is the head, once, and segments; of a tensor stored as itself, whole MiBs.
+        """
         record = self.records[name]
+        if record.layout is None:
+            return lambda first, count: self.dense(name, first, count)
 
         def read(offset: int, length: int) -> memoryview:
             return self.read(name, offset, length)
 
         head = read_head(read, record.nbytes)
         _agree(record, head)
-        out = np.empty(count, head.element.dtype)
-        on_demand(head, read).decode(first, count, octets(out), thread_count(None))
-        return out
+        spans = on_demand(head, read)
+
+        def some(first: int, count: int) -> np.ndarray:
+            out = np.empty(count, head.element.dtype)
+            spans.decode(first, count, octets(out), thread_count(None))
+            return out
+
+        return some
 
     def array(self, name: str) -> np.ndarray:
         """The whole tensor, decoded."""

@@ -150,9 +150,7 @@ class Packer:
         possible = ordered or worth_packing(tensor.shape, tensor.nbytes, SMALLEST_FRAME)
         if disguised or (possible and planned != {"layout": "dense"}):
             asked = {"objective": self.rules.objective, "zero": self.rules.zero or zero, **planned}
-            # What the caller holds is not freed, and so it may stay the source of all layouts that are tried.
-            lent = tensor.owner is not None
-            packed = PackedTensor(*pack_array(tensor.array() if lent else Made(tensor.array), **asked))
+            packed = PackedTensor(*pack_array(_elements(tensor), **asked))
             if disguised or ordered or worth_packing(tensor.shape, tensor.nbytes, packed.nbytes):
                 return self._frame(name, packed)
         return self._as_it_is(name, tensor)
@@ -187,6 +185,13 @@ class Packer:
                 return other.name
         same.append(item)
         return None
+
+
+def _elements(tensor: Carried) -> Any:
+    """What ``pack_array`` takes. What the caller holds is not freed, and may stay the source of all layouts tried."""
+    if tensor.owner is not None:
+        return tensor.array()
+    return tensor.elements() if tensor.piecewise else Made(tensor.array)
 
 
 def frame_bytes(packed: PackedTensor) -> memoryview:

@@ -14,7 +14,9 @@ import numpy as np
 
 from codec import tensor as codec_tensor
 from codec.arraylike import to_torch
-from codec.errors import CodecError, FormatError, UnknownTensorError
+from codec.dtypes import BY_NAME
+from codec.elements import Pieces
+from codec.errors import ArgumentError, CodecError, FormatError, UnknownTensorError
 from codec.indexing import take
 from codec.model.carried import Carried
 from codec.model.container import nbytes_of
@@ -178,6 +180,25 @@ class ModelFile:
         with naming(name, file.name):
             return file.carried(stored) if file.records[stored].layout is None else file.frame(stored)
 
+    def get_pieces(self, name: str) -> Pieces:
+        """The tensor's elements some at a time, for what needs no more of them; each time they are read again.
+
+        ArgumentError for a dtype that cannot be packed.
+        """
+        file = self._find(name)
+        stored = file.aliases.get(name, name)
+        record = file.records[stored]
+        if record.dtype not in BY_NAME:
+            raise ArgumentError(f"tensor {name!r}: dtype {record.dtype} cannot be packed, only stored as it is")
+        with naming(name, file.name):
+            elements = file.elements(stored)
+
+        def read(first: int, count: int) -> np.ndarray:
+            with naming(name, file.name):
+                return elements(first, count)
+
+        return Pieces(BY_NAME[record.dtype].dtype, record.shape, read)
+
     def get_slice(self, name: str) -> "TensorSlice":
         """The tensor as something to index: only what it needs along the first axis is read."""
         return TensorSlice(self, self._find(name), name)
@@ -246,5 +267,5 @@ class TensorSlice:
     def _leading(self, start: int, stop: int) -> np.ndarray:
         shape = self._record.shape
         step = math.prod(shape[1:])
-        elements = self._file.dense if self._record.layout is None else self._file.some
-        return elements(self._stored, start * step, (stop - start) * step).reshape(stop - start, *shape[1:])
+        found = self._file.elements(self._stored)(start * step, (stop - start) * step)
+        return found.reshape(stop - start, *shape[1:])

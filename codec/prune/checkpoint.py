@@ -5,13 +5,15 @@ Pruning.find_threshold -> for one threshold over all of them, how much of each g
 Pruning(...) -> the files, one tensor in memory at a time
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from codec.dtypes import BY_NAME, element_type
+from codec.elements import Pieces
 from codec.errors import ArgumentError
 from codec.interop.folding import MaskedPair, check_halves, folded, masked_pairs
 from codec.kernels import octets
@@ -21,12 +23,15 @@ from codec.model.carried import Carried
 from codec.model.huggingface import stores_names_once
 from codec.model.packing import Packer, Rules
 from codec.model.writer import checked_metadata, write_model, write_plain
-from codec.prune.masking import remove
+from codec.prune.masking import remove, removed
 from codec.prune.roles import role
 from codec.prune.structures import applies
 from codec.prune.thresholds import removals
 
 _PIECE = 1 << 18  # elements at a time, so that temporary arrays stay small
+# Bytes of a tensor that is read whole and pruned in its own memory; single weights of a larger one are read again for
+# each pass over them, some at a time.
+_HELD = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,12 @@ class Tensors:
             return folded(pair, self.model.get_tensor(pair.orig), self.model.get_tensor(pair.mask))
         array: np.ndarray = self.model.get_tensor(name)
         return array
+
+    def pieces(self, name: str) -> Pieces | None:
+        """A tensor's elements some at a time, where it is too large to be held and is not folded."""
+        if self.pair(name) is not None or self.info(name).dense_nbytes <= _HELD:
+            return None
+        return self.model.get_pieces(self.sources[name])
 
     def stored(self, name: str) -> Any:
         """A tensor as it is stored, so that every bit of it stays."""
@@ -174,9 +185,7 @@ class Pruning:
 
     def find_threshold(self, cap: float | None) -> None:
         """Look for one threshold over all tensors, in several passes over them; otherwise each has its own."""
-        self._counts = removals(
-            _Weights(self.tensors, self.names), self.sparsity, allow_empty=self.allow_empty, cap=cap, **self.how
-        )
+        self._counts = removals(_Weights(self), self.sparsity, allow_empty=self.allow_empty, cap=cap, **self.how)
 
     def __call__(
         self,
@@ -189,7 +198,7 @@ class Pruning:
         sources, chosen = dict(self.tensors.of(names)), frozenset(self.names)
 
         def read(name: str) -> Any:
-            value = self._pruned(name) if name in chosen else self.tensors.stored(name)
+            value = self._made(name) if name in chosen else self.tensors.stored(name)
             done(name)
             return value
 
@@ -215,58 +224,88 @@ class Pruning:
 
     def _carried(self, name: str) -> Carried:
         """A pruned tensor that is made when it is asked for, and held by nobody: once more if it stays dense."""
-        info = self.tensors.info(name)
+        info, made = self.tensors.info(name), self._in_pieces(name)
 
         def bytes_of(offset: int, length: int) -> memoryview:
-            return memoryview(octets(self._pruned(name)).data)[offset : offset + length]
+            if made is None:
+                return memoryview(octets(self._pruned(name)).data)[offset : offset + length]
+            width = made.dtype.itemsize
+            return memoryview(octets(made.read(offset // width, length // width)).data)
 
-        return Carried(info.dtype, info.shape, info.dense_nbytes, bytes_of, None, None, in_memory=True)
+        whole = made is None
+        return Carried(
+            info.dtype, info.shape, info.dense_nbytes, bytes_of, None, None, in_memory=whole, piecewise=not whole
+        )
+
+    def _made(self, name: str) -> np.ndarray | Carried:
+        """A pruned tensor, to be written as it is."""
+        return self._pruned(name) if self.pieces(name) is None else self._carried(name)
+
+    def pieces(self, name: str) -> Pieces | None:
+        """A tensor to be pruned in pieces, where it need not be whole."""
+        single = self.how["structure"] == "element" and self.how["criterion"] != "random"
+        return self.tensors.pieces(name) if single else None
+
+    def _removals(self, name: str, weights: Any) -> int | None:
+        if self._counts is not None:
+            return self._counts[name]
+        return removals({name: weights}, self.sparsity, allow_empty=self.allow_empty, **self.how)[name]
+
+    def _in_pieces(self, name: str) -> Pieces | None:
+        """A pruned tensor some weights at a time, where that can be done."""
+        weights = self.pieces(name)
+        if weights is None:
+            return None
+        count = self._removals(name, weights) or 0
+        found = removed(weights, count)
+        self._note(name, found.dtype, found.shape, count, found)
+        return found
 
     def _pruned(self, name: str) -> np.ndarray:
         pruned = _own(self.tensors.array(name))
-        counts = self._counts
-        if counts is None:
-            counts = removals({name: pruned}, self.sparsity, allow_empty=self.allow_empty, **self.how)
+        count = self._removals(name, pruned)
         with naming(name):
-            removed = remove(pruned, counts[name], name=name, **self.how)
-        element = element_type(pruned.dtype)
+            gone = remove(pruned, count, name=name, **self.how)
+        flat = pruned.reshape(-1)
+        pieces = (flat[start : start + _PIECE] for start in range(0, flat.size, _PIECE))
+        self._note(name, pruned.dtype, pruned.shape, gone, pieces)
+        return pruned
+
+    def _note(self, name: str, dtype: np.dtype, shape: Any, gone: int, pieces: Iterable[np.ndarray]) -> None:
+        element, size = element_type(dtype), prod(shape)
+        zeros, negative = size, 0
+        for piece in pieces:
+            zeros -= int(np.count_nonzero(piece))
+            if element.sign_bit:
+                negative += int(np.count_nonzero(piece.view(element.unsigned) == element.sign_bit))
         self.done[name] = {
             "name": name,
             "dtype": element.name,
-            "shape": list(pruned.shape),
-            "weights": pruned.size,
-            "removed": removed,
-            "zeros": pruned.size - int(np.count_nonzero(pruned)),
-            "negative_zeros": _negative_zeros(pruned),
+            "shape": list(shape),
+            "weights": size,
+            "removed": gone,
+            "zeros": zeros,
+            "negative_zeros": negative,
         }
-        return pruned
 
 
-class _Weights(Mapping[str, np.ndarray]):
-    """Some tensors of a model, each read when it is asked for."""
+class _Weights(Mapping[str, Any]):
+    """The tensors to be pruned, each read when it is asked for."""
 
-    def __init__(self, tensors: Tensors, names: tuple[str, ...]) -> None:
-        self._tensors, self._names = tensors, names
+    def __init__(self, pruning: Pruning) -> None:
+        self._pruning = pruning
 
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self._tensors.array(name)
+    def __getitem__(self, name: str) -> Any:
+        found = self._pruning.pieces(name)
+        return self._pruning.tensors.array(name) if found is None else found
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+        return iter(self._pruning.names)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._pruning.names)
 
 
 def _own(weights: np.ndarray) -> np.ndarray:
     """The weights in memory that can be written, and in the file's form: a copy only where they are not yet."""
     return np.require(weights, element_type(weights.dtype).dtype, ["C", "W"])
-
-
-def _negative_zeros(a: np.ndarray) -> int:
-    element = element_type(a.dtype)
-    if not element.sign_bit:
-        return 0
-    bits = a.reshape(-1).view(element.unsigned)
-    pieces = (bits[start : start + _PIECE] for start in range(0, bits.size, _PIECE))
-    return sum(int(np.count_nonzero(piece == element.sign_bit)) for piece in pieces)

@@ -7,10 +7,21 @@ import numpy as np
 
 from codec.arraylike import as_array
 from codec.dtypes import element_type
+from codec.elements import Pieces
 from codec.errors import ArgumentError
 from codec.prune.scoring import magnitude_scores, nans
 from codec.prune.structures import Structures, fixes_sparsity, structures_of
-from codec.prune.thresholds import Scored, check_share, count_nans, lowest_pieces, mask_of_lowest, naming, ranked
+from codec.prune.thresholds import (
+    Lowest,
+    Scored,
+    check_share,
+    count_nans,
+    keys_of,
+    lowest_pieces,
+    mask_of_lowest,
+    naming,
+    ranked,
+)
 
 # Names for readers: help() shows what a name stands for, and the parameters of ndarray would fill its lines.
 Mask = np.ndarray  # of bool
@@ -180,6 +191,26 @@ def remove(
             gone = cut.across_rows(~blocks[top : top + step])
             removed += _zero_blocks(matrix[top * cut.height : (top + step) * cut.height], gone, cut.height)
     return removed
+
+
+def removed(weights: Pieces, count: int) -> Pieces:
+    """Weights of which the ``count`` lowest by magnitude are +0.0, made when they are asked for.
+
+    The count is one that `removals` gives for single weights. Nothing of the size of the tensor is held.
+    """
+    if not count:
+        return weights
+    lowest, element = Lowest.of(weights, count), element_type(weights.dtype)
+
+    def read(first: int, size: int) -> Array:
+        found = np.require(weights.read(first, size), requirements="W")
+        bits = found.view(element.unsigned)
+        for at in range(0, size, _PIECE):
+            piece = slice(at, at + _PIECE)
+            bits[piece] *= lowest.kept(keys_of(found[piece], weights.dtype), first + at)
+        return found
+
+    return Pieces(weights.dtype, weights.shape, read)
 
 
 def _zero_blocks(rows: Array, gone: Mask, height: int) -> int:

@@ -2,25 +2,29 @@
 
 Scores are not held. They are made anew for each pass over the tensors, and each pass counts them by the next 16 bits of
 their keys, from the highest bits down, so that after two passes over float32 scores the threshold is known exactly.
-Memory is that of one tensor and its scores. What goes from a tensor are its lowest scores, so that one number for
-each tensor says which (see `codec.prune.masking`).
+Memory is that of one tensor and its scores, or a few MB where a tensor comes in `Pieces` and its weights are its
+scores. What goes from a tensor are its lowest scores, so that one number for each tensor says which (see
+`codec.prune.masking`).
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from codec.arraylike import as_array
 from codec.dtypes import element_type
+from codec.elements import Pieces
 from codec.errors import ArgumentError
 from codec.prune.scoring import check_criterion, magnitude_scores, nans, scores
 from codec.prune.structures import check_structure, fixes_sparsity, structures_of
 
 Array = np.ndarray
+# Scores, or weights that are ranked by magnitude: all of them, or some at a time.
+Ranked = Array | Pieces
 
 # What one tensor may lose under a threshold for all, unless told otherwise.
 CAP = 0.95
@@ -82,13 +86,14 @@ class Scored:
         self.names = list(tensors)
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._tensors, self._criterion, self._seed = tensors, criterion, seed
-        self._held: dict[str, Array] = {}
+        self._held: dict[str, Ranked] = {}
 
-    def __call__(self, name: str) -> Array:
+    def __call__(self, name: str) -> Any:
         if name in self._held:
             return self._held[name]
         with naming(name):
-            weights = as_array(self._tensors[name])
+            weights = self._tensors[name]
+            weights = weights if isinstance(weights, Pieces) else as_array(weights)
             found = ranked(weights, self.structure, self._criterion, self._seed, name)
         self.shapes[name] = weights.shape
         if len(self.names) == 1 or 4 * found.nbytes <= weights.nbytes:
@@ -109,8 +114,16 @@ class Scored:
         return dict(_counts(self.names, self, share, cap=limit, allow_empty=allow_empty))
 
 
-def ranked(weights: Array, structure: str, criterion: str, seed: int, name: str) -> Array:
-    """What structures are ranked by, (down, across): scores, or of single weights these themselves, by magnitude."""
+def ranked(weights: Ranked, structure: str, criterion: str, seed: int, name: str) -> Any:
+    """What structures are ranked by, (down, across): scores, or of single weights these themselves, by magnitude.
+
+    Single weights in pieces are ranked in pieces; other structures of them are ranked whole.
+    """
+    if isinstance(weights, Pieces):
+        if structure == "element" and criterion != "random":
+            check_criterion(criterion, seed)
+            return weights
+        weights = weights.read(0, weights.size).reshape(weights.shape)
     if criterion != "random" and (structure == "element" or fixes_sparsity(structure)):
         check_criterion(criterion, seed)
         cut = structures_of(structure, weights.shape)
@@ -139,7 +152,7 @@ def check_cap(cap: Any, share: float, allow_empty: bool) -> float:
 
 
 def _counts(
-    names: list[str], scored: Callable[[str], Array], share: float, *, cap: float, allow_empty: bool
+    names: list[str], scored: Callable[[str], Ranked], share: float, *, cap: float, allow_empty: bool
 ) -> dict[str, int]:
     """How many structures go from each tensor.
 
@@ -180,7 +193,7 @@ def _counts(
     if count == 0 or len(names) < 2:
         return dict.fromkeys(names, count)
     key = _key_dtype(set(first))
-    last, _ = _threshold(found, scored, key, count, first.get(key) if len(first) == 1 else None)
+    last, _, _ = _threshold(found, scored, key, count, first.get(key) if len(first) == 1 else None)
     below, equal = {}, {}
     for name, one in found.items():
         under, at = _count(scored(name), key, last)
@@ -195,13 +208,13 @@ def _counts(
 
 
 def _threshold(
-    found: Mapping[str, _Found], scored: Callable[[str], Array], key: np.dtype, count: int, first: Array | None
-) -> tuple[int, int]:
-    """The key of the last of the ``count`` structures that go first, and how many of them have a lower one.
+    found: Mapping[str, _Found], scored: Callable[[str], Ranked], key: np.dtype, count: int, first: Array | None
+) -> tuple[int, int, int]:
+    """The key of the last of the ``count`` structures that go first; how many have a lower one, and how many that one.
 
     ``first`` is the result of the first pass, where that was made already.
     """
-    low, shift, before = 0, 8 * key.itemsize, 0
+    low, shift, before, equal = 0, 8 * key.itemsize, 0, 0
     while shift:
         bits = min(_DIGIT, shift)
         shift -= bits
@@ -215,7 +228,8 @@ def _threshold(
         digit = int(np.searchsorted(before + free.cumsum(), count))
         low += digit << shift
         before += int(free[:digit].sum())
-    return low, before
+        equal = int(free[digit])
+    return low, before, equal
 
 
 def mask_of_lowest(each: Array, count: int) -> npt.NDArray[np.bool_]:
@@ -236,31 +250,55 @@ def lowest_pieces(each: Array, count: int) -> Iterator[tuple[int, npt.NDArray[np
     """
     if not count:
         return
-    if each.size < 1 << _DIGIT:  # fewer than a pass has bins, and than a piece has keys
-        for keys in _pieces(each, each.dtype):
-            here = np.ones(len(keys), np.bool_)
-            here[np.argsort(keys, kind="stable")[:count]] = False
-            yield 0, here
-        return
-    whole = _Found(each.size, 0, each.size)
-    last, before = _threshold({"": whole}, lambda _: each, each.dtype, count, None)
-    ties, start = count - before, 0
+    lowest, start = Lowest.of(each, count), 0
     for keys in _pieces(each, each.dtype):
-        here = keys > keys.dtype.type(last)
-        at = np.flatnonzero(keys == keys.dtype.type(last))
-        here[at[ties:]] = True
-        yield start, here
-        ties, start = max(0, ties - len(at)), start + len(keys)
+        yield start, lowest.kept(keys, start)
+        start += len(keys)
 
 
-def _free_digits(each: Array, one: _Found, key: np.dtype, low: int, shift: int, bits: int) -> tuple[int, Array]:
+@dataclass(frozen=True)
+class Lowest:
+    """The scores that go first: those with a lower key than ``last``, and those with that key in front of ``end``."""
+
+    last: int
+    end: int
+
+    @classmethod
+    def of(cls, each: Ranked, count: int) -> Self:
+        """The ``count`` lowest, at least one."""
+        if each.size < 1 << _DIGIT:  # fewer than a pass has bins, and than a piece has keys
+            (keys,) = _pieces(each, each.dtype)
+            at = int(np.argsort(keys, kind="stable")[count - 1])
+            return cls(int(keys[at]), at + 1)
+        whole = _Found(each.size, 0, each.size)
+        last, before, equal = _threshold({"": whole}, lambda _: each, each.dtype, count, None)
+        ties, start = count - before, 0
+        if ties == equal:
+            return cls(last, each.size)
+        for keys in _pieces(each, each.dtype):
+            at_last = np.flatnonzero(keys == keys.dtype.type(last))
+            if ties <= len(at_last):
+                return cls(last, start + int(at_last[ties - 1]) + 1)
+            ties, start = ties - len(at_last), start + len(keys)
+        raise AssertionError("scores that change while they are read")
+
+    def kept(self, keys: Array, start: int) -> npt.NDArray[np.bool_]:
+        """False where the scores from position ``start`` on, with these keys, are among them."""
+        last = keys.dtype.type(self.last)
+        kept: npt.NDArray[np.bool_] = keys > last
+        at = np.flatnonzero(keys == last)
+        kept[at[np.searchsorted(at, self.end - start) :]] = True
+        return kept
+
+
+def _free_digits(each: Ranked, one: _Found, key: np.dtype, low: int, shift: int, bits: int) -> tuple[int, Array]:
     """As `_histogram`, of the structures that are free to go, which are the lowest of a tensor."""
     under, digits = _histogram(each, key, low, shift, bits)
     free = np.minimum(under + digits.cumsum(), one.free)
     return min(under, one.free), np.diff(free, prepend=min(under, one.free))
 
 
-def _histogram(each: Array, key: np.dtype, low: int, shift: int, bits: int) -> tuple[int, Array]:
+def _histogram(each: Ranked, key: np.dtype, low: int, shift: int, bits: int) -> tuple[int, Array]:
     """Keys below ``low``, and those in the ``2 ** (shift + bits)`` from there on, counted by ``bits`` of them."""
     under, digits = 0, np.zeros(1 << bits, np.int64)
     span = (1 << (shift + bits)) - 1
@@ -276,7 +314,7 @@ def _histogram(each: Array, key: np.dtype, low: int, shift: int, bits: int) -> t
     return under, digits
 
 
-def _count(each: Array, key: np.dtype, last: int) -> tuple[int, int]:
+def _count(each: Ranked, key: np.dtype, last: int) -> tuple[int, int]:
     """Keys below ``last``, and keys equal to it."""
     under = equal = 0
     for keys in _pieces(each, key):
@@ -285,16 +323,26 @@ def _count(each: Array, key: np.dtype, last: int) -> tuple[int, int]:
     return under, equal
 
 
-def _pieces(each: Array, key: np.dtype) -> Iterator[Array]:
-    """The scores' keys as `magnitude_scores` gives them, a piece at a time; those of NaN are only above all others."""
-    flat, element = each.reshape(-1), element_type(key)
-    for start in range(0, flat.size, _PIECE):
-        with np.errstate(invalid="ignore"):  # NaNs that signal
-            piece = flat[start : start + _PIECE].astype(key, copy=False)
-        if element.is_float:
-            yield piece.view(element.unsigned) & element.unsigned.type(element.nonzero_bits("value"))
-        else:
-            yield magnitude_scores(piece)
+def _flat(each: Ranked) -> Iterator[Array]:
+    """The scores in row-major order, a piece at a time."""
+    for held in each if isinstance(each, Pieces) else (each.reshape(-1),):
+        for start in range(0, held.size, _PIECE):
+            yield held[start : start + _PIECE]
+
+
+def _pieces(each: Ranked, key: np.dtype) -> Iterator[Array]:
+    """The scores' keys, a piece at a time."""
+    return (keys_of(piece, key) for piece in _flat(each))
+
+
+def keys_of(piece: Array, key: np.dtype) -> Array:
+    """Keys as `magnitude_scores` gives them, compared in a dtype; those of NaN are only above all others."""
+    element = element_type(key)
+    with np.errstate(invalid="ignore"):  # NaNs that signal
+        piece = piece.astype(key, copy=False)
+    if element.is_float:
+        return np.asarray(piece.view(element.unsigned) & element.unsigned.type(element.nonzero_bits("value")))
+    return magnitude_scores(piece)
 
 
 def _key_dtype(dtypes: set[np.dtype]) -> np.dtype:
@@ -305,12 +353,11 @@ def _key_dtype(dtypes: set[np.dtype]) -> np.dtype:
     return np.dtype("<f4" if exact else "<f8")
 
 
-def count_nans(each: Array) -> int:
+def count_nans(each: Ranked) -> int:
     """How many scores are NaN."""
     if not element_type(each.dtype).is_float:
         return 0
-    flat = each.reshape(-1)
-    return sum(int(np.count_nonzero(nans(flat[at : at + _PIECE]))) for at in range(0, flat.size, _PIECE))
+    return sum(int(np.count_nonzero(nans(piece))) for piece in _flat(each))
 
 
 def _too_many_nans(count: int, total: int, found: Mapping[str, _Found]) -> str:

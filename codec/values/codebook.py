@@ -283,7 +283,10 @@ class Quantiser:
     def _make(self, zero_first: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         grid, element = self.tensor.spec.grid, self.element
         groups, rows = self.coding.groups(grid), self.coding.rows or grid.rows
-        codes = np.zeros(grid.size, np.uint8)
+        codes, stored = np.zeros(grid.size, np.uint8), self.stored
+        # A zero among a caller's entries makes zeros of weights, in every layout; what a mask keeps stays stored.
+        zeroes = self._given is not None and self.tensor.keep is None
+        stored = stored.copy() if zeroes else stored
         entries = np.zeros((groups, self.coding.entries), element.unsigned)
         for number in range(groups):
             part = slice(number * rows * grid.cols, min((number + 1) * rows, grid.rows) * grid.cols)
@@ -292,16 +295,16 @@ class Quantiser:
             group.assign(self._bits[part], element, codes[part])
             if zero_first:
                 codes[part][self._bits[part] == 0] = 0  # zeros that are kept
-        stored = self.stored
-        if zero_first and self.tensor.keep is None and self._given is not None:
-            stored = stored & (codes != 0)  # a zero entry of the caller's own made these zeros
+            if zeroes:
+                stored[part] &= group.entries[codes[part]] != 0
         return octets(entries), codes, np.ascontiguousarray(stored).view(np.uint8)
 
     def _codebook(self, values: np.ndarray, number: int, zero_first: bool) -> Group:
         element, coding = self.element, self.coding
         if self._given is not None:
             row = self._given[number if len(self._given) > 1 else 0]
-            return _group(row, coding, element, zero_first=zero_first, exact=False)
+            # A zero comes first in every layout, so that of entries as near as it the same one is taken in all.
+            return _group(row, coding, element, zero_first=zero_first or bool((row == 0).any()), exact=False)
         room = coding.entries - zero_first
         many = len(values) > _MOST_POINTS and element.width > 2
         if many and len(np.unique(values[:: len(values) >> 12])) > 2 * coding.entries:
@@ -320,8 +323,11 @@ class Quantiser:
         return self._grouped(_bits_of(centers, element), zero_first)
 
     def _grouped(self, found: np.ndarray, zero_first: bool) -> Group:
-        """A group of centers; where code 0 is for padding, one that is zero is dropped unless it is alone."""
-        kept = found[found != 0] if zero_first and (found != 0).any() else found
+        """A group of centers. Where code 0 is for padding, one that is zero is dropped; if it is alone, the least value
+        above zero takes its place: what is stored must not read as padding.
+        """
+        kept = found[found != 0] if zero_first else found
+        kept = kept if len(kept) else np.ones(1, self.element.unsigned)
         return _group(kept, self.coding, self.element, zero_first=zero_first, exact=False)
 
 

@@ -117,9 +117,13 @@ cdef extern from "view.hpp" namespace "codec" nogil:
         ValueCoding coding
         uint8_t shared_checked
 
+    cdef struct Stored:
+        uint64_t least
+        uint64_t most
+
     bint inside(const CStream&, uint64_t, uint64_t) noexcept
     Result c_check "codec::check"(const CView&, uint64_t, uint64_t, uint32_t) noexcept
-    Result c_decode "codec::decode"(const CView&, uint64_t, uint64_t, uint8_t*, bint, uint64_t*, uint32_t) noexcept
+    Result c_decode "codec::decode"(const CView&, uint64_t, uint64_t, uint8_t*, bint, Stored*, uint32_t) noexcept
     Result c_entries "codec::entries"(const CView&, uint64_t, uint64_t, int64_t*, int64_t*, uint8_t*, uint64_t,
                                       uint64_t*) noexcept
 

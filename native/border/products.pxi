@@ -36,6 +36,23 @@ cdef extern from "product.hpp" namespace "codec" nogil:
         uint64_t limit
         const ProductKernel* first
 
+    cdef struct CFilters "codec::Filters":
+        Type type
+        uint64_t images
+        uint64_t filters
+        uint64_t height
+        uint64_t width
+        const uint8_t* pixels
+        uint64_t image
+        uint64_t line
+        uint64_t step
+        const int64_t* starts
+        const int64_t* offsets
+        const uint8_t* weights
+        const uint8_t* bias
+        uint8_t* out
+
+    void c_filter "codec::filter"(const CFilters&, uint32_t) noexcept
     const ProductKernel* find_product(const char*) noexcept
     bint can_run(const ProductKernel&, const Product&) noexcept
     Result c_multiply "codec::multiply"(const CView&, const Product&, uint64_t, uint64_t, uint32_t) noexcept
@@ -165,3 +182,48 @@ cdef class _Term:
 
     def __dealloc__(self):
         PyBuffer_Release(&self.at)
+
+
+def filter_images(const uint8_t[::1] pixels, tuple steps, const int64_t[::1] starts, const int64_t[::1] offsets,
+                  const uint8_t[::1] weights, bias, uint8_t[::1] out, tuple sizes, uint8_t type, uint32_t threads):
+    """Filters over images, by their non-zero weights, into out (images, filters, height, width), which has these sizes.
+
+    steps: items from an image to the next, and to the next line and place of the output. starts: where the weights of
+    each filter begin. offsets: of each weight, items from the place to the pixel. bias: an item for each filter, or None.
+    """
+    cdef CFilters f
+    cdef const uint8_t[::1] term
+    cdef uint64_t width, last, far = 0
+    cdef Py_ssize_t i
+    f.type = <Type>type
+    if type > 1:  # f64 and f32 come first
+        raise ValueError("items of another type than f32 and f64")
+    width = item_bytes(f.type)
+    f.images, f.filters, f.height, f.width = sizes
+    f.image, f.line, f.step = steps
+    last = <uint64_t>pixels.shape[0] // width
+    if <object>f.images * f.filters * f.height * f.width * width != out.shape[0] or <uint64_t>starts.shape[0] != f.filters + 1:
+        raise ValueError("out or starts of another size")
+    if starts[0] != 0 or starts[starts.shape[0] - 1] != offsets.shape[0] or weights.shape[0] != offsets.shape[0] * <Py_ssize_t>width:
+        raise ValueError("offsets or weights of another size")
+    for i in range(starts.shape[0] - 1):
+        if starts[i + 1] < starts[i]:
+            raise ValueError("starts that go back")
+    for i in range(offsets.shape[0]):
+        if offsets[i] < 0:
+            raise ValueError("a pixel before the images")
+        far = max(far, <uint64_t>offsets[i])
+    if out.shape[0] == 0:
+        return
+    if offsets.shape[0] and (<object>f.images - 1) * f.image + (<object>f.height - 1) * f.line + (<object>f.width - 1) * f.step + far >= last:
+        raise ValueError("a pixel behind the images")
+    f.bias = NULL
+    if bias is not None:
+        term = bias
+        if <uint64_t>term.shape[0] != f.filters * width:
+            raise ValueError("bias of another size")
+        f.bias = _bytes(term)
+    f.pixels, f.weights, f.out, f.starts = _bytes(pixels), _bytes(weights), &out[0], &starts[0]
+    f.offsets = &offsets[0] if offsets.shape[0] else NULL
+    with nogil:
+        c_filter(f, threads)

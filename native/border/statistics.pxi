@@ -9,8 +9,8 @@ cdef extern from "stats/count.hpp" namespace "codec" nogil:
 
     bint find_statistic(const char*, uint32_t*) noexcept
     bint c_statistic_words "codec::statistic_words"(const Grid&, uint32_t, uint64_t, uint64_t, uint64_t*) noexcept
-    Result c_count "codec::count"(const Matrix&, const StatsRequest*, uint32_t, const uint8_t*, const uint8_t*, uint32_t,
-                                  uint64_t*) noexcept
+    Result c_count "codec::count"(const Matrix&, uint64_t, uint64_t, const StatsRequest*, uint32_t, const uint8_t*,
+                                  const uint8_t*, uint32_t, uint64_t*) noexcept
     Result c_count_view "codec::count"(const CView&, const Grid&, uint64_t, uint64_t, const StatsRequest*, uint32_t, uint32_t) noexcept
 
 
@@ -66,27 +66,24 @@ def statistic_words(str name, uint64_t a, uint64_t b, uint64_t rows, uint64_t co
 
 
 def count(const uint8_t[::1] dense, keep, uint64_t rows, uint64_t cols, uint32_t segment_rows, uint32_t segment_cols, uint32_t width,
-          uint64_t nonzero, uint64_t negative, list requests, uint32_t threads):
-    """Adds the statistics asked for to their words, in one pass over dense elements; (result, -0.0 that were not stored).
+          uint64_t nonzero, uint64_t negative, list requests, uint32_t threads, uint64_t first=0, last=None):
+    """Adds the statistics asked for, of segments [first, last), to their words, in one pass over the dense elements of these.
 
-    keep: a byte per element, non-zero where it counts as stored, or None for the zero rule. requests: (name, a, b, words)
+    By default these are all. Returns (result, -0.0 that were not stored). keep: a byte per element, non-zero where it counts as stored, or None for the zero rule. requests: (name, a, b, words)
     each; words are an array of statistic_words(name, a, b, ...), 0 at first.
     """
-    cdef const uint8_t[::1] kept
-    cdef const uint8_t* kept_at = NULL
+    cdef const uint8_t* kept_at
+    cdef uint64_t end
     cdef Matrix e
     cdef Result r
     cdef uint64_t dropped = 0
     cdef _Requests asked = _Requests(requests, rows, cols, segment_rows, segment_cols)
     e.grid = _grid(rows, cols, segment_rows, segment_cols)
     e.width, e.nonzero, e.negative = width, nonzero, negative
-    if width not in (1, 2, 4, 8) or <object>rows * cols * width != dense.shape[0]:
-        raise ValueError("dense of another size")
-    if keep is not None:
-        kept = keep
-        if <uint64_t>kept.shape[0] != rows * cols:
-            raise ValueError("keep of another size")
-        kept_at = _bytes(kept)
+    if width not in (1, 2, 4, 8):
+        raise ValueError("elements of another size")
+    end = e.grid.segments() if last is None else last
+    kept_at = _elements(e, first, end, dense, keep)
     with nogil:
-        r = c_count(e, asked.at, asked.n, _bytes(dense), kept_at, threads, &dropped)
+        r = c_count(e, first, end, asked.at, asked.n, _bytes(dense), kept_at, threads, &dropped)
     return _result(r), dropped

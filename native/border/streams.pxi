@@ -11,7 +11,6 @@ cdef extern from "encode.hpp" namespace "codec" nogil:
         Part* part
         Part shared[16]
         uint64_t stored
-        uint64_t entries
         uint64_t dropped_negatives
         uint64_t refused
 
@@ -24,7 +23,8 @@ cdef extern from "encode.hpp" namespace "codec" nogil:
     CStreams* new_streams(uint64_t, uint32_t) noexcept
     void free_streams(CStreams*) noexcept
     bint c_set_part "codec::set_part"(Part&, const uint8_t*, uint64_t) noexcept
-    Status c_encode "codec::encode"(const Matrix&, Layout, const Params&, const uint8_t*, const uint8_t*, CStreams*, uint32_t) noexcept
+    Status c_encode "codec::encode"(const Matrix&, uint64_t, uint64_t, Layout, const Params&, const uint8_t*, const uint8_t*,
+                                    CStreams*, uint32_t) noexcept
     Status c_encode_csr "codec::encode_csr"(const Matrix&, Layout, const Params&, const int64_t*, const int64_t*, const uint8_t*,
                                             CStreams*, uint32_t) noexcept
     Result c_transcode "codec::transcode"(const CView&, const Grid&, uint64_t, uint64_t, Layout, const Params&, CStreams*,
@@ -34,7 +34,24 @@ cdef extern from "encode.hpp" namespace "codec" nogil:
                                             uint64_t) noexcept
     Status code_stream(CStreams*, uint32_t, const CCoder&, uint32_t) noexcept
     void pack_bits(CStreams*, uint32_t, uint32_t, uint32_t) noexcept
-    void write_parts(const CStreams*, uint8_t*, const uint64_t*, uint32_t*, uint32_t) noexcept
+    void move_parts(CStreams*, uint8_t*, const uint64_t*, uint32_t*, uint32_t) noexcept
+
+
+cdef const uint8_t* _elements(const Matrix& e, uint64_t first, uint64_t last, const uint8_t[::1] dense, keep) except? NULL:
+    """Where `keep` lies, or NULL for None; ValueError for other elements than those of segments [first, last)."""
+    cdef const uint8_t[::1] kept
+    cdef uint64_t count
+    if not first <= last <= e.grid.segments():
+        raise ValueError("segments out of range")
+    count = e.grid.element_at(last) - e.grid.element_at(first) if first < last else 0
+    if <uint64_t>dense.shape[0] != count * e.width:
+        raise ValueError("dense of another size")
+    if keep is None:
+        return NULL
+    kept = keep
+    if <uint64_t>kept.shape[0] != count:
+        raise ValueError("keep of another size")
+    return _bytes(kept)
 
 
 cdef class Streams:
@@ -60,20 +77,16 @@ cdef class Streams:
         if status == Status.no_memory:
             raise MemoryError
 
-    def encode(self, const uint8_t[::1] dense, keep, uint32_t threads):
-        """From dense elements; keep: a byte per element, non-zero where it is stored, or None for the zero rule."""
-        cdef const uint8_t[::1] kept
-        cdef const uint8_t* kept_at = NULL
+    def encode(self, const uint8_t[::1] dense, keep, uint32_t threads, uint64_t first=0, last=None):
+        """Segments [first, last) from their dense elements, by default all.
+
+        keep: a byte per element, non-zero where it is stored, or None for the zero rule.
+        """
+        cdef uint64_t end = self.elements.grid.segments() if last is None else last
+        cdef const uint8_t* kept_at = _elements(self.elements, first, end, dense, keep)
         cdef Status status
-        if <uint64_t>dense.shape[0] != self.elements.grid.rows * self.elements.grid.cols * self.elements.width:
-            raise ValueError("dense of another size")
-        if keep is not None:
-            kept = keep
-            if <uint64_t>kept.shape[0] != self.elements.grid.rows * self.elements.grid.cols:
-                raise ValueError("keep of another size")
-            kept_at = _bytes(kept)
         with nogil:
-            status = c_encode(self.elements, self.layout, self.params, _bytes(dense), kept_at, self.streams, threads)
+            status = c_encode(self.elements, first, end, self.layout, self.params, _bytes(dense), kept_at, self.streams, threads)
         self._done(status)
 
     def encode_csr(self, const int64_t[::1] starts, const int64_t[::1] indices, const uint8_t[::1] values, uint32_t threads):
@@ -109,13 +122,8 @@ cdef class Streams:
 
     @property
     def stored(self):
-        """Entries stored so far; in a layout that cannot tell a kept zero, those whose bits are not all 0."""
+        """Entries stored so far, zeros that were kept among them."""
         return self.streams.stored
-
-    @property
-    def entries(self):
-        """Entries that came in, kept zeros among them: what `stored` is in every other layout."""
-        return self.streams.entries
 
     @property
     def refused(self):
@@ -200,8 +208,8 @@ cdef class Streams:
         with nogil:
             pack_bits(self.streams, stream, bits, threads)
 
-    def write(self, uint8_t[::1] frame, const uint64_t[::1] offsets, uint32_t[::1] checksums, uint32_t threads):
-        """Copies the parts to their offsets (by stream, then segment) and fills in their checksums; not those of shared streams."""
+    def move(self, uint8_t[::1] frame, const uint64_t[::1] offsets, uint32_t[::1] checksums, uint32_t threads):
+        """Moves the parts to their offsets (by stream, then segment) and fills in their checksums; not those of shared streams."""
         cdef Py_ssize_t i, n = offsets.shape[0]
         cdef uint32_t stream
         cdef uint64_t size
@@ -217,4 +225,4 @@ cdef class Streams:
         if n == 0:
             return
         with nogil:
-            write_parts(self.streams, &frame[0], &offsets[0], &checksums[0], threads)
+            move_parts(self.streams, &frame[0], &offsets[0], &checksums[0], threads)

@@ -71,9 +71,9 @@ cdef class View:
         return _result(r)
 
     def decode(self, uint64_t first, uint64_t count, uint8_t[::1] out, bint always, uint32_t threads):
-        """Elements [first, first + count) in row-major order, dense, into out; (result, entries in the segments read)."""
+        """Elements [first, first + count) in row-major order, dense, into out; (result, entries of the segments read: at least, at most)."""
         cdef Result r
-        cdef uint64_t stored = 0
+        cdef Stored stored = Stored(0, 0)
         cdef uint64_t size = self.view.grid.rows * self.view.grid.cols
         if first > size or count > size - first or <uint64_t>out.shape[0] != count * self.view.width:
             raise ValueError("elements out of range, or out of another size")
@@ -81,7 +81,7 @@ cdef class View:
         cdef uint8_t* to = &out[0] if out.shape[0] else NULL
         with nogil:
             r = c_decode(self.view, first, count, to, always, &stored, threads)
-        return _result(r), stored
+        return _result(r), stored.least, stored.most
 
     def multiply(self, uint64_t first, uint64_t last, Operand x, y, bint transposed, uint64_t limit, uint32_t threads,
                  scale=None, bias=None, kernel=None):

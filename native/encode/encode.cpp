@@ -39,17 +39,14 @@ Status write_segment(Layout layout, const Params& params, Flat flat, Streams* st
     parts[s].size = bytes[s];
     memset(out[s] + bytes[s], 0, kSlack);
   }
-  uint64_t stored = flat.count;
-  __atomic_fetch_add(&streams->entries, flat.count, __ATOMIC_RELAXED);
-  if (kernel.padded) stored -= kernels().count_zeros(flat.values, flat.count, flat.width);
-  __atomic_fetch_add(&streams->stored, stored, __ATOMIC_RELAXED);
+  __atomic_fetch_add(&streams->stored, flat.count, __ATOMIC_RELAXED);
   return Status::ok;
 }
 
-Status flatten_segment(const Matrix& e, uint64_t segment, const uint8_t* dense, const uint8_t* keep, Workspace& work,
-                       Flat& flat, uint64_t* dropped) {
+Status flatten_segment(const Matrix& e, uint64_t segment, uint64_t before, const uint8_t* dense, const uint8_t* keep,
+                       Workspace& work, Flat& flat, uint64_t* dropped) {
   const Place p = e.grid.place(segment);
-  const uint64_t first = e.grid.element_at(segment), n = p.size();
+  const uint64_t first = e.grid.element_at(segment) - before, n = p.size();
   const Status begun = begin_flat(n, n, e.width, work, flat);
   if (begun != Status::ok) return begun;
   place_flat(p, flat);
@@ -62,6 +59,7 @@ namespace {
 
 struct Encoding {
   const Matrix& e;
+  uint64_t first, last;
   Layout layout;
   const Params& params;
   const uint8_t *dense, *keep;
@@ -94,7 +92,8 @@ Status place_entries(const Encoding& c, uint64_t segment, Workspace& work, Flat&
 Status encode_segment(Encoding& c, uint64_t segment, Workspace& work) {
   Flat flat;
   uint64_t dropped = 0;
-  const Status status = c.dense ? flatten_segment(c.e, segment, c.dense, c.keep, work, flat, &dropped)
+  const uint64_t before = c.e.grid.element_at(c.first);
+  const Status status = c.dense ? flatten_segment(c.e, segment, before, c.dense, c.keep, work, flat, &dropped)
                                 : place_entries(c, segment, work, flat);
   if (status != Status::ok) return status;
   __atomic_fetch_add(&c.streams->dropped_negatives, dropped, __ATOMIC_RELAXED);
@@ -102,12 +101,13 @@ Status encode_segment(Encoding& c, uint64_t segment, Workspace& work) {
 }
 
 Status run(Encoding& c, uint32_t threads) {
+  if (c.first == c.last) return Status::ok;
   parallel(
-      uint32_t(c.streams->segments), threads,
+      uint32_t(c.last - c.first), threads,
       [](void* at, uint32_t task, uint32_t) {
         Encoding& c = *static_cast<Encoding*>(at);
         Workspace& work = workspace();
-        const Status status = encode_segment(c, task, work);
+        const Status status = encode_segment(c, c.first + task, work);
         if (status != Status::ok) __atomic_store_n(&c.status, status, __ATOMIC_RELAXED);
         work.trim();
       },
@@ -117,15 +117,16 @@ Status run(Encoding& c, uint32_t threads) {
 
 }  // namespace
 
-Status encode(const Matrix& e, Layout layout, const Params& params, const uint8_t* dense, const uint8_t* keep,
-              Streams* streams, uint32_t threads) {
-  Encoding c = {e, layout, params, dense, keep, nullptr, nullptr, nullptr, streams, Status::ok};
+Status encode(const Matrix& e, uint64_t first, uint64_t last, Layout layout, const Params& params, const uint8_t* dense,
+              const uint8_t* keep, Streams* streams, uint32_t threads) {
+  Encoding c = {e, first, last, layout, params, dense, keep, nullptr, nullptr, nullptr, streams, Status::ok};
   return run(c, threads);
 }
 
 Status encode_csr(const Matrix& e, Layout layout, const Params& params, const int64_t* starts, const int64_t* indices,
                   const uint8_t* values, Streams* streams, uint32_t threads) {
-  Encoding c = {e, layout, params, nullptr, nullptr, starts, indices, values, streams, Status::ok};
+  const uint64_t last = e.grid.segments();
+  Encoding c = {e, 0, last, layout, params, nullptr, nullptr, starts, indices, values, streams, Status::ok};
   return run(c, threads);
 }
 

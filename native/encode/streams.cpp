@@ -105,10 +105,9 @@ void pack_bits(Streams* streams, uint32_t stream, uint32_t bits, uint32_t thread
       &context);
 }
 
-void write_parts(const Streams* streams, uint8_t* base, const uint64_t* offsets, uint32_t* checksums,
-                 uint32_t threads) {
+void move_parts(Streams* streams, uint8_t* base, const uint64_t* offsets, uint32_t* checksums, uint32_t threads) {
   struct Context {
-    const Streams* streams;
+    Streams* streams;
     uint8_t* base;
     const uint64_t* offsets;
     uint32_t* checksums;
@@ -119,10 +118,12 @@ void write_parts(const Streams* streams, uint8_t* base, const uint64_t* offsets,
         Context& c = *static_cast<Context*>(at);
         for (uint32_t s = 0; s < c.streams->streams; ++s) {
           if (c.streams->shared[s].data) continue;
-          const Part& part = c.streams->part[uint64_t(task) * c.streams->streams + s];
+          Part& part = c.streams->part[uint64_t(task) * c.streams->streams + s];
           uint64_t at_table = s * c.streams->segments + task;
           c.checksums[at_table] = kernels().crc32c(0, part.data, part.size);
           memcpy(c.base + c.offsets[at_table], part.data, part.size);
+          free(part.data);
+          part = {};
         }
       },
       &context);

@@ -104,6 +104,9 @@ struct Columns {
   uint64_t from, to;
   uint64_t top, height;
   uint8_t* sums;
+  // x of these columns in strips, the first of which begins at column `left`; null: all columns' are the operand's.
+  const uint8_t* x;
+  uint64_t left;
 };
 
 void to_dense(Panel& p, uint32_t width, Scratch& scratch) {
@@ -153,13 +156,17 @@ Status multiply_panel(const View& v, const Product& w, const Place& at, const Co
     found = find();
   }
   if (!found) return Status::out_of_range;
+  // Rows that prepare x take all columns of it, the others the task's own where it has them.
+  const uint8_t* own = found->row->prepare ? nullptr : columns.x;
+  const uint64_t left = own ? columns.left : 0;
   const void* prepared = __atomic_load_n(&found->x, __ATOMIC_ACQUIRE);
   if (!prepared) {
-    prepared = w.x->prepared(found->row->prepare);
+    prepared = own ? w.x->x : w.x->prepared(found->row->prepare);
     if (!prepared) return Status::no_memory;
     __atomic_store_n(&w.x->used[found->row - k.products], uint8_t{1}, __ATOMIC_RELAXED);
     __atomic_store_n(&found->x, prepared, __ATOMIC_RELEASE);
   }
+  if (own) prepared = own;
   if (found->row->value == Type::any && !p.entries && !is_ready(w, p.values)) {
     const Status converted = k.convert_values(w.value, p.values, p.count, w.accumulator, scratch.values, w.limit);
     if (converted != Status::ok) return converted;
@@ -174,7 +181,8 @@ Status multiply_panel(const View& v, const Product& w, const Place& at, const Co
   for (uint64_t from = columns.from, end; from < columns.to; from = end, y += columns.height * row_bytes) {
     const uint64_t begin = from & ~(strip - 1), inside = from - begin;  // a strip is a power of two
     end = begin + strip < columns.to ? begin + strip : columns.to;
-    found->row->run(p, x + begin * strip_rows(w.x->n) * item + inside * x_item, y + inside * item, strip, end - from);
+    found->row->run(p, x + (begin - left) * strip_rows(w.x->n) * item + inside * x_item, y + inside * item, strip,
+                    end - from);
   }
   return Status::ok;
 }
@@ -225,6 +233,7 @@ struct Work {
   const uint8_t* live;  // see multiply_segment
   Choice choice;
   uint64_t first, last, across, bands, width;
+  bool apart;  // each task puts its own columns of x into strips
   Failure failure;
 
   uint64_t groups() const { return (w.batch + width - 1) / width; }
@@ -233,6 +242,9 @@ struct Work {
 
 // The most bytes of a task's sums, so that they stay in the second-level cache.
 constexpr uint64_t kBandBytes = 256 << 10;
+// Where the matrix has so few bands of rows, a task puts its own columns into strips, about so many bytes: they are still in the
+// second-level cache when they are multiplied, and threads share that work too. For more bands they would be made too often.
+constexpr uint64_t kFewBands = 2, kApartBytes = 512 << 10;
 // Bytes of weights, times the columns up to 8, from which on a second thread pays.
 constexpr uint64_t kWorthTwo = 70 << 10;
 
@@ -262,7 +274,14 @@ void Work::run(uint64_t band, uint64_t group) {
     memset(work.sums.data, 0, rows * strips * strip * item);
   else
     kernels().to_strips(sums);
-  const Columns mine = {left, left + columns, row, rows, work.sums.data};
+  Columns mine = {left, left + columns, row, rows, work.sums.data, nullptr, 0};
+  if (apart) {
+    mine.left = left - inside;
+    if (!work.strips.reserve(w.x->laid_out_bytes(inside + columns)))
+      return failure.report(failed(Status::no_memory), from);
+    w.x->lay_out(mine.left, inside + columns, work.strips.data);
+    mine.x = work.strips.data;
+  }
   Result r;
   uint64_t segment = from;
   for (; segment < to && r.ok(); ++segment) r = multiply_segment(v, w, segment, mine, live, choice, work);
@@ -311,8 +330,11 @@ Result multiply(const View& v, const Product& w, uint64_t first, uint64_t last, 
   const LayoutKernels& layout = kernels().layouts[uint32_t(v.layout)];
   const bool skips = w.transposed && v.checked && layout.skip && !layout.columns(v.params) &&
                      weight_bytes(v, first, last) >= kWorthSkipping;
+  const bool apart = v.grid.segments() <= kFewBands * across && w.batch > strip;
+  const uint64_t fit = apart ? kApartBytes / (strip_rows(w.x->n) * strip * item_bytes(w.accumulator)) : room,
+                 strips = fit < room ? fit : room;
   Work work = {v,      w,     skips ? w.x->live() : nullptr, Choice(w), first, last,
-               across, bands, strip * (room ? room : 1),     {}};
+               across, bands, strip * (strips ? strips : 1), apart,     {}};
   if (threads > 1 && weight_bytes(v, first, last) * (w.batch < 8 ? w.batch : 8) < kWorthTwo) threads = 1;
   // A task less than there are threads, or one too many, leaves some of them waiting.
   const auto uneven = [&](uint64_t tasks) { return tasks < threads || (tasks < 4 * threads && tasks % threads); };

@@ -99,16 +99,28 @@ bool Operand::narrow() {
   return narrow_;
 }
 
+uint64_t Operand::laid_out_bytes(uint64_t columns) const {
+  const uint64_t strips = (columns + strip() - 1) / strip();
+  return (strips * strip_rows(n) + kTileCols) * strip() * item_bytes(accumulator);
+}
+
+void Operand::lay_out(uint64_t left, uint64_t columns, uint8_t* to) const {
+  const uint64_t item = item_bytes(accumulator), behind = kTileCols * strip() * item;
+  if (window.images)
+    kernels().unroll(accumulator, x, window, left, columns, strip(), strip_rows(n), to);
+  else {
+    const uint8_t* from = static_cast<const uint8_t*>(x) + int64_t(left) * at.column * int64_t(item);
+    kernels().to_strips({accumulator, n, columns, strip(), strip_rows(n), const_cast<uint8_t*>(from), at, to});
+  }
+  memset(to + laid_out_bytes(columns) - behind, 0, behind);
+}
+
 const void* Operand::strips() {
   if (batch == 1 && at.row == 1 && !window.images) return x;
   if (laid_out_) return strips_.data;
   take_kept(strips_);
-  const uint64_t height = strip_rows(n), columns = (batch + strip() - 1) / strip() * strip();
-  if (!strips_.reserve(height * columns * item_bytes(accumulator))) return nullptr;
-  if (window.images)
-    kernels().unroll(accumulator, x, window, strip(), height, strips_.data);
-  else
-    kernels().to_strips({accumulator, n, batch, strip(), height, const_cast<void*>(x), at, strips_.data});
+  if (!strips_.reserve(laid_out_bytes(batch))) return nullptr;
+  lay_out(0, batch, strips_.data);
   laid_out_ = true;
   return strips_.data;
 }
@@ -135,7 +147,8 @@ const void* Operand::prepared(Prepare by) {
     found = nullptr;
     const uint64_t wide = strip(), size = strip_rows(n) * item_bytes(accumulator);  // of a column
     for (auto& entry : ready_) {
-      if (!entry.by && entry.x.reserve(size * ((batch + wide - 1) / wide * wide))) {
+      const uint64_t strips = (batch + wide - 1) / wide;
+      if (!entry.by && entry.x.reserve((strips * strip_rows(n) + 2 * kTileCols) * wide * item_bytes(accumulator))) {
         for (uint64_t left = 0; left < batch; left += wide)
           by(static_cast<const uint8_t*>(only) + left * size, n, wide, batch - left < wide ? batch - left : wide,
              entry.x.data + left * size);

@@ -25,6 +25,10 @@ struct Operand {
   // Of each row of x, whether it holds anything but zeros; null where most do, so that to pass over the others brings
   // little. Not for pixels under a filter, nor for several threads at once.
   const uint8_t* live();
+  // Columns from `left` on, the first of a strip, in strips behind each other at `to`: strip_rows(n) rows of each, and
+  // kTileCols rows behind the last.
+  void lay_out(uint64_t left, uint64_t columns, uint8_t* to) const;
+  uint64_t laid_out_bytes(uint64_t columns) const;
 
   ~Operand();
 

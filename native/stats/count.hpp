@@ -14,8 +14,8 @@ bool statistic_words(const Grid&, uint32_t number, uint64_t a, uint64_t b, uint6
 // (as in encode) also to *dropped the elements equal to -0.0 that do not count as stored.
 Result count(const View&, const Grid&, uint64_t first, uint64_t last, const StatsRequest*, uint32_t n,
              uint32_t threads);
-Result count(const Matrix&, const StatsRequest*, uint32_t n, const uint8_t* dense, const uint8_t* keep,
-             uint32_t threads, uint64_t* dropped);
+Result count(const Matrix&, uint64_t first, uint64_t last, const StatsRequest*, uint32_t n, const uint8_t* dense,
+             const uint8_t* keep, uint32_t threads, uint64_t* dropped);
 
 // Both of them: `flatten` brings a segment into flat mask form in the workspace, and adds what it dropped to *dropped.
 using Flatten = Result (*)(void* context, uint64_t segment, Workspace&, Flat&, uint64_t* dropped);

@@ -26,17 +26,19 @@ Result count(const View& v, const Grid& grid, uint64_t first, uint64_t last, con
       &context, &dropped);
 }
 
-Result count(const Matrix& e, const StatsRequest* requests, uint32_t n, const uint8_t* dense, const uint8_t* keep,
-             uint32_t threads, uint64_t* dropped) {
+Result count(const Matrix& e, uint64_t first, uint64_t last, const StatsRequest* requests, uint32_t n,
+             const uint8_t* dense, const uint8_t* keep, uint32_t threads, uint64_t* dropped) {
+  if (first == last) return Result();
   struct Context {
     const Matrix& e;
+    uint64_t before;
     const uint8_t *dense, *keep;
-  } context{e, dense, keep};
+  } context{e, e.grid.element_at(first), dense, keep};
   return count_segments(
-      e.grid, 0, e.grid.segments(), requests, n, threads,
+      e.grid, first, last, requests, n, threads,
       [](void* at, uint64_t segment, Workspace& work, Flat& flat, uint64_t* dropped) {
         const Context& c = *static_cast<Context*>(at);
-        return failed(flatten_segment(c.e, segment, c.dense, c.keep, work, flat, dropped));
+        return failed(flatten_segment(c.e, segment, c.before, c.dense, c.keep, work, flat, dropped));
       },
       &context, dropped);
 }
