@@ -19,7 +19,7 @@ from codec.values import ValueCoding
 
 # From so many elements on, and up to that share of stored ones, context has been the smallest of all that was tried:
 # the other layouts are not even counted then, which would take longer than encoding.
-_MODELLED_FROM, _MODELLED_TO = 1 << 14, 0.97
+_MODELLED_FROM, _MODELLED_TO = 1 << 16, 0.97
 # A matrix of so many positions and so few stored elements takes csr: counting it for the other layouts, which look at
 # every position, would take minutes and save little.
 _LARGE, _NEARLY_EMPTY = 1 << 32, 1 / 4096
