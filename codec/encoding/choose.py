@@ -18,15 +18,16 @@ from codec.matrix import Grid, TensorSpec
 from codec.values import ValueCoding
 
 # From so many elements on, and up to that share of stored ones, context has been the smallest of all that was tried:
-# the other layouts are not even counted then, which would take longer than encoding.
-_MODELLED_FROM, _MODELLED_TO = 1 << 16, 0.97
+# the other layouts are not even counted then, which would take longer than encoding. From fewer on it is encoded beside
+# those that are predicted to be smaller: its own prediction knows less of it than theirs do.
+_MODELLED_ALONE, _MODELLED_FROM, _MODELLED_TO = 1 << 16, 1 << 14, 0.97
 # A matrix of so many positions and so few stored elements takes csr: counting it for the other layouts, which look at
 # every position, would take minutes and save little.
 _LARGE, _NEARLY_EMPTY = 1 << 32, 1 / 4096
 
 
 def plans_for(request: EncodeRequest, source: Source) -> list[FramePlan]:
-    """The frames to make for a request, of which the smallest answers it: one, or two where sizes are estimates."""
+    """The frames to make for a request, of which the smallest answers it: one, or a few where sizes are estimates."""
     if request.layout is not None:
         return [plan_of(request, request.layout, source)]
     if request.objective == "speed":
@@ -64,12 +65,19 @@ def _plan(spec: TensorSpec, layout: Layout, values: ValueCoding, codings: tuple[
 
 
 def smallest(request: EncodeRequest, source: Source, *, most: int) -> list[FramePlan]:
-    """The ``most`` smallest layouts by prediction, smallest first; of equal ones the first of the registry."""
+    """The ``most`` smallest layouts by prediction, smallest first; of equal ones the first of the registry.
+
+    Where several are asked for, context is one of them for all but small tensors.
+    """
     plans = candidates(request, source)
     if len(plans) == 1:
         return plans
     sizes = [predict(plan, source.counts(needs_of(plan), plan.spec.grid), source.negative_zeros) for plan in plans]
-    return [plans[i] for i in sorted(range(len(plans)), key=sizes.__getitem__)[:most]]
+    order = sorted(range(len(plans)), key=sizes.__getitem__)
+    modelled = most > 1 and request.layout is None and source.spec.grid.size >= _MODELLED_FROM
+    return [
+        plans[i] for place, i in enumerate(order) if place < most or (modelled and plans[i].layout.name == "context")
+    ]
 
 
 def candidates(request: EncodeRequest, source: Source) -> list[FramePlan]:
@@ -78,7 +86,7 @@ def candidates(request: EncodeRequest, source: Source) -> list[FramePlan]:
     if size >= _LARGE and source.nnz < size * _NEARLY_EMPTY and not request.values.bits:
         return [plan_of(request, Csr(), source)]
     layouts = _storable(request)
-    if Context in layouts and size >= _MODELLED_FROM and source.nnz <= size * _MODELLED_TO:
+    if Context in layouts and size >= _MODELLED_ALONE and source.nnz <= size * _MODELLED_TO:
         return [plan_of(request, Context(), source)]
     by_grid = _needs(request, source.spec)
     source.count(by_grid)
