@@ -74,10 +74,8 @@ def smallest(request: EncodeRequest, source: Source, *, most: int) -> list[Frame
         return plans
     sizes = [predict(plan, source.counts(needs_of(plan), plan.spec.grid), source.negative_zeros) for plan in plans]
     order = sorted(range(len(plans)), key=sizes.__getitem__)
-    modelled = most > 1 and request.layout is None and source.spec.grid.size >= _MODELLED_FROM
-    return [
-        plans[i] for place, i in enumerate(order) if place < most or (modelled and plans[i].layout.name == "context")
-    ]
+    tried = Context if most > 1 and source.spec.grid.size >= _MODELLED_FROM else ()
+    return [plans[i] for place, i in enumerate(order) if place < most or isinstance(plans[i].layout, tried)]
 
 
 def candidates(request: EncodeRequest, source: Source) -> list[FramePlan]:
