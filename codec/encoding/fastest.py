@@ -28,7 +28,7 @@ _SELL_TO = 0.998
 _CSR_FROM = 0.95
 # Batches from so many columns on where weights and x are bfloat16: between these shares of zeros, expanding lines and
 # multiplying pairs of elements, zeros included, is faster than looking up pairs of non-zeros.
-_PAIRS_BATCH, _PAIRS_FROM, _PAIRS_TO = 5, 0.15, 0.4
+_PAIRS_BATCH, _PAIRS_FROM, _PAIRS_TO = 5, 0.15, ((64, 0.4), (None, 0.55))
 # Codes of up to so many bits are looked up in a register by kernels of their own, for a single column.
 _CODE_BITS = 4
 # Batches above 8 columns read a row of x for the four rows of a block (below, sell is as fast): blocks are looked for
@@ -64,7 +64,7 @@ def fastest(nnz: int, spec: TensorSpec, batch: int | None, code_bits: int = 0) -
     """
     sparsity = 1 - nnz / spec.grid.size if spec.grid.size else 0.0
     single = (batch or TYPICAL) == 1
-    if batch is not None and batch >= _PAIRS_BATCH and _PAIRS_FROM <= sparsity < _PAIRS_TO and _pairs(spec):
+    if batch is not None and batch >= _PAIRS_BATCH and _PAIRS_FROM <= sparsity < _of(batch, _PAIRS_TO) and _pairs(spec):
         return Bitmap()
     shared = single and spec.element.is_float and 0 < code_bits <= _CODE_BITS
     steps = _TABLE.get(("code" if shared else _kind(spec), single))
@@ -73,6 +73,11 @@ def fastest(nnz: int, spec: TensorSpec, batch: int | None, code_bits: int = 0) -
     if sparsity >= _CSR_FROM:
         return Csr()
     return _LANES if spec.grid.rows >= _ROWS else Bitmap()
+
+
+def _of(batch: int, shares: tuple[tuple[int | None, float], ...]) -> float:
+    """The share of zeros of the first entry that is for so many columns."""
+    return next(share for most, share in shares if most is None or batch <= most)
 
 
 def _pairs(spec: TensorSpec) -> bool:
@@ -100,6 +105,7 @@ def structured(source: Source, batch: int | None) -> Layout | None:
 # torch multiplies dense bfloat16 by instructions of the processor, and is faster for batches than what the table above
 # takes: columns at most, and the share of zeros from which ours is (benchmarks/results/speedup_zen4.txt).
 _NARROW_LIBRARY = ((1, 0.1), (16, 0.3), (64, 0.5), (None, 0.7))
+_PAIRS_LIBRARY = ((1, 0.1), (64, 0.3), (None, 0.6))  # where the same instructions multiply pairs of ours
 # A convolution unrolls the pixels for all of its filters together, which has to be made up for: filters at least, and
 # the share of zeros at least (of 1 x 1 and 3 x 3, for 1 and 8 images of 7 to 56 pixels: 0.8 to 1.3 times as fast as
 # torch there, 1 to 3 times at 512 filters, and 0.3 to 0.9 times at 64 filters whatever the zeros).
@@ -117,7 +123,7 @@ def faster_than_dense(nnz: int, spec: TensorSpec, batch: int | None) -> bool:
             return False
         share = _LEAST_OF_FILTERS
     elif _kind(spec) == "narrow float":
-        share = next(share for most, share in _NARROW_LIBRARY if most is None or columns <= most)
+        share = _of(columns, _PAIRS_LIBRARY if _pairs(spec) else _NARROW_LIBRARY)
     return nnz <= (1 - share) * spec.grid.size and not isinstance(fastest(nnz, spec, batch), Dense)
 
 
