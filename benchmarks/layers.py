@@ -41,7 +41,7 @@ def measured(dtype: torch.dtype, shape: tuple[int, int], batch: int) -> list[flo
 
     def bare() -> torch.Tensor:
         own, term, y = x.float(), layer.bias.float(), torch.empty(batch, shape[0])
-        kernel.at(own.data_ptr(), batch, y.data_ptr(), term.data_ptr(), False, 1, 1)
+        kernel.at(own.data_ptr(), batch, y.data_ptr(), term.data_ptr(), 1, 1)
         return y.to(dtype)
 
     with torch.no_grad():
