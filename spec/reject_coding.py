@@ -94,12 +94,14 @@ def codes() -> Iterator[Bad]:
     yield Bad("code_longer_than_max_length", "R5.4d", longer.build())
 
 
+def count(change: int) -> Change:
+    """Another number of items at the beginning of a part."""
+    return lambda data: struct.pack("<I", struct.unpack_from("<I", data)[0] + change) + data[4:]
+
+
 def coded() -> Iterator[Bad]:
     def bad(name: str, rule: str, change: Change) -> Bad:
         return Bad(f"coded_{name}", rule, with_parts("bitmap", 1, 0, change, codings=CODED))
-
-    def count(change: int) -> Change:
-        return lambda data: struct.pack("<I", struct.unpack_from("<I", data)[0] + change) + data[4:]
 
     def track(number: int, change: int) -> Change:
         def edit(data: bytes) -> bytes:
@@ -191,9 +193,6 @@ def states() -> Iterator[Bad]:
 
     def bad(name: str, rule: str, change: Change) -> Bad:
         return Bad(f"rans_{name}", rule, with_parts("bitmap", 1, 0, change, codings=RANS))
-
-    def count(change: int) -> Change:
-        return lambda data: struct.pack("<I", struct.unpack_from("<I", data)[0] + change) + data[4:]
 
     def state(lane: int, value: int) -> Change:
         at = 4 + 4 * lane

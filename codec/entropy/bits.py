@@ -1,4 +1,6 @@
-"""Numbers as bits, the least significant first, and exponential Golomb codes of them (spec section 5.10)."""
+"""Numbers as bits, the least significant first, and exponential Golomb and Rice codes of them (spec section 5.10)."""
+
+from collections.abc import Callable, Sequence
 
 from codec.errors import FormatError
 
@@ -20,14 +22,23 @@ class BitReader:
         self.at = end
         return int.from_bytes(self._data[begin // 8 : -(-end // 8)], "little") >> begin % 8 & (1 << n) - 1
 
-    def golomb(self, k: int) -> int:
-        """A number in the code of order k."""
-        zeros = 0
+    def zeros(self, most: int) -> int:
+        """How many zeros stand before the next one, at most so many."""
+        found = 0
         while not self.bits(1):
-            zeros += 1
-            if zeros > MOST_ZEROS:
-                raise FormatError(f"a number of more than {MOST_ZEROS} bits")
+            found += 1
+            if found > most:
+                raise FormatError(f"more than {most} zeros in a code word")
+        return found
+
+    def golomb(self, k: int) -> int:
+        """A number in the exponential Golomb code of order k."""
+        zeros = self.zeros(MOST_ZEROS)
         return ((1 << zeros | self.bits(zeros)) - 1 << k) | self.bits(k)
+
+    def rice(self, k: int, most: int) -> int:
+        """A number of about ``most`` at most in the Rice code of order k."""
+        return self.zeros(most >> k) << k | self.bits(k)
 
     def end(self) -> None:
         """FormatError unless only zeros that fill the last byte are left."""
@@ -43,17 +54,22 @@ class BitWriter:
         self._value, self._at = 0, 0
 
     def bits(self, value: int, n: int) -> None:
-        """A number of n bits."""
-        self._value |= value << self._at
+        """The last n bits of a number."""
+        self._value |= (value & (1 << n) - 1) << self._at
         self._at += n
 
     def golomb(self, value: int, k: int) -> None:
-        """A number in the code of order k."""
+        """A number in the exponential Golomb code of order k."""
         top = (value >> k) + 1
         n = top.bit_length() - 1
         self.bits(1 << n, n + 1)
-        self.bits(top - (1 << n), n)
-        self.bits(value & (1 << k) - 1, k)
+        self.bits(top, n)
+        self.bits(value, k)
+
+    def rice(self, value: int, k: int) -> None:
+        """A number in the Rice code of order k."""
+        self.bits(1 << (value >> k), (value >> k) + 1)
+        self.bits(value, k)
 
     def bytes(self) -> bytes:
         """All of them, up to a whole byte."""
@@ -61,8 +77,18 @@ class BitWriter:
 
 
 def golomb_bits(value: int, k: int) -> int:
-    """Bits of a number in the code of order k."""
+    """Bits of a number in the exponential Golomb code of order k."""
     return 2 * ((value >> k) + 1).bit_length() - 1 + k
+
+
+def rice_bits(value: int, k: int) -> int:
+    """Bits of a number in the Rice code of order k."""
+    return (value >> k) + 1 + k
+
+
+def best_order(values: Sequence[int], orders: int, bits: Callable[[int, int], int]) -> int:
+    """The order below ``orders`` of the code that takes the fewest ``bits`` for values; of equal ones the lowest."""
+    return min(range(orders), key=lambda k: sum(bits(value, k) for value in values))
 
 
 def folded(number: int) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from codec.entropy.bits import BitReader, BitWriter, best_order, folded, golomb_bits, rice_bits, unfolded
 from codec.errors import FormatError
 
 MASK_BITS, LEVELS, LOW = 14, 321, 1 << 16
@@ -85,80 +86,9 @@ def panels(rows: int, cols: int) -> Iterator[tuple[int, int, int, int]]:
             yield row, col, min(max(1, tall), rows - row), min(PANEL, cols - col)
 
 
-class _Bits:
-    """Bits of bytes, the least significant first; past the end FormatError."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data, self._size, self.at = data, 8 * len(data), 0
-
-    def bits(self, n: int) -> int:
-        begin, end = self.at, self.at + n
-        if end > self._size:
-            raise refuse("the head ends too early")
-        self.at = end
-        return int.from_bytes(self._data[begin // 8 : -(-end // 8)], "little") >> begin % 8 & (1 << n) - 1
-
-    def zeros(self, most: int) -> int:
-        n = 0
-        while not self.bits(1):
-            n += 1
-            if n > most:
-                raise refuse(f"more than {most} zeros in a code word")
-        return n
-
-    def golomb(self, k: int) -> int:
-        n = self.zeros(40)
-        return ((1 << n | self.bits(n)) - 1 << k) | self.bits(k)
-
-    def rice(self, k: int, most: int) -> int:
-        return self.zeros(most >> k) << k | self.bits(k)
-
-
-class _Writer:
-    def __init__(self) -> None:
-        self._value, self._at = 0, 0
-
-    def bits(self, value: int, n: int) -> None:
-        self._value |= (value & (1 << n) - 1) << self._at
-        self._at += n
-
-    def golomb(self, value: int, k: int) -> None:
-        top = (value >> k) + 1
-        n = top.bit_length() - 1
-        self.bits(1 << n, n + 1)
-        self.bits(top, n)
-        self.bits(value, k)
-
-    def rice(self, value: int, k: int) -> None:
-        self.bits(1 << (value >> k), (value >> k) + 1)
-        self.bits(value, k)
-
-    def bytes(self) -> bytes:
-        return self._value.to_bytes(-(-self._at // 8), "little")
-
-
-def _unfold(value: int) -> int:
-    return -(value >> 1) - 1 if value & 1 else value >> 1
-
-
-def _fold(value: int) -> int:
-    return -2 * value - 1 if value < 0 else 2 * value
-
-
-def _best(values: list[int], orders: int, exponential: bool) -> int:
-    """The order of the code that takes the fewest bits for values; of equal ones the lowest."""
-
-    def total(k: int) -> int:
-        return sum(
-            (2 * ((value >> k) + 1).bit_length() - 1 if exponential else (value >> k) + 1) + k for value in values
-        )
-
-    return min(range(orders), key=total)
-
-
 def read_model(part: bytes, rows: int, cols: int, width: int) -> tuple[Model, int]:
     """The head of a part and its bytes."""
-    data = _Bits(part)
+    data = BitReader(part)
     model = Model(data.golomb(8))
     if model.stored > rows * cols:
         raise refuse(f"{model.stored} stored elements of {rows * cols}")
@@ -171,7 +101,7 @@ def read_model(part: bytes, rows: int, cols: int, width: int) -> tuple[Model, in
     return model, data.at // 8
 
 
-def _read_mask(data: _Bits, model: Model, rows: int, cols: int) -> None:
+def _read_mask(data: BitReader, model: Model, rows: int, cols: int) -> None:
     lanes, masks = data.bits(3), data.bits(2)
     if lanes > 6 or masks > 2:
         raise refuse(f"2**{lanes} lanes, {masks} coarse masks")
@@ -193,14 +123,14 @@ def _read_mask(data: _Bits, model: Model, rows: int, cols: int) -> None:
         raise refuse(f"{model.classes} classes, {chances} probabilities")
     level, levels = 160, []
     for _ in range(chances):
-        level += _unfold(data.golomb(2))
+        level += unfolded(data.golomb(2))
         if not 0 <= level < LEVELS:
             raise refuse(f"a probability of level {level}")
         levels.append(level)
     model.levels = tuple(levels)
 
 
-def _read_blocks(data: _Bits, rows: int, cols: int) -> tuple[int, int, np.ndarray]:
+def _read_blocks(data: BitReader, rows: int, cols: int) -> tuple[int, int, np.ndarray]:
     tall, wide = data.golomb(2) + 1, data.golomb(2) + 1
     if tall > rows or wide > cols or tall * wide < 4:
         raise refuse(f"blocks of {tall} x {wide} in {rows} x {cols}")
@@ -217,15 +147,15 @@ def _read_blocks(data: _Bits, rows: int, cols: int) -> tuple[int, int, np.ndarra
     return tall, wide, live
 
 
-def _read_classes(data: _Bits, n: int) -> np.ndarray:
+def _read_classes(data: BitReader, n: int) -> np.ndarray:
     k, middle = data.bits(3), data.bits(6)
-    found = np.array([middle + _unfold(data.rice(k, 2 * _MOST_CLASSES)) for _ in range(n)])
+    found = np.array([middle + unfolded(data.rice(k, 2 * _MOST_CLASSES)) for _ in range(n)])
     if found.min() != 0 or not 0 < found.max() < _MOST_CLASSES:
         raise refuse(f"classes from {found.min()} to {found.max()}")
     return found
 
 
-def _read_values(data: _Bits, model: Model, width: int) -> None:
+def _read_values(data: BitReader, model: Model, width: int) -> None:
     tables = data.bits(4) + 1
     bits = (tables - 1).bit_length()
     model.table_of = tuple(data.bits(bits) for _ in range(model.classes))
@@ -243,7 +173,7 @@ def _read_values(data: _Bits, model: Model, width: int) -> None:
     for _ in range(tables):
         k, count, counts = data.bits(3), 0, []
         for _ in range(symbols):
-            count += _unfold(data.golomb(k))
+            count += unfolded(data.golomb(k))
             if not 0 <= count <= 1 << model.scale:
                 raise refuse(f"a symbol of {count}")
             counts.append(count)
@@ -256,7 +186,7 @@ def _read_values(data: _Bits, model: Model, width: int) -> None:
     model.tables = tuple(found)
 
 
-def _read_left_out(data: _Bits, model: Model, rows: int, cols: int) -> None:
+def _read_left_out(data: BitReader, model: Model, rows: int, cols: int) -> None:
     model.raw_bytes = -(-model.stored * model.field // 8)
     if not data.bits(1):
         return
@@ -268,7 +198,7 @@ def _read_left_out(data: _Bits, model: Model, rows: int, cols: int) -> None:
 
 def write_model(model: Model, width: int) -> bytes:
     """The inverse of `read_model`."""
-    out = _Writer()
+    out = BitWriter()
     out.golomb(model.stored, 8)
     if not model.stored:
         return out.bytes()
@@ -276,7 +206,7 @@ def write_model(model: Model, width: int) -> bytes:
     out.bits(len(model.blocks), 2)
     for tall, wide, live in model.blocks:
         gaps = (np.diff(np.flatnonzero(live), prepend=-1) - 1).tolist()
-        k = _best(gaps, 16, exponential=False)
+        k = best_order(gaps, 16, rice_bits)
         out.golomb(tall - 1, 2)
         out.golomb(wide - 1, 2)
         out.golomb(len(gaps), 8)
@@ -287,11 +217,11 @@ def write_model(model: Model, width: int) -> bytes:
         out.bits(classes is not None, 1)
         if classes is not None:
             middle = int(np.sort(classes)[-(-len(classes) // 2) - 1])
-            folded = [_fold(int(one) - middle) for one in classes]
-            k = _best(folded, 8, exponential=False)
+            steps = [folded(int(one) - middle) for one in classes]
+            k = best_order(steps, 8, rice_bits)
             out.bits(k, 3)
             out.bits(middle, 6)
-            for value in folded:
+            for value in steps:
                 out.rice(value, k)
     out.golomb(model.group - 1, 0)
     if model.group > 1:
@@ -299,19 +229,19 @@ def write_model(model: Model, width: int) -> bytes:
         for one in model.near:
             out.golomb(one - 1, 1)
     for level, before in zip(model.levels, (160, *model.levels), strict=False):
-        out.golomb(_fold(level - before), 2)
+        out.golomb(folded(level - before), 2)
     _write_values(out, model, width)
     out.bits(bool(model.left_out), 1)
     if model.left_out:
         out.golomb(model.raw_bytes, 8)
-        k = _best(list(model.left_out), 8, exponential=False)
+        k = best_order(list(model.left_out), 8, rice_bits)
         out.bits(k, 3)
         for bits in model.left_out:
             out.rice(bits, k)
     return out.bytes()
 
 
-def _write_values(out: _Writer, model: Model, width: int) -> None:
+def _write_values(out: BitWriter, model: Model, width: int) -> None:
     out.bits(len(model.tables) - 1, 4)
     for table in model.table_of:
         out.bits(table, (len(model.tables) - 1).bit_length())
@@ -322,8 +252,8 @@ def _write_values(out: _Writer, model: Model, width: int) -> None:
     out.bits(len(model.tables[0]) - 1, 8)
     out.bits(model.scale - 9, 2)
     for counts in model.tables:
-        steps = [_fold(count - before) for count, before in zip(counts, (0, *counts), strict=False)]
-        k = _best(steps, 8, exponential=True)
+        steps = [folded(count - before) for count, before in zip(counts, (0, *counts), strict=False)]
+        k = best_order(steps, 8, golomb_bits)
         out.bits(k, 3)
         for step in steps:
             out.golomb(step, k)

@@ -15,7 +15,7 @@ import numpy as np
 
 from codec import kernels
 from codec.entropy.base import Attempt, Coding, Items, KeyCounts, RawStream
-from codec.entropy.bits import BitReader, BitWriter, folded, golomb_bits, unfolded
+from codec.entropy.bits import BitReader, BitWriter, best_order, folded, golomb_bits, unfolded
 from codec.entropy.split import Split
 from codec.errors import FormatError
 
@@ -59,7 +59,7 @@ class RansCode(Split):
     def header(self) -> list[Any]:
         """The table in a frame's header: ``low``, ``zeros``, ``first``, ``lanes``, and the counts as bits."""
         steps = [folded(own - before) for before, own in pairwise((0, *self.counts))]
-        order = min(range(ORDERS), key=lambda k: sum(golomb_bits(step, k) for step in steps))
+        order = best_order(steps, ORDERS, golomb_bits)
         out = BitWriter()
         out.bits(self.symbols - 1, 8)
         out.bits(order, 3)

@@ -5,6 +5,7 @@ the same names, a model file holds the same bytes, and ties between layers stay 
 """
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -22,7 +23,7 @@ from codec.torch.frames import buffer_of, packed_of
 from codec.torch.operators import conv2d, product
 
 
-class SparseLayer(nn.Module):
+class SparseLayer(nn.Module, ABC):
     """What the layers share: the packed weight, how it is made and loaded, and how it is shown."""
 
     weight: torch.Tensor
@@ -41,9 +42,9 @@ class SparseLayer(nn.Module):
         self.register_parameter("bias", own)
 
     @classmethod
+    @abstractmethod
     def dense(cls) -> type[nn.Module] | None:
         """The dense class that this one stands for; None where its library is not imported, so that no model has it."""
-        raise NotImplementedError
 
     @classmethod
     def like(cls, layer: Any, *, bias: bool = True, nbytes: int = 0, device: Any = None) -> Self:
@@ -112,9 +113,9 @@ class SparseLayer(nn.Module):
         return self.turned(self.packed.to_dense())
 
     @property
+    @abstractmethod
     def shape(self) -> tuple[int, ...]:
-        """The shape of the packed weight; each class of layers has its own."""
-        raise NotImplementedError
+        """The shape of the packed weight."""
 
     @property
     def packed(self) -> PackedTensor:
