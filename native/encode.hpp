@@ -33,6 +33,9 @@ struct Matrix {
 Streams* new_streams(uint64_t segments, uint32_t streams);
 void free_streams(Streams*);
 bool set_part(Part&, const uint8_t* data, uint64_t size);
+// Asks the C library to give freed memory back: it keeps what lies between blocks that are in use, and a large tensor is
+// one part after the other.
+void give_back();
 
 // Segments [first, last) from their dense elements; `keep`: a byte an element, non-zero where it is stored, or null for
 // the zero rule.

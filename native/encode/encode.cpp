@@ -120,7 +120,9 @@ Status run(Encoding& c, uint32_t threads) {
 Status encode(const Matrix& e, uint64_t first, uint64_t last, Layout layout, const Params& params, const uint8_t* dense,
               const uint8_t* keep, Streams* streams, uint32_t threads) {
   Encoding c = {e, first, last, layout, params, dense, keep, nullptr, nullptr, nullptr, streams, Status::ok};
-  return run(c, threads);
+  const Status status = run(c, threads);
+  if (last - first < e.grid.segments()) give_back();  // a tensor that nobody holds whole
+  return status;
 }
 
 Status encode_csr(const Matrix& e, Layout layout, const Params& params, const int64_t* starts, const int64_t* indices,

@@ -1,11 +1,20 @@
 // Streams between the layout and the frame: the entropy stage on them, and the copy into a frame.
 #include <cstdlib>
 #include <cstring>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "../encode.hpp"
 #include "../pool.hpp"
 
 namespace codec {
+
+void give_back() {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
+}
 
 Streams* new_streams(uint64_t segments, uint32_t streams) {
   Streams* s = static_cast<Streams*>(calloc(1, sizeof(Streams)));
@@ -105,13 +114,17 @@ void pack_bits(Streams* streams, uint32_t stream, uint32_t bits, uint32_t thread
       &context);
 }
 
+// Bytes of parts after whose release memory is given back, each time.
+constexpr uint64_t kGivenBack = 32 << 20;
+
 void move_parts(Streams* streams, uint8_t* base, const uint64_t* offsets, uint32_t* checksums, uint32_t threads) {
   struct Context {
     Streams* streams;
     uint8_t* base;
     const uint64_t* offsets;
     uint32_t* checksums;
-  } context{streams, base, offsets, checksums};
+    uint64_t released;
+  } context{streams, base, offsets, checksums, 0};
   parallel(
       uint32_t(streams->segments), threads,
       [](void* at, uint32_t task, uint32_t) {
@@ -122,7 +135,9 @@ void move_parts(Streams* streams, uint8_t* base, const uint64_t* offsets, uint32
           uint64_t at_table = s * c.streams->segments + task;
           c.checksums[at_table] = kernels().crc32c(0, part.data, part.size);
           memcpy(c.base + c.offsets[at_table], part.data, part.size);
+          const uint64_t released = __atomic_add_fetch(&c.released, part.size, __ATOMIC_RELAXED);
           free(part.data);
+          if (released / kGivenBack != (released - part.size) / kGivenBack) give_back();
           part = {};
         }
       },
