@@ -82,7 +82,6 @@ struct Panel {
   const uint8_t* places;  // form sliced: of each line, its place among the lanes of the slices
   const uint8_t* near;    // form sliced: count positions, step by step of each slice, eight lines side by side
   const uint8_t* values;  // packed items in walking order (form dense: lines * length)
-  const uint8_t* ahead;   // not null: where the values of a later panel begin, to be fetched while this one's are used
   // Not 0: values are codes of so many bits side by side, from bit `bit` of the first byte on. Otherwise a code takes a byte.
   uint32_t packed, bit;
   const void* entries;  // not null: values are codes, for kernels that look them up in this table of kCodeEntries
@@ -186,10 +185,6 @@ struct Reader {
   uint64_t taken;              // values handed out so far
   bool packed;                 // the values are codes that lie `bits` apart, and so are those of its panels
   bool proved;                 // the segment was read to its end before: a layout may check only what reads lean on
-  const uint8_t* wanted;       // not null: of each row, whether it is asked for; panels hold no others
-  // Where `wanted` goes on with that many rows of the next segment, which was proved too: the streams of that.
-  uint32_t next_rows;
-  const uint8_t* next[kStreams];
   void* state;  // the layout's own: LayoutKernels::state bytes, the first kCleared of which are 0 at first
   Scratch* scratch;
   // Where the segment's elements will be written, side by side: a layout that fetches asks for these cache lines while it
@@ -230,9 +225,13 @@ struct LayoutKernels {
   Result (*shared)(const Reader&);  // checks the streams that all segments share, once a call, before any segment
   Result (*open)(Reader&);
   Result (*next)(Reader&, Panel&);
-  // Passes over so many whole rows of a proved segment, whose entries are not looked at. Null: it has to read them all, as
-  // layouts do whose panels are columns.
-  Result (*skip)(Reader&, uint32_t rows);
+  // One row of a proved segment as a panel, in place of next() and close(). Rows of kPanel elements at most, asked for in
+  // ascending order; entries of those between are not looked at. Null: the layout has to read all, as one whose panels are
+  // columns does.
+  Result (*row)(Reader&, uint32_t row, Panel&);
+  // Fetches a row of a proved segment before row() asks for it: no prefetcher of the processor foresees where it is. Null: one
+  // cannot know without the rows before. `streams` as they are stored, values of `bits` bits.
+  void (*fetch)(const Span* streams, const Params&, uint32_t bits, uint32_t row);
   Result (*close)(const Reader&);
   void (*bound)(const Flat&, const Params&, uint64_t* bytes);  // the most that write() fills
   void (*write)(const Flat&, const Params&, uint8_t* const* out, uint64_t* bytes);

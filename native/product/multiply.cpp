@@ -187,39 +187,74 @@ Status multiply_panel(const View& v, const Product& w, const Place& at, const Co
   return Status::ok;
 }
 
-// Tells a reader where the next segment's streams are, if that was proved too, and fetches where they begin.
-void look_ahead(const View& v, uint64_t segment, Reader& r) {
-  const uint64_t part = segment - v.first;
-  if (v.grid.across() > 1 || part >= v.count || __atomic_load_n(v.checked + part, __ATOMIC_RELAXED) != kFinite) return;
-  for (uint32_t s = 0; s < v.streams; ++s) {
-    if (v.stream[s].coder) return;
-    r.next[s] = v.stream[s].base + (v.stream[s].shared ? 0 : v.stream[s].offsets[part]);
-    for (uint32_t line = 0; line < 4; ++line) __builtin_prefetch(r.next[s] + 64 * line, 0, 2);
+bool is_finite(const View& v, uint64_t part) { return __atomic_load_n(v.checked + part, __ATOMIC_RELAXED) == kFinite; }
+
+// Fetches the rows of W that meet no zeros in x, in their order, from the segments [segment, last) that were proved.
+struct Ahead {
+  const View& v;
+  const uint8_t* live;
+  uint64_t segment, last;
+  uint64_t top = 0;            // row of the matrix that is the first of the segment before `segment`
+  uint32_t row = 0, rows = 0;  // of that segment: the next one, and how many there are
+  Span streams[kStreams] = {};
+
+  // The next one.
+  void fetch() {
+    const LayoutKernels& layout = kernels().layouts[uint32_t(v.layout)];
+    if (!layout.fetch) return;
+    for (;;) {
+      while (row < rows && !live[top + row]) ++row;
+      if (row < rows) return layout.fetch(streams, v.params, v.coding.bits ? v.coding.bits : 8 * v.width, row++);
+      if (segment == last) return;
+      begin(segment++);
+    }
   }
-  r.next_rows = v.grid.place(segment).rows;
-}
+  void begin(uint64_t next) {
+    const uint64_t part = next - v.first;
+    const Place at = v.grid.place(next);
+    row = rows = 0;
+    if (!is_finite(v, part)) return;
+    for (uint32_t s = 0; s < v.streams; ++s) {
+      const Stream& stream = v.stream[s];
+      if (stream.coder) return;
+      streams[s] = {stream.base + stream.offsets[stream.shared ? 0 : part], 0};
+    }
+    top = at.row;
+    rows = at.rows;
+  }
+};
 
 // `live`: of each row of x, whether it holds anything but zeros; null: read all that W holds.
 Result multiply_segment(const View& v, const Product& w, uint64_t segment, const Columns& columns, const uint8_t* live,
-                        Choice& choice, Workspace& work) {
+                        Ahead& ahead, Choice& choice, Workspace& work) {
   const Place at = v.grid.place(segment);
   uint8_t* state = live ? v.checked + (segment - v.first) : nullptr;
-  const uint8_t found = state ? __atomic_load_n(state, __ATOMIC_RELAXED) : kWhole;
-  if (found == kFinite && !memchr(live + at.row, 1, at.rows)) return Result();
+  const bool known = state && is_finite(v, segment - v.first);
+  if (known && !memchr(live + at.row, 1, at.rows)) return Result();
   Reader r;
   Codebook book;
   const Result opened = open(v, segment, false, false, work, r, book);
   if (!opened.ok()) return opened;
-  if (found == kFinite) {
-    r.wanted = live + at.row;
-    look_ahead(v, segment + 1, r);
-  }
-  const bool look = state && found < kFinite;
-  bool finite = !look || !book.bits || is_finite(w.value, book, v.width, at);
   Entries entries = {book};
+  const auto multiply = [&](Panel& p) { return multiply_panel(v, w, at, columns, choice, entries, p, work.scratch); };
+  if (known) {
+    const LayoutKernels& layout = kernels().layouts[uint32_t(v.layout)];
+    for (uint32_t row = 0; row < at.rows; ++row) {
+      if (!live[at.row + row]) continue;
+      ahead.fetch();
+      Panel p = {};
+      const Result found = layout.row(r, row, p);
+      if (!found.ok()) return found;
+      const Status used = multiply(p);
+      if (used != Status::ok) return failed(used);
+    }
+    return Result();
+  }
+  const bool look = state && __atomic_load_n(state, __ATOMIC_RELAXED) < kFinite;
+  bool finite = !look || !book.bits || is_finite(w.value, book, v.width, at);
   const Result walked = walk(v, r, book, Wanted::stored, [&](Panel& p) {
     if (look && !book.bits) finite = finite && all_finite<true>(w.value, p.values, v.width, p.count);
-    return multiply_panel(v, w, at, columns, choice, entries, p, work.scratch);
+    return multiply(p);
   });
   if (look && walked.ok()) __atomic_store_n(state, finite ? kFinite : kInfinite, __ATOMIC_RELAXED);
   return walked;
@@ -240,6 +275,8 @@ struct Work {
   void run(uint64_t band, uint64_t group);
 };
 
+// Positions that 16 bits can say.
+constexpr uint64_t kPositions = 1 << 16;
 // The most bytes of a task's sums, so that they stay in the second-level cache.
 constexpr uint64_t kBandBytes = 256 << 10;
 // Where the matrix has so few bands of rows, a task puts its own columns into strips, about so many bytes: they are still in the
@@ -266,8 +303,10 @@ void Work::run(uint64_t band, uint64_t group) {
   const uint64_t item = item_bytes(w.accumulator), left = group * width,
                  columns = w.batch - left < width ? w.batch - left : width, inside = left % strip,
                  strips = (inside + columns + strip - 1) / strip;
-  // Behind the sums there is room for the rest of a strip of which only a part is the task's.
-  if (!work.sums.reserve((rows * strips + 1) * strip * item)) return failure.report(failed(Status::no_memory), from);
+  // Behind the sums there is room for the rest of a strip of which only a part is the task's, and, as rows are found without
+  // their positions being looked at again, for whatever position of 16 bits another process may have put there.
+  if (!work.sums.reserve((rows * strips + (live ? kPositions : 1)) * strip * item))
+    return failure.report(failed(Status::no_memory), from);
   uint8_t* y = static_cast<uint8_t*>(w.y) + (int64_t(row) * w.at.row + int64_t(left) * w.at.column) * int64_t(item);
   const Strips sums = {w.accumulator, rows, columns, strip, rows, y, w.at, work.sums.data + inside * item};
   if (begun)
@@ -284,7 +323,9 @@ void Work::run(uint64_t band, uint64_t group) {
   }
   Result r;
   uint64_t segment = from;
-  for (; segment < to && r.ok(); ++segment) r = multiply_segment(v, w, segment, mine, live, choice, work);
+  Ahead ahead = {v, live, from, to};
+  if (live) ahead.fetch();
+  for (; segment < to && r.ok(); ++segment) r = multiply_segment(v, w, segment, mine, live, ahead, choice, work);
   work.trim();
   if (!r.ok()) return failure.report(r, segment - 1);
   const auto term = [&](const void* of) {
@@ -326,9 +367,9 @@ Result multiply(const View& v, const Product& w, uint64_t first, uint64_t last, 
                  bands = w.transposed ? 1 : (last - 1) / across - first / across + 1,
                  rows = w.transposed ? v.grid.cols : v.grid.segment_rows,
                  room = kBandBytes / (rows * strip * item_bytes(w.accumulator));
-  // Where x is zero, W^T x asks for nothing of W's row, and the layouts that can pass over it do not read it.
+  // Where x is zero, W^T x asks for nothing of W's row, and the layouts that find the others without it do not read it.
   const LayoutKernels& layout = kernels().layouts[uint32_t(v.layout)];
-  const bool skips = w.transposed && v.checked && layout.skip && !layout.columns(v.params) &&
+  const bool skips = w.transposed && v.checked && layout.row && !layout.columns(v.params) && v.grid.cols <= kPanel &&
                      weight_bytes(v, first, last) >= kWorthSkipping;
   const bool apart = v.grid.segments() <= kFewBands * across && w.batch > strip;
   const uint64_t fit = apart ? kApartBytes / (strip_rows(w.x->n) * strip * item_bytes(w.accumulator)) : room,

@@ -24,14 +24,6 @@ template <class Use>
 Result walk(const View& v, Reader& r, const Codebook& book, Wanted wanted, Use&& use) {
   const LayoutKernels& layout = kernels().layouts[uint32_t(v.layout)];
   while (r.row < r.rows) {
-    if (r.wanted && r.column == 0) {
-      uint32_t rows = 0;
-      while (r.row + rows < r.rows && !r.wanted[r.row + rows]) ++rows;
-      const Result skipped = rows ? layout.skip(r, rows) : Result();
-      if (!skipped.ok()) return skipped;
-      r.row += rows;
-      if (r.row == r.rows) break;
-    }
     Panel p = {};
     Result next = layout.next(r, p);
     if (!next.ok()) return next;
