@@ -182,9 +182,9 @@ def matvec(w: Weights, x: Any, *, out: np.ndarray | None = None, threads: int | 
     ----------
     w : PackedTensor, or its view ``.T``
         (rows, cols) in the default matrix view. Of a matrix that was packed transposed in layout csr, bitmap or dense,
-        rows that meet a zero of x are not read (EIE, Han et al. 2016, section III), and the result is the same to the
-        last bit. csr is so faster than the layout for speed where three quarters of x or more are zeros, as behind
-        some ReLUs (benchmarks/eie.py).
+        rows of up to 16,384 elements that meet a zero of x are not read (EIE, Han et al. 2016, section III), and the
+        result is the same to the last bit. csr is so faster than the layout for speed where three quarters of x or
+        more are zeros, as behind some ReLUs (benchmarks/eie.py).
     x : array-like, (cols,)
         An array, a dense torch tensor or a packed one. Floats with float or small integer weights, or integers with
         integer weights.
