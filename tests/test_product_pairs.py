@@ -44,13 +44,13 @@ def test_products_are_right_and_do_not_depend_on_threads(layout: str, params: di
         assert np.array_equal(codec.matmul(p, x.astype(BF16.dtype)), one.astype(BF16.dtype))
 
 
-@pytest.mark.parametrize("layout", ["sell", "dense", "bitmap"])
-def test_the_smallest_numbers_count(layout: str) -> None:
+@pytest.mark.parametrize(("layout", "params"), LAYOUTS[:4])
+def test_the_smallest_numbers_count(layout: str, params: dict[str, Any]) -> None:
     """The instruction takes numbers below 2^-126 for zeros: neither weights nor x may lose them."""
     w = weights((70, 130), BF16, 0.3, 1)
     w[3] = w[3].astype(np.float32) * 1e-39
     w[9, 5] = 1e-40
-    p = codec.encode(w, layout=layout, objective="memory")
+    p = codec.encode(w, layout=layout, objective="memory", **params)
     for batch in (8, 32):
         x = rounded((130, batch), batch)
         large = x * np.float32(2.0**100)
@@ -67,9 +67,30 @@ def test_the_smallest_numbers_count(layout: str) -> None:
 
 def test_pairs_are_for_x_of_bfloat16_numbers() -> None:
     rows = {row["name"] for row in _native.product_kernels() if row["narrow"]}
-    for layout in ("sell", "dense"):
-        p = codec.encode(weights((70, 130), BF16, 0.3, 1), layout=layout, objective="memory")
+    for layout, params in (("sell", {}), ("dense", {}), ("bitmap", {"order": "lanes"})):
+        p = codec.encode(weights((70, 130), BF16, 0.3, 1), layout=layout, objective="memory", **params)
         assert bool(rows & set(used(p, rounded((130, 32), 1)))) == bool(rows)
         x = rounded((130, 32), 1)
         x[77, 3] = np.nextafter(np.float32(1), np.float32(2))
         assert not rows & set(used(p, x))
+
+
+@pytest.mark.parametrize(("sparsity", "batch"), [(0.35, 8), (0.6, 8), (0.4, 32)])
+def test_what_multiplies_pairs_fastest(sparsity: float, batch: int) -> None:
+    pairs = any(row["narrow"] for row in _native.product_kernels())
+    w = weights((256, 300), BF16, sparsity)
+    p = codec.encode(w, objective="speed", batch=batch)
+    assert (p.layout, p.params) == (("bitmap", {"order": "lanes"}) if pairs else ("sell", {}))
+    assert codec.encode(w[:9], objective="speed", batch=batch).layout == "bitmap"
+    assert codec.encode(weights((256, 300), BF16, 0.8), objective="speed", batch=batch).layout == "sell"
+
+
+def test_columns_of_up_to_64_rows() -> None:
+    """They go to kernels of their own: every height, an odd number of columns, every width of a batch."""
+    for rows in (1, 31, 32, 33, 63, 64, 65, 130):
+        p = codec.encode(weights((rows, 303), BF16, 0.5, rows), layout="bitmap", order="lanes", objective="memory")
+        x = np.random.default_rng(rows).standard_normal((303, 41)).astype(np.float32)
+        one = np.stack([codec.matvec(p, np.ascontiguousarray(x[:, j])) for j in range(41)], 1)
+        for batch in (2, 3, 4, 5, 12, 20, 41):
+            assert np.allclose(codec.matmul(p, x[:, :batch]), one[:, :batch], rtol=0, atol=1e-4)
+            used(p, x[:, :batch].astype(BF16.dtype).astype(np.float32))

@@ -26,9 +26,9 @@ _ROWS = 64
 _SELL_TO = 0.998
 # What lists few columns beats what looks at every bit from here on.
 _CSR_FROM = 0.95
-# Batches from so many columns on where weights and x are bfloat16: between these shares of zeros, expanding lines and
-# multiplying pairs of elements, zeros included, is faster than looking up pairs of non-zeros.
-_PAIRS_BATCH, _PAIRS_FROM, _PAIRS_TO = 5, 0.15, ((64, 0.4), (None, 0.55))
+# Batches from so many columns on where weights and x are bfloat16: between these shares of zeros, spreading columns and
+# multiplying pairs of elements, zeros included, is faster than looking up non-zeros.
+_PAIRS_BATCH, _PAIRS_FROM, _PAIRS_TO = 5, 0.15, ((8, 0.68), (16, 0.55), (None, 0.45))
 # Codes of up to so many bits are looked up in a register by kernels of their own, for a single column.
 _CODE_BITS = 4
 # Batches above 8 columns read a row of x for the four rows of a block (below, sell is as fast): blocks are looked for
@@ -65,7 +65,7 @@ def fastest(nnz: int, spec: TensorSpec, batch: int | None, code_bits: int = 0) -
     sparsity = 1 - nnz / spec.grid.size if spec.grid.size else 0.0
     single = (batch or TYPICAL) == 1
     if batch is not None and batch >= _PAIRS_BATCH and _PAIRS_FROM <= sparsity < _of(batch, _PAIRS_TO) and _pairs(spec):
-        return Bitmap()
+        return _LANES if spec.grid.rows >= _ROWS else Bitmap()
     shared = single and spec.element.is_float and 0 < code_bits <= _CODE_BITS
     steps = _TABLE.get(("code" if shared else _kind(spec), single))
     if steps and spec.grid.rows >= _ROWS and sparsity <= _SELL_TO:

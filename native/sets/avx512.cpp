@@ -41,6 +41,7 @@ namespace avx512 {
 #include "../product/mask_codes.inc"
 #include "../product/sliced_planes.inc"
 #include "../product/pairs.inc"
+#include "../product/mask_words.inc"
 
 constexpr ProductKernel kProductRows[] = {
 #include "../product/pair_rows.inc"
