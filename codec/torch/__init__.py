@@ -2,6 +2,7 @@
 
 In the order of imports:
 
+    internals   names of torch that are not public
     frames      the packed tensor that lies in a torch buffer, proved once
     threads     torch's own threads, for products beside torch's work
     operators   torch.ops.codec: linear and conv2d, and their fake implementations
