@@ -20,7 +20,8 @@ from codec.model.packing import Rules
 from codec.packed import PackedTensor
 from codec.torch.frames import buffer_of, release_memory
 from codec.torch.models import pays, replaced, swap
-from codec.torch.modules import SparseLayer, transpose
+from codec.torch.modules import SparseLayer
+from codec.torch.transposing import transpose
 from codec.torch.weights import Weight, check_model, weights_of
 
 Path = str | os.PathLike[str]
