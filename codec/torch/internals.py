@@ -15,36 +15,24 @@ from torch.compiler import is_compiling
 _TRIED = "2.13"
 
 try:
+    import torch._C as _C
+    import torch._C._functorch as _functorch
+    from torch.autograd import function as _function
+    from torch.multiprocessing import reductions as _reductions
+
     # What may want to see an operator: see `is_transformed` and `is_watched`.
-    from torch._C import (
-        _are_functorch_transforms_active,
-        _get_tracing_state,
-        _len_torch_dispatch_stack,
-        _len_torch_function_stack,
-    )
-
-    # From the kernel for derivatives on to the kernels below it.
-    from torch._C import _AutoDispatchBelowAutograd as BelowDerivatives
-
-    # What allows the function below.
-    from torch._C._functorch import (
-        get_single_level_autograd_function_allowed as _is_allowed,
-    )
-    from torch._C._functorch import (
-        set_single_level_autograd_function_allowed as _allow,
-    )
-    from torch.autograd import _profiler_enabled
-
-    # Forward mode, which torch turns off inside of its transforms.
-    from torch.autograd.forward_ad import _set_fwd_grad_enabled as set_forward_mode
-
-    # torch.autograd.Function without its checks of arguments, which take longer than a product.
-    from torch.autograd.function import _SingleLevelFunction as SingleLevelFunction
-
+    _are_transforms_active = _C._are_functorch_transforms_active
+    _dispatch_modes, _function_modes = _C._len_torch_dispatch_stack, _C._len_torch_function_stack
+    _tracing_state, _is_profiled = _C._get_tracing_state, torch.autograd._profiler_enabled
+    # From the kernel for derivatives on to the kernels below it; forward mode, which torch turns off in its transforms.
+    BelowDerivatives, set_forward_mode = _C._AutoDispatchBelowAutograd, forward_ad._set_fwd_grad_enabled
+    # torch.autograd.Function without its checks of arguments, which take longer than a product; and what allows it.
+    SingleLevelFunction: Any = _function._SingleLevelFunction
+    _is_allowed = _functorch.get_single_level_autograd_function_allowed
+    _allow = _functorch.set_single_level_autograd_function_allowed
     # Whether the memory of a buffer is gone.
-    from torch.multiprocessing.reductions import StorageWeakRef
-
-    # Tensors that stand for zeros, without memory; how many levels of forward mode there are.
+    StorageWeakRef: Any = _reductions.StorageWeakRef
+    # Used where they stand: tensors that stand for zeros, without memory; how many levels of forward mode there are.
     _used = torch.Tensor._is_zerotensor, forward_ad._current_level
 except (ImportError, AttributeError) as error:
     raise ImportError(
@@ -52,18 +40,8 @@ except (ImportError, AttributeError) as error:
         f"tried with torch {_TRIED}: pip install 'torch=={_TRIED}.*', or a newer codec"
     ) from error
 
-__all__ = [
-    "BelowDerivatives",
-    "SingleLevelFunction",
-    "StorageWeakRef",
-    "apply",
-    "is_transformed",
-    "is_watched",
-    "set_forward_mode",
-]
 
-
-def apply(function: type[SingleLevelFunction], *inputs: Any) -> torch.Tensor:
+def apply(function: Any, *inputs: Any) -> torch.Tensor:
     """``function.apply(*inputs)``, which torch allows its own transforms alone unless it is told."""
     allowed = _is_allowed()
     _allow(True)
@@ -76,15 +54,11 @@ def apply(function: type[SingleLevelFunction], *inputs: Any) -> torch.Tensor:
 
 def is_transformed() -> bool:
     """Whether something takes part between torch's kernels for derivatives and those that compute."""
-    return bool(forward_ad._current_level >= 0 or _are_functorch_transforms_active() or _len_torch_dispatch_stack())
+    return bool(forward_ad._current_level >= 0 or _are_transforms_active() or _dispatch_modes())
 
 
 def is_watched() -> bool:
     """Whether something wants to see every operator: a compiler, tracer, forward mode, transform, mode or profiler."""
     return bool(
-        is_compiling()
-        or is_transformed()
-        or _len_torch_function_stack()
-        or _profiler_enabled()
-        or _get_tracing_state() is not None
+        is_compiling() or is_transformed() or _function_modes() or _is_profiled() or _tracing_state() is not None
     )
