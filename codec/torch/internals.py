@@ -2,7 +2,7 @@
 
 Another version of torch may lack one: that is said when codec.torch is imported. Beside these, layers are found and
 replaced by what nn.Module has always had: ``_parameters``, ``_buffers``, ``_modules``, the dicts of its hooks,
-``_apply`` and ``_load_from_state_dict``.
+``_apply`` and ``_load_from_state_dict``; and threads.py asks for the file of ``torch._C``.
 """
 
 from typing import Any
