@@ -59,6 +59,7 @@ def measured(dtype: torch.dtype, shape: tuple[int, int], batch: int) -> list[flo
                 "dense": repeated(lambda: dense(x)),
             },
             seconds=3,
+            least=40,
             most=5000,
             warm=True,
         )

@@ -210,6 +210,7 @@ def test_memory_that_changes_is_noticed() -> None:
     assert all(known.packed.nbytes > 0 for known in frames._known.values())
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
 def test_refused() -> None:
     layer = ct.SparseLinear.from_dense(linear())
     for x, words in (
@@ -220,6 +221,12 @@ def test_refused() -> None:
     ):
         with pytest.raises(codec.ArgumentError, match=words):
             layer(x)
+    nested = torch.nested.as_nested_tensor([torch.ones(2, 80), torch.ones(3, 80)], layout=torch.strided)
+    for x in (nested, torch.ones(2, 80).to_sparse()):
+        for _ in range(2):  # the second time the short way is known
+            with torch.no_grad(), pytest.raises(codec.ArgumentError, match=r"a nested torch|torch\.sparse"):
+                layer(x)
+            layer(torch.ones(2, 80))
     with pytest.raises(codec.ArgumentError, match="expected a matrix with 5 outputs"):
         operators.linear(torch.ones(2, 80), layer.weight, None, 5, False)
     with pytest.raises(codec.ArgumentError, match="expected uint8"):

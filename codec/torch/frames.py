@@ -57,7 +57,7 @@ def frame_in(weight: torch.Tensor) -> PackedTensor:
     FormatError, ChecksumError, VersionError
         If its bytes are not a frame.
     """
-    known = _known.get(weight.data_ptr())
+    known = _known.get(weight.data_ptr()) if weight.is_cpu else None
     if (
         known is not None
         and known.nbytes == weight.numel()

@@ -94,18 +94,18 @@ def _linear_in_place(
     """The product by the short way, with nothing between the tensors' memory and the kernels; None for any other."""
     kind = x.dtype
     known: Direct | None = w.spans.products.get((_OF_NUMPY.get(kind), transposed))
-    shape = x.shape
     if (
         known is None
-        or not shape
-        or shape[-1] != known.inputs
-        or outputs != known.outputs
         or type(x) is not torch.Tensor
         or x.layout is not torch.strided
+        or x.is_nested
         or not x.is_cpu
         or not x.is_contiguous()
         or x.is_neg()
     ):
+        return None
+    shape = x.shape
+    if not shape or shape[-1] != known.inputs or outputs != known.outputs:
         return None
     place, term, wide = x.data_ptr(), 0, False
     if bias is not None:
