@@ -102,11 +102,17 @@ def _cpu() -> str:
 
 
 def interleaved(
-    contenders: Mapping[str, Callable[[], object]], *, seconds: float = 3.0, least: int = 5, most: int = 200
+    contenders: Mapping[str, Callable[[], object]],
+    *,
+    seconds: float = 3.0,
+    least: int = 5,
+    most: int = 200,
+    warm: bool = False,
 ) -> dict[str, np.ndarray]:
     """Seconds of every contender in every round; a first round is not counted.
 
-    Rounds go on for `seconds`, but are at least `least` and at most `most`.
+    Rounds go on for `seconds`, but are at least `least` and at most `most`. With `warm` each turn begins with a run
+    that is not counted, for contenders so short that fetching their code and data anew would be much of their time.
     """
     for run in contenders.values():
         run()
@@ -114,6 +120,8 @@ def interleaved(
     start, rounds = perf_counter(), 0
     while rounds < least or (rounds < most and perf_counter() - start < seconds):
         for name, run in contenders.items():
+            if warm:
+                run()
             before = perf_counter()
             run()
             times[name].append(perf_counter() - before)

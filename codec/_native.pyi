@@ -98,7 +98,9 @@ def product_kernels() -> list[dict[str, Any]]: ...
 
 @final
 class Operand:
-    def __new__(cls, x: _Bytes, value: int, accumulator: int, window: tuple[int, ...] | None = None) -> Self: ...
+    def __new__(
+        cls, x: _Bytes, item: int, value: int, accumulator: int, window: tuple[int, ...] | None = None
+    ) -> Self: ...
     @property
     def kernels(self) -> list[str]: ...
 
@@ -135,13 +137,15 @@ class View:
     ) -> _Result: ...
     def multiply_at(
         self,
+        item: int,
+        value: int,
+        accumulator: int,
+        transposed: bool,
         x: int,
         batch: int,
         y: int,
         bias: int,
-        value: int,
-        accumulator: int,
-        transposed: bool,
+        wide_bias: bool,
         threads: int,
         team: int,
     ) -> _Result: ...

@@ -177,13 +177,19 @@ class View(Protocol):
         scale: np.ndarray | None = None,
         bias: np.ndarray | None = None,
     ) -> Result:
-        """W x scale + bias, or the transpose's product, into y (m, batch); from several views in turn."""
+        """W x scale + bias, or the transpose's product, into y (m, batch), in the dtype of x or of the sums.
+
+        y is what `bits_of` gives for an array. Sums that come from several views in turn are in their own dtype.
+        """
 
     def multiply_at(
-        self, x: int, batch: int, y: int, bias: int, value: int, accumulator: int, transposed: bool, threads: int,
-        team: int,
+        self, item: int, value: int, accumulator: int, transposed: bool, x: int, batch: int, y: int, bias: int,
+        wide_bias: bool, threads: int, team: int,
     ) -> Result:  # fmt: skip
-        """x W.T + bias, or x W + bias, of row-major arrays by their addresses; types as `type_code` gives them."""
+        """x W.T + bias, or x W + bias, of row-major arrays by their addresses; types as `type_code` gives them.
+
+        ``item`` is that of x and the result, and of the bias unless ``wide_bias`` says that it has the sums' type.
+        """
 
     def entries(
         self, first: int, last: int, starts: np.ndarray, indices: np.ndarray, values: np.ndarray, count: int
@@ -217,7 +223,7 @@ class Backend(Protocol):
     def operand(
         self, x: np.ndarray, weights: ElementType, acc: ElementType, window: tuple[int, ...] | None = None
     ) -> Any:
-        """A product's x, (n, batch), in the accumulator's type, prepared for the kernels.
+        """A product's x, (n, batch), prepared for the kernels; of the accumulator's dtype, or one that `widens` to it.
 
         With ``window``, the two kernel sizes, strides and dilations of a filter, x is pixels (images, channels, height,
         width), and the product's x those under the filter: (channels * kernel sizes, images * places).
@@ -267,7 +273,8 @@ class Cpu:
         self, x: np.ndarray, weights: ElementType, acc: ElementType, window: tuple[int, ...] | None = None
     ) -> Any:
         """See `Backend.operand`."""
-        return _native.Operand(x, type_code(weights), type_code(acc), window)
+        item = type_code(element_type(x.dtype))
+        return _native.Operand(bits_of(x), item, type_code(weights), type_code(acc), window)
 
     def filter_images(
         self,
@@ -300,6 +307,16 @@ kmeans = _native.kmeans
 code_lengths = _native.code_lengths
 # The kernels of products, one row each: form, types, batch.
 product_kernels = _native.product_kernels
+
+
+def widens(item: ElementType, acc: ElementType) -> bool:
+    """Whether kernels take x of a type for sums of another, and round these to it (widens_to in native code)."""
+    return item == acc or (acc.name == "F32" and item.name in ("F16", "BF16"))
+
+
+def bits_of(array: np.ndarray) -> np.ndarray:
+    """An array, or a view of its bits where its dtype is none of NumPy's own: what native code takes of any strides."""
+    return array if array.dtype.isbuiltin == 1 else array.view(f"u{array.dtype.itemsize}")
 
 
 def type_code(element: ElementType) -> int:

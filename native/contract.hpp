@@ -299,15 +299,20 @@ inline uint64_t strip_rows(uint64_t n) { return (n + 15) / 16 * 16; }
 // Rows of what is prepared of a single strip: whole panels in sliced form from any position on.
 inline uint64_t prepared_rows(uint64_t n) { return (n + kTileCols - 1) / kTileCols * kTileCols + kTileCols; }
 
+// Whether an array of a type can be put into strips of another, and be rounded from them: to nearest, ties to even.
+constexpr bool widens_to(Type item, Type type) {
+  return item == type || (type == Type::f32 && (item == Type::f16 || item == Type::bf16));
+}
+
 // Item (i, j) of an array of two dimensions stands i * row + j * column items behind the first.
 struct Strides {
   int64_t row, column;
 };
 
-// An array (rows, columns) of items of a type, and the same in strips: (rows, strip) for each strip's columns in turn, each
-// strip `height` rows behind the one before.
+// An array (rows, columns), and the same in strips: (rows, strip) for each strip's columns in turn, each strip `height` rows
+// behind the one before. `type` is that of the items in strips, `item` that of the array's (see widens_to).
 struct Strips {
-  Type type;
+  Type type, item;
   uint64_t rows, columns;
   uint32_t strip;
   uint64_t height;

@@ -5,21 +5,23 @@
 
 namespace codec {
 
-// A product's x, (n, batch) in the type of its sums, which must outlive it, and what product kernels made of it.
+// A product's x, (n, batch), which must outlive it, and what product kernels made of it.
 struct Operand;
-Operand* new_operand(Type accumulator, const void* x, Strides at, uint64_t n, uint64_t batch);  // null: no memory
-// The same of the pixels under a filter; the caller has proved that all of them are there.
+// Of items of a type that widens to the accumulator's; null: no memory.
+Operand* new_operand(Type item, Type accumulator, const void* x, Strides at, uint64_t n, uint64_t batch);
+// The same of the pixels under a filter, of the accumulator's type; the caller has proved that all of them are there.
 Operand* new_operand(Type accumulator, const void* pixels, const Window&);
 void free_operand(Operand*);
 // Whether a row of Kernels::products has multiplied it so far.
 bool was_used(const Operand*, uint32_t row);
 
 struct Product {
-  Type value, accumulator;  // of the weights; of x and y
+  Type value, accumulator;  // of the weights; of the sums
+  Type result;              // of y: the accumulator's or one that widens to it
   Operand* x;
   void* y;  // (m, batch)
   Strides at;
-  const void *scale, *bias;  // a factor and a term for each row of y; null: none
+  const void *scale, *bias;  // a factor and a term for each row of y, of the accumulator's type; null: none
   uint64_t batch;
   bool transposed;             // y += W^T x
   uint64_t limit;              // integers: the largest |weight| that cannot overflow a sum
@@ -44,8 +46,19 @@ struct Filters {
 };
 void filter(const Filters&, uint32_t threads);
 
-// Segments [first, last), in order and each once. Sums of which an earlier call has added a part are in y: a row of it is
-// whole, scaled and with its bias, once all segments that it depends on were there.
+// Segments [first, last), in order and each once. Sums of which an earlier call has added a part are in y, which then has
+// their type: a row of it is whole, scaled and with its bias, once all segments that it depends on were there.
 Result multiply(const View&, const Product&, uint64_t first, uint64_t last, uint32_t threads);
+
+// x W^T + bias, or x W + bias where transposed, of row-major arrays: x (batch, inputs), y (batch, outputs), bias (outputs,).
+struct Rows {
+  Type value, accumulator;  // of the weights; of the sums
+  Type item, term;          // of x and y; of the bias: both widen to the accumulator's
+  const void *x, *bias;     // bias: null for none
+  void* y;
+  uint64_t batch;
+  bool transposed;
+};
+Result multiply_rows(const View&, const Rows&, uint32_t threads);
 
 }  // namespace codec

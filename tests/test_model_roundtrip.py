@@ -1,6 +1,7 @@
 """Model files: what is written comes back, whole or in slices, and as NumPy would give it."""
 
 import os
+import re
 
 import numpy as np
 import pytest
@@ -217,3 +218,20 @@ def test_partial_reads(tmp_path, monkeypatch):
         reads.bytes = 0
         assert model.get_slice("dense")[3, 5:9].shape == (4,)
         assert reads.bytes == 1 << 20
+
+
+@pytest.mark.parametrize("key", ["a.wieght", "b.*"])
+def test_a_plan_for_no_tensor_is_refused(tmp_path, key):
+    """A name that is misspelt would be passed over, and nobody would notice."""
+    tensors, words = {"a.weight": pruned(64, 64)}, f"plan names {key!r}, and no tensor has such a name"
+    words = re.escape(words) + ("; close: a.weight" if "*" not in key else "")
+    save_file(tensors, tmp_path / "m.safetensors")
+    for run in (
+        lambda: save_file(tensors, tmp_path / "n", plan={"a.*": "csr", key: "dense"}),
+        lambda: codec.save(tensors, plan={key: "dense"}),
+        lambda: codec.encode_checkpoint(tmp_path / "m.safetensors", tmp_path / "n", plan={key: "csr"}),
+    ):
+        with pytest.raises(codec.ArgumentError, match=words):
+            run()
+    assert not (tmp_path / "n").exists()
+    save_file({}, tmp_path / "n", plan={key: "csr"})  # for no tensors, a plan is for none

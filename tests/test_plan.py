@@ -344,6 +344,10 @@ def test_the_verb(plain: Path, tmp_path: Path) -> None:
         assert written.info("half").layout == "csr"
         assert written.get_packed("w").params["bits"] == 5
     refused(run("encode", plain, out, "--plan", plan, "--layout", "csr", "--force"), 2, "leave out --layout")
+    edited = tmp_path / "edited.json"
+    edited.write_text(plan.read_text().replace('"half"', '"hlaf"'))
+    words = "plan names 'hlaf', and no tensor has such a name; close: half"
+    refused(run("encode", plain, out, "--plan", edited, "--force"), 2, words)
     refused(run("plan", plain, "-o", plan), 2, "--force overwrites it")
     refused(run("plan", plain, "--rule", "csr"), 2, "expected PATTERN=LAYOUT")
     refused(run("encode", plain, tmp_path / "x.safetensors", "--plan", plain), 2, "is no JSON")

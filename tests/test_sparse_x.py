@@ -75,7 +75,7 @@ def test_results_are_the_same_to_the_last_bit(case: tuple[str, dict[str, Any]], 
 def test_rows_that_meet_zeros_are_not_read(
     case: tuple[str, dict[str, Any]], coded: dict[str, Any], shape: tuple[int, int]
 ) -> None:
-    """Their values may change once the segments are proved; those of the others are read, and of rows too long for a panel."""
+    """Their values may change once segments are proved; others are read, and so are rows longer than a panel."""
     w = weights(shape, element_type("float32"), 0.8)
     x = np.zeros(shape[0], np.float32)
     x[1::3] = 1

@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import importlib
 import io
 import pickle
 
@@ -19,7 +20,7 @@ from torch.library import opcheck  # noqa: E402
 from torch.nn.utils import prune  # noqa: E402
 
 import codec.torch as ct  # noqa: E402
-from codec.torch import frames, operators  # noqa: E402
+from codec.torch import frames, internals, operators  # noqa: E402
 
 FLOATS = ["F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"]
 
@@ -209,6 +210,7 @@ def test_memory_that_changes_is_noticed() -> None:
     assert all(known.packed.nbytes > 0 for known in frames._known.values())
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
 def test_refused() -> None:
     layer = ct.SparseLinear.from_dense(linear())
     for x, words in (
@@ -219,6 +221,12 @@ def test_refused() -> None:
     ):
         with pytest.raises(codec.ArgumentError, match=words):
             layer(x)
+    nested = torch.nested.as_nested_tensor([torch.ones(2, 80), torch.ones(3, 80)], layout=torch.strided)
+    for x in (nested, torch.ones(2, 80).to_sparse()):
+        for _ in range(2):  # the second time the short way is known
+            with torch.no_grad(), pytest.raises(codec.ArgumentError, match=r"a nested torch|torch\.sparse"):
+                layer(x)
+            layer(torch.ones(2, 80))
     with pytest.raises(codec.ArgumentError, match="expected a matrix with 5 outputs"):
         operators.linear(torch.ones(2, 80), layer.weight, None, 5, False)
     with pytest.raises(codec.ArgumentError, match="expected uint8"):
@@ -355,3 +363,32 @@ def test_what_looks_on_sees_the_operator() -> None:
     assert shape == (2, 96)
     pruned_bias = prune.l1_unstructured(ct.SparseLinear.from_dense(linear()), "bias", 0.5)
     assert (pruned_bias(torch.zeros(80)) == 0).sum() >= 48
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_the_operator_and_the_layer_give_the_same_bits(dtype) -> None:
+    """By all ways: the dispatcher, derivatives, a compiler, the short way and that of other strides."""
+    dense, step = linear().to(dtype), 0.02 if dtype.itemsize == 2 else 1e-5
+    torch.compiler.reset()
+    for bias in (dense.bias, dense.bias.float(), None):
+        layer = ct.SparseLinear.from_dense(dense)
+        layer.bias = bias = None if bias is None else nn.Parameter(bias.detach())
+        for shape in ((80,), (1, 80), (5, 80), (2, 40, 80)):
+            x = torch.randn(shape, generator=torch.manual_seed(4)).to(dtype)
+            exact = nn.functional.linear(x.double(), dense.weight.double(), None if bias is None else bias.double())
+            turned = x.mT.contiguous().mT if x.dim() > 1 else x.repeat_interleave(2)[::2]
+            with torch.no_grad():
+                expected = [layer(x) for _ in range(2)][1]
+                close(expected, exact.to(dtype), step)
+                for given in (x, turned):
+                    assert torch.equal(operators.linear(given, layer.weight, bias, 96, False), expected)
+            assert torch.equal(torch.ops.codec.linear(x.requires_grad_(), layer.weight, bias, 96, False), expected)
+        assert torch.equal(torch.compile(layer, fullgraph=True, backend="aot_eager")(x), expected)
+
+
+def test_a_torch_without_a_private_name_is_refused(monkeypatch) -> None:
+    monkeypatch.delattr(torch._C, "_len_torch_dispatch_stack")
+    with pytest.raises(ImportError, match=r"which lacks a name .*'_len_torch_dispatch_stack'.*tried with torch 2\."):
+        importlib.reload(internals)
+    monkeypatch.undo()
+    importlib.reload(internals)

@@ -329,7 +329,7 @@ def test_arguments_of_other_types_and_names(tmp_path) -> None:
         (lambda: ct.parameter_count(3), "of type int"),
         (lambda: ct.save_model(state, path), "OrderedDict; expected an nn.Module; codec.save_file"),
         (lambda: ct.load_model(state, path), "OrderedDict; expected an nn.Module; codec.save_file"),
-        (lambda: ct.save_model(model, path, plan={"0.wieght": "csr"}), "no weight has such a name; close: 0.weight"),
+        (lambda: ct.save_model(model, path, plan={"0.wieght": "csr"}), "no tensor has such a name; close: 0.weight"),
         (lambda: ct.save_model(model, path, plan={"0.weight": None}), "gives '0.weight': None; expected"),
         (lambda: ct.compress_model(model, {0: "csr"}), "gives 0: 'csr'; expected a tensor's name"),
         (lambda: ct.load_model(model, path, objective="fast"), "objective='fast'"),

@@ -26,12 +26,12 @@ def test_threads_follow_torch_and_do_not_change_the_result() -> None:
     layer, x, before = ct.SparseLinear.from_dense(dense), torch.randn(40, 1024), torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        assert threads.thread_count() == 1
+        assert threads.thread_count(torch.get_num_threads()) == 1
         one = layer(x)
         for team, limit, expected in ((2, 2, 2), (2, 1, 1), (3, 2, 2), (2, 3, 2)):
             torch.set_num_threads(team)
             with codec.threadpool_limits(limit), torch.no_grad():
-                assert threads.thread_count() == expected
+                assert threads.thread_count(torch.get_num_threads()) == expected
                 assert torch.equal(layer(x), one)
                 assert torch.equal(layer(x.T.contiguous().T), one)  # the way of other strides
     finally:

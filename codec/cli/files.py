@@ -103,11 +103,8 @@ def encode(
         check_patterns(names, include, exclude, quiet)
         plan, notes = _plan(model, names, wanted, include, exclude)
         if choices is not None:
+            Rules(plan=choices).check_names(names)
             plan = {**choices, **plan}
-            if unknown := len(set(choices) - set(names)):
-                notes.append(
-                    f"{counted(unknown, 'tensor')} of the plan {'is' if unknown == 1 else 'are'} not in this model"
-                )
         if pairs and not fold:
             notes.append(str(unfolded_words(pairs)))
         work = Encode(objective, plan, zero, fold)

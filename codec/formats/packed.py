@@ -43,5 +43,6 @@ class Packed(TensorFiles):
 
     def write(self, path: str, tensors: Mapping[str, Any], metadata: Mapping[str, str], like: str | None) -> None:
         """One tensor is in memory at a time."""
-        plan = {**dict.fromkeys(self.kept, "dense"), **({"*": dict(self.layout)} if self.layout else {})}
+        kept = [name for name in tensors if name in self.kept]
+        plan = {**dict.fromkeys(kept, "dense"), **({"*": dict(self.layout)} if self.layout else {})}
         save_file(tensors, path, metadata, objective=self.objective, plan=plan or None)

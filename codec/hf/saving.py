@@ -20,7 +20,7 @@ from codec.model.huggingface import CONFIG, FIELD, packed_config, packed_name, p
 from codec.model.packing import Rules
 from codec.model.shards import INDEX_SUFFIX, SUFFIX, write_shard_index
 from codec.torch.files import stored
-from codec.torch.models import check_names, parameter_count
+from codec.torch.models import parameter_count
 from codec.torch.modules import SparseLayer
 
 _STEM = packed_name("model" + SUFFIX).removesuffix(SUFFIX)
@@ -81,7 +81,7 @@ def save_pretrained(
         if isinstance(layer, SparseLayer):
             layers[layer.weight.data_ptr()] = layer
     kept = {f"{name}.weight": "dense" for name, _ in model.named_modules() if options.leaves(name)}
-    check_names(plan, state)
+    Rules(plan=plan).check_names(state)
     split = split_torch_state_dict_into_shards(
         state, filename_pattern=_STEM + "{suffix}" + SUFFIX, max_shard_size=max_shard_size
     )
@@ -95,7 +95,8 @@ def save_pretrained(
             found = state.pop(tensor)
             layer = layers.get(found.data_ptr()) if found.numel() else None
             shard[tensor] = found if layer is None else stored(tensor, layer, rules, objective)
-        save_file(shard, os.path.join(folder, name), objective=rules.objective, plan=rules.plan, zero=zero)
+        own = {tensor: rules.entry(tensor) for tensor in shard if rules.entry(tensor) is not None}
+        save_file(shard, os.path.join(folder, name), objective=rules.objective, plan=own, zero=zero)
     weights = next(iter(split.filename_to_tensors))
     count = parameter_count(model)
     if split.is_sharded:

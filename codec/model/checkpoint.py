@@ -95,6 +95,11 @@ class Encode:
                     tick(name)
             write_model(path, packer, checked_metadata(metadata))
 
+    def names(self, model: ModelFile) -> list[str]:
+        """The names of the model's tensors, before and after they are folded."""
+        pairs = masked_pairs(model.keys(), beside=True) if self.fold else []
+        return [*model.keys(), *(pair.name for pair in pairs)]
+
     def request(self) -> str | None:
         """See Work."""
         return digest(["encode", self.objective, self.zero, self.fold, list((self.plan or {}).items())])
@@ -184,9 +189,10 @@ def encode_checkpoint(
     >>> codec.encode_checkpoint("Llama-pruned", "Llama-packed")  # doctest: +SKIP
     """
     work = Encode(objective, plan, zero, fold)
-    Rules(objective, zero, plan)  # refuses what it cannot use, before anything is read
+    rules = Rules(objective, zero, plan)  # refuses what it cannot use, before anything is read
     source, target = os.fsdecode(src), os.fsdecode(dst)
     with open_model(source) as model:
+        rules.check_names(work.names(model))
         words = None if fold else unfolded_words(masked_pairs(model.keys()))
         if words:
             warnings.warn(words, stacklevel=2)

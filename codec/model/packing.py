@@ -1,8 +1,9 @@
 """Which tensors are packed, how, and which are stored once: the decisions of a writer, tensor by tensor."""
 
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -74,6 +75,19 @@ class Rules:
                     "name or a dict of encode's arguments"
                 )
         self._patterns = [key for key in self.plan or () if any(sign in key for sign in "*?[")]
+
+    def check_names(self, names: Collection[str], kind: str = "tensor") -> None:
+        """ArgumentError where the plan has a name or a pattern that fits none of these tensors; ``kind``: their word.
+
+        Nothing would come of it, and nobody would notice. Where there are none at all, a plan is for none.
+        """
+        for key in self.plan or () if names else ():
+            if key not in names and not (key in self._patterns and any(fnmatchcase(name, key) for name in names)):
+                near = get_close_matches(key, names, n=3)
+                raise ArgumentError(
+                    f"plan names {key!r}, and no {kind} has such a name"
+                    + (f"; close: {', '.join(near)}" if near else ": leave it out, or correct it")
+                )
 
     def entry(self, name: str) -> Any:
         """The plan's entry for a tensor: that of its name, or of the first pattern that fits; None without one."""

@@ -69,7 +69,8 @@ def save_file(
     Raises
     ------
     ArgumentError
-        For a name, a dtype, an option or metadata that cannot be stored; it names the tensor. Dtypes that safetensors
+        For a name, a dtype, an option or metadata that cannot be stored; it names the tensor. For a name or pattern in
+        the plan that fits no tensor; it names those that are close. Dtypes that safetensors
         has and codec does not pack (E8M0, FNUZ, complex64, torch's F4) are stored as they are.
     OSError
         What the system says, with the path; the old file is untouched.
@@ -185,7 +186,9 @@ def _checked(
             raise ArgumentError(fault)
     if words := unfolded_words(masked_pairs(tensors)):
         warnings.warn(words, stacklevel=3)
-    return Rules(objective, zero, plan), entries
+    rules = Rules(objective, zero, plan)
+    rules.check_names(list(tensors))
+    return rules, entries
 
 
 def checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:

@@ -4,12 +4,14 @@ A call of a small layer costs as little as its kernel, so what such a call may r
 and dtype, by the first product that goes the whole way (`codec.products.matrices.multiply`).
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from codec import kernels
-from codec.dtypes import ElementType
+from codec.dtypes import ElementType, element_type
 from codec.kernels import Result, View
 from codec.products.operands import Factor, Kind
 
@@ -18,6 +20,10 @@ class Direct(NamedTuple):
     """What products of a frame, or of its transpose, with x of one dtype are.
 
     (outputs, inputs) is the shape of the matrix that multiplies x, and ``most`` the columns of x at most.
+    ``at(x, batch, y, bias, wide_bias, threads, team)`` is x @ W.T (+ bias), or x @ W, into y, of arrays by their
+    addresses, as `View.multiply_at` takes them. Its caller has proved that x is (batch, inputs), y (batch, outputs) and
+    a bias that is not 0 (outputs,), all row-major and of the dtype that this is remembered for, or with ``wide_bias`` a
+    bias of the dtype of sums; and that batch is from 1 to ``most``.
     """
 
     view: View
@@ -28,15 +34,7 @@ class Direct(NamedTuple):
     most: int
     kind: Kind
     weights: ElementType
-    types: tuple[int, int]  # of the weights and of the sums, as native code numbers them
-
-    def at(self, x: int, batch: int, y: int, bias: int, threads: int, team: int) -> Result:
-        """x @ W.T (+ bias), or x @ W, into y, of arrays by their addresses, as `View.multiply_at` takes them.
-
-        The caller has proved that x is (batch, inputs), y (batch, outputs) and a bias that is not 0 (outputs,), all
-        row-major and of the dtype that this is remembered for; and that batch is from 1 to ``most``.
-        """
-        return self.view.multiply_at(x, batch, y, bias, *self.types, self.transposed, threads, team)
+    at: Callable[[int, int, int, int, bool, int, int], Result]
 
 
 def remember(w: Factor, kind: Kind, most: int) -> None:
@@ -45,9 +43,10 @@ def remember(w: Factor, kind: Kind, most: int) -> None:
     view, head = spans.whole, spans.head
     # Of an empty matrix, no kernel writes the result; filters are a matrix to convolutions alone.
     if view is not None and kind.acc.is_float and head.grid.size and len(head.shape) < 4:
-        types = kernels.type_code(head.element), kernels.type_code(kind.acc)
+        item, value, acc = map(kernels.type_code, (element_type(kind.result), head.element, kind.acc))
+        at = partial(view.multiply_at, item, value, acc, w.transposed)
         spans.products[kind.result, w.transposed] = Direct(
-            view, w.transposed, head.grid.segments, *w.shape, most, kind, head.element, types
+            view, w.transposed, head.grid.segments, *w.shape, most, kind, head.element, at
         )
 
 
@@ -75,13 +74,11 @@ def direct(
         len(shape) == 2 and not 0 < shape[0 if across else 1] <= known.most
     ):
         return None
-    if bias is not None and not (
-        type(bias) is np.ndarray
-        and bias.dtype == x.dtype
-        and bias.shape == (known.outputs,)
-        and bias.flags.c_contiguous
-    ):
-        return None
+    if bias is not None:
+        acc = known.kind.acc.dtype
+        if type(bias) is not np.ndarray or bias.shape != (known.outputs,) or bias.dtype not in (x.dtype, acc):
+            return None
+        bias = np.ascontiguousarray(bias, acc)
     count = kernels.thread_count(threads)
     if across:
         y = np.empty((shape[0], known.outputs), x.dtype)
@@ -92,6 +89,7 @@ def direct(
         prepared = kernels.backend.operand(x, known.weights, known.kind.acc)
     except ValueError:  # strides that are not whole items
         return None
+    sums = kernels.bits_of(sums)
     result = known.view.multiply(0, known.segments, prepared, sums, known.transposed, 0, count, None, bias)
     spans.raise_for(result)
     return y

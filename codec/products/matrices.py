@@ -71,7 +71,9 @@ def multiply(
         x = apart(x, out)
         terms = [None if term is None else apart(term, out) for term in terms]
     count = kernels.thread_count(threads)
-    ready, plain = x.dtype == acc and in_items(x), kind.result == acc and in_items(out)
+    ready = (kind.native or x.dtype == acc) and in_items(x)
+    # Sums that several views add up in turn are rounded once, when they are whole.
+    plain = (kind.result == acc or (kind.native and w.spans.whole is not None)) and in_items(out)
     tile = batch_tile(kind.acc.width * (n + (0 if ready else n) + (0 if plain else m)), batch)
     if batch <= tile and ready and plain:
         _run(w, x, out, kind, transposed, count, terms)
@@ -138,14 +140,14 @@ def _run(
     terms: list[np.ndarray | None],
     window: tuple[int, ...] | None = None,
 ) -> None:
-    """The product of x (of the pixels under a filter) and its result in the accumulator's dtype."""
+    """The product of x (of the pixels under a filter), where x and ``out`` are such as kernels take."""
     spans, grid = w.spans, w.spans.head.grid
     if not grid.size:  # without a segment, no kernel writes anything
         out[...] = 0 if terms[1] is None else terms[1][:, None]
         return
-    prepared = kernels.backend.operand(x, spans.head.element, kind.acc, window)
+    prepared, y = kernels.backend.operand(x, spans.head.element, kind.acc, window), kernels.bits_of(out)
     for view, first, last in spans.views(0, grid.segments, threads):
-        spans.raise_for(view.multiply(first, last, prepared, out, transposed, kind.limit, threads, *terms))
+        spans.raise_for(view.multiply(first, last, prepared, y, transposed, kind.limit, threads, *terms))
 
 
 def _term(name: str, term: np.ndarray, kind: Kind, rows: int) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from codec import kernels
 from codec.arraylike import as_array
 from codec.dtypes import BY_NAME, ElementType, element_type
 from codec.errors import ArgumentError
@@ -20,12 +21,14 @@ class Kind:
     """How one product is computed.
 
     ``acc`` is the type that sums are kept in, ``result`` the dtype of the result, and ``limit`` the largest weight that
-    cannot overflow an integer sum (0 for floats, whose sums do not overflow).
+    cannot overflow an integer sum (0 for floats, whose sums do not overflow). With ``native`` kernels read x and write
+    the result in that dtype, which is x's; otherwise they are converted from and to that of the sums.
     """
 
     acc: ElementType
     result: np.dtype
     limit: int
+    native: bool = False
 
 
 def kind_of(weights: ElementType, x: np.ndarray, inner: int) -> Kind:
@@ -57,7 +60,8 @@ def _float_kind(weights: str, source: str) -> Kind:
         raise ArgumentError(
             f"{element.dtype} weights with {dtype} x would round: give x as integers" + ("" if wide else " or float64")
         )
-    return Kind(BY_NAME["F64" if wide else "F32"], dtype, 0)
+    acc = BY_NAME["F64" if wide else "F32"]
+    return Kind(acc, dtype, 0, kernels.widens(BY_NAME[source], acc))
 
 
 class Transposed(Protocol):

@@ -2,10 +2,12 @@
 
 In the order of imports:
 
+    internals   names of torch that are not public
     frames      the packed tensor that lies in a torch buffer, proved once
     threads     torch's own threads, for products beside torch's work
     operators   torch.ops.codec: linear and conv2d, and their fake implementations
     derivatives what the operators are to reverse and forward mode and to torch.vmap
+    transposing the transpose of a packed matrix, packed anew
     modules     SparseLinear, SparseConv1D, SparseConv2d
     weights     which weights of a model a product can use, and what holds the others back
     models      compress_model, to_dense, parameter_count

@@ -9,11 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch._functorch.utils import enable_single_level_autograd_function
-from torch.autograd.forward_ad import _set_fwd_grad_enabled
-from torch.autograd.function import _SingleLevelFunction
 
 from codec.errors import ArgumentError
+from codec.torch.internals import BelowDerivatives, SingleLevelFunction, apply, is_transformed, set_forward_mode
 from codec.torch.operators import (
     conv2d,
     conv2d_input,
@@ -54,16 +52,16 @@ def _differentiable(operator: Operator, on_cpu: Operator, adjoint: Operator, cha
     """
     first = 2 if channel is None else 3  # of the numbers
 
-    class Derivatives(_SingleLevelFunction):
+    class Derivatives(SingleLevelFunction):
         """What torch calls once for each level of its transforms."""
 
         @staticmethod
-        def forward(*inputs: Any) -> torch.Tensor:
-            if not takes_part(inputs[0]):
-                return on_cpu(*inputs)
+        def forward(x: torch.Tensor, *others: Any) -> torch.Tensor:
+            if not (is_transformed() or takes_part(x, None if channel is None else others[1])):
+                return on_cpu(x, *others)
             # Outer transforms of torch.func differentiate what this one calls: torch has turned that off here.
-            with torch.enable_grad(), _set_fwd_grad_enabled(True), torch._C._AutoDispatchBelowAutograd():
-                return operator(*inputs)
+            with torch.enable_grad(), set_forward_mode(True), BelowDerivatives():
+                return operator(x, *others)
 
         @staticmethod
         def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
@@ -92,12 +90,10 @@ def _differentiable(operator: Operator, on_cpu: Operator, adjoint: Operator, cha
             assert channel is not None
             return bias.reshape(-1, *[1] * (-1 - channel)).expand(ctx.result)
 
-    def run(*inputs: Any) -> torch.Tensor:
-        if not takes_part(inputs[0]):
-            return on_cpu(*inputs)
-        with enable_single_level_autograd_function():
-            found: torch.Tensor = Derivatives.apply(*inputs)
-        return found
+    def run(x: torch.Tensor, *others: Any) -> torch.Tensor:
+        if not (is_transformed() or takes_part(x, None if channel is None else others[1])):
+            return on_cpu(x, *others)
+        return apply(Derivatives, x, *others)
 
     return run
 

@@ -19,8 +19,9 @@ from codec.model.file import naming
 from codec.model.packing import Rules
 from codec.packed import PackedTensor
 from codec.torch.frames import buffer_of, release_memory
-from codec.torch.models import check_names, pays, replaced, swap
-from codec.torch.modules import SparseLayer, transpose
+from codec.torch.models import pays, replaced, swap
+from codec.torch.modules import SparseLayer
+from codec.torch.transposing import transpose
 from codec.torch.weights import Weight, check_model, weights_of
 
 Path = str | os.PathLike[str]
@@ -65,7 +66,7 @@ def save_model(
     check_model(model)
     rules = Rules(objective or "disk", zero, plan)
     state: dict[str, Any] = model.state_dict()
-    check_names(plan, state)
+    rules.check_names(state)
     packed: dict[tuple[int, str], Any] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, SparseLayer):

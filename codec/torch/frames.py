@@ -5,16 +5,17 @@ buffer's frame is found by the buffer's memory.
 """
 
 import ctypes
+import weakref
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.multiprocessing.reductions import StorageWeakRef
 
 from codec.arraylike import from_torch
 from codec.errors import ArgumentError
 from codec.frame.head import PREFIX
 from codec.packed import PackedTensor
+from codec.torch.internals import StorageWeakRef
 
 # How many buffers are known before those that are gone are looked for.
 _FIRST_SWEEP = 256
@@ -26,10 +27,12 @@ class _Known:
 
     ``packed`` views the memory without holding it, as holding it here would keep every buffer for ever. ``prefix``, the
     frame's first bytes, has the checksum of its head, and the head those of all parts: as long as it stands there, the
-    frame is the one that was proved.
+    frame is the one that was proved. ``buffer`` is the tensor that had it then: where it comes again, the memory lives.
     """
 
     packed: PackedTensor
+    nbytes: int
+    buffer: weakref.ref[torch.Tensor]
     storage: StorageWeakRef
     prefix: bytes
     view: memoryview
@@ -57,9 +60,9 @@ def frame_in(weight: torch.Tensor) -> PackedTensor:
     known = _known.get(weight.data_ptr()) if weight.is_cpu else None
     if (
         known is not None
-        and known.packed.nbytes == weight.numel()
+        and known.nbytes == weight.numel()
         and known.view == known.prefix
-        and not known.storage.expired()
+        and (known.buffer() is weight or not known.storage.expired())
     ):
         return known.packed
     return _learn(weight)
@@ -76,7 +79,9 @@ def _learn(weight: torch.Tensor) -> PackedTensor:
         for gone in [key for key, known in list(_known.items()) if known.storage.expired()]:
             _known.pop(gone, None)
         _sweep_at = max(_FIRST_SWEEP, 2 * len(_known))
-    _known[place] = _Known(packed, StorageWeakRef(weight.untyped_storage()), bytes(view), view)
+    _known[place] = _Known(
+        packed, length, weakref.ref(weight), StorageWeakRef(weight.untyped_storage()), bytes(view), view
+    )
     return packed
 
 

@@ -1,9 +1,7 @@
 """Models of torch with packed layers in the place of dense ones, and back."""
 
 import logging
-from collections.abc import Collection, Mapping
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 
@@ -123,19 +121,9 @@ def _packed(weight: Weight, rules: Rules, batch: int | None) -> PackedTensor | s
     return packed if why is None or planned.get("layout", "auto") != "auto" else why
 
 
-def check_names(plan: Mapping[str, Any] | None, names: Collection[str]) -> None:
-    """ArgumentError where a plan names what is not there; ``names`` are those that it may name."""
-    for key in plan or ():
-        if key not in names and not any(fnmatchcase(name, key) for name in names):
-            near = get_close_matches(key, list(names), n=3)
-            raise ArgumentError(
-                f"plan names {key!r}, and no weight has such a name" + (f"; close: {', '.join(near)}" if near else "")
-            )
-
-
 def _check_plan(rules: Rules, weights: Mapping[str, Weight]) -> None:
     """Refuse a plan that would not be followed: names that no weight has, or of weights that cannot be packed."""
-    check_names(rules.plan, weights)
+    rules.check_names(weights, "weight")
     for key, entry in (rules.plan or {}).items():
         why = weights[key].why if key in weights else None
         if why is not None and entry != "dense":

@@ -9,7 +9,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
@@ -21,6 +20,7 @@ from codec.packed import PackedTensor
 from codec.tensor import encode
 from codec.torch.frames import buffer_of, packed_of
 from codec.torch.operators import conv2d, product
+from codec.torch.transposing import transpose
 
 
 class SparseLayer(nn.Module, ABC):
@@ -266,7 +266,7 @@ class SparseConv1D(SparseLayer):
     Notes
     -----
     The weight is packed as its transpose, (out, in): products with that are four to ten times as fast. Model files hold
-    it as transformers has it, so it is packed anew when it is saved and when it is loaded, from one dense weight at a
+    it as transformers has it, so it is packed anew when it is saved and when it is loaded, a quarter of it dense at a
     time.
 
     Examples
@@ -374,17 +374,6 @@ class SparseConv2d(SparseLayer):
 def _named(layer: nn.Module, names: tuple[str, ...]) -> dict[str, Any]:
     """Attributes of a layer by name."""
     return {name: getattr(layer, name) for name in names}
-
-
-def transpose(packed: PackedTensor, **options: Any) -> PackedTensor:
-    """The transpose of a packed matrix, packed anew: under its zero rule, and of one codebook if it has one."""
-    zero, books = packed.spans.head.spec.zero, packed.codebook
-    if books is not None and len(books) == 1 and zero == "value" and "values" not in options:
-        # Layouts that pad want a zero among the entries.
-        entries = np.unique(np.append(books[0], books.dtype.type(0)))
-        if len(entries) <= 256:
-            options = {**options, "values": "codebook", "codebook": entries}
-    return encode(packed.to_dense().T, zero=zero, **options)
 
 
 def _autocast(x: torch.Tensor) -> torch.Tensor:

@@ -10,16 +10,16 @@ from math import prod
 
 import numpy as np
 import torch
-from torch.autograd import forward_ad
 
 from codec import convolution
 from codec.arraylike import from_torch, to_torch, torch_element
 from codec.dtypes import BY_NAME
 from codec.errors import ArgumentError
 from codec.packed import PackedTensor
-from codec.products import TILE_BYTES, multiply
+from codec.products import multiply
 from codec.products.direct import Direct
 from codec.torch.frames import frame_in
+from codec.torch.internals import is_watched
 from codec.torch.threads import on_torchs_threads, thread_count
 
 library = torch.library.Library("codec", "DEF")
@@ -36,9 +36,9 @@ _VIEWS: dict[torch.dtype, tuple[torch.dtype | None, np.dtype]] = {
 
 # What is no class of tensors of its own, which may have its own idea of an operator.
 _PLAIN = (torch.nn.Parameter, torch.Tensor, type(None))
-_HALVES = (torch.bfloat16, torch.float16)
-# The dtypes of sums, as NumPy has them.
-_OF_NUMPY = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
+# The dtypes that kernels take as they lie in memory, as NumPy has them; and of narrow ones, the dtype of sums.
+_OF_NUMPY = {kind: _VIEWS[kind][1] for kind in (torch.float64, torch.float32, torch.float16, torch.bfloat16)}
+_SUMS = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
 
 
 def _define(schema: str, run: Callable[..., torch.Tensor], fake: Callable[..., torch.Tensor]) -> None:
@@ -84,9 +84,6 @@ def run_linear(
 ) -> torch.Tensor:
     """What `linear` does on the CPU."""
     w = frame_in(weight)
-    if x.dtype in _HALVES and 4 * x.numel() <= TILE_BYTES:  # of a small batch, torch rounds the sums
-        wide = bias.float() if bias is not None and bias.dtype in _HALVES else bias
-        return run_linear(x.float(), weight, wide, outputs, transposed).to(x.dtype)
     found = _linear_in_place(w, x, bias, outputs, transposed)
     return _linear_of_any(w, x, bias, outputs, transposed) if found is None else found
 
@@ -95,32 +92,44 @@ def _linear_in_place(
     w: PackedTensor, x: torch.Tensor, bias: torch.Tensor | None, outputs: int, transposed: bool
 ) -> torch.Tensor | None:
     """The product by the short way, with nothing between the tensors' memory and the kernels; None for any other."""
-    known: Direct | None = w.spans.products.get((_OF_NUMPY.get(x.dtype), transposed))
+    kind = x.dtype
+    known: Direct | None = w.spans.products.get((_OF_NUMPY.get(kind), transposed))
     if (
         known is None
         or type(x) is not torch.Tensor
-        or not x.is_cpu
         or x.layout is not torch.strided
+        or x.is_nested
+        or not x.is_cpu
         or not x.is_contiguous()
         or x.is_neg()
-        or not x.dim()
-        or x.shape[-1] != known.inputs
-        or outputs != known.outputs
     ):
         return None
-    batch, place, term = x.numel() // known.inputs, x.data_ptr(), 0
+    shape = x.shape
+    if not shape or shape[-1] != known.inputs or outputs != known.outputs:
+        return None
+    place, term, wide = x.data_ptr(), 0, False
     if bias is not None:
-        if bias.dtype is not x.dtype or bias.shape != (outputs,) or not bias.is_cpu or not bias.is_contiguous():
-            return None
-        if type(bias) not in _PLAIN or bias.is_neg():
+        wide = bias.dtype is not kind
+        if (
+            type(bias) not in _PLAIN
+            or (wide and bias.dtype is not _SUMS.get(kind))
+            or bias.shape != (outputs,)
+            or not bias.is_cpu
+            or not bias.is_contiguous()
+            or bias.is_neg()
+        ):
             return None
         term = bias.data_ptr()
+    batch = x.numel() // known.inputs
     if not 0 < batch <= known.most or not place or (bias is not None and not term):
         return None
-    # NumPy's memory is had in half the time of torch's.
-    y: torch.Tensor = torch.from_numpy(np.empty((*x.shape[:-1], outputs), known.kind.result))
-    result = known.at(place, batch, y.data_ptr(), term, thread_count(), torch.get_num_threads())
-    w.spans.raise_for(result)
+    sizes = (*shape[:-1], outputs)
+    # NumPy's memory is had in less time than torch's, but it has no dtype of torch's narrow ones.
+    y: torch.Tensor = x.new_empty(sizes) if kind in _SUMS else torch.from_numpy(np.empty(sizes, known.kind.result))
+    team = torch.get_num_threads()
+    result = known.at(place, batch, y.data_ptr(), term, wide, thread_count(team), team)
+    if result[0]:
+        w.spans.raise_for(result)
     return y
 
 
@@ -133,7 +142,9 @@ def _linear_of_any(
     result = x.new_empty((*x.shape[:-1], outputs))
     term = None if bias is None else _elements(bias)[:, None]
     out = _matrix(_elements(result)).T
-    multiply(w, _matrix(array).T, transposed=transposed, out=out, bias=term, threads=thread_count())
+    multiply(
+        w, _matrix(array).T, transposed=transposed, out=out, bias=term, threads=thread_count(torch.get_num_threads())
+    )
     return result
 
 
@@ -169,7 +180,7 @@ def run_conv2d(
     w = frame_in(weight)
     _check_filters(w.shape, filters, kernel)
     found = convolution.conv2d(
-        _elements(x), w, None if bias is None else _elements(bias), threads=thread_count(),
+        _elements(x), w, None if bias is None else _elements(bias), threads=thread_count(torch.get_num_threads()),
         stride=stride, padding=padding, dilation=dilation, groups=groups,
     )  # fmt: skip
     result: torch.Tensor = to_torch(found)
@@ -192,7 +203,7 @@ def run_conv2d_input(
     _check_filters(w.shape, gradient.shape[-3], kernel)
     shape = (1, *size) if len(size) == 3 else tuple(size)
     found = convolution.conv2d_input(
-        shape, w, _elements(gradient).reshape(-1, *gradient.shape[-3:]), threads=thread_count(),
+        shape, w, _elements(gradient).reshape(-1, *gradient.shape[-3:]), threads=thread_count(torch.get_num_threads()),
         stride=stride, padding=padding, dilation=dilation, groups=groups,
     )  # fmt: skip
     result: torch.Tensor = to_torch(found.reshape(tuple(size)))
@@ -249,21 +260,14 @@ def product(
 
     The dispatcher takes some 3 microseconds of a call, as much as a small product, and derivatives as much again.
     """
-    run = linear if takes_part(x) or type(bias) not in _PLAIN else run_linear
+    run = linear if is_watched() or takes_part(x, bias) or type(bias) not in _PLAIN else run_linear
     return run(x, weight, bias, outputs, transposed)
 
 
-def takes_part(x: torch.Tensor) -> bool:
-    """Whether something wants to see an operator: a compiler or tracer, derivatives, a transform, mode or profiler."""
-    return bool(
-        torch.compiler.is_compiling()
-        or torch.is_grad_enabled()
-        or forward_ad._current_level >= 0
-        or type(x) is not torch.Tensor
+def takes_part(x: torch.Tensor, bias: torch.Tensor | None) -> bool:
+    """Whether torch does something more with these than to compute: derivatives, a class of tensors, another device."""
+    return (
+        type(x) is not torch.Tensor
         or not x.is_cpu
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._len_torch_function_stack() > 0
-        or torch._C._get_tracing_state() is not None
-        or torch.autograd._profiler_enabled()
+        or (torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad)))
     )

@@ -44,7 +44,6 @@ def on_torchs_threads(run: Callable[..., torch.Tensor]) -> Callable[..., torch.T
     return borrowing
 
 
-def thread_count() -> int:
-    """torch.set_num_threads bounds the threads of a product, and so does codec.threadpool_limits."""
-    own = int(torch.get_num_threads())
-    return own if own == 1 else min(kernels.thread_count(None), own)
+def thread_count(team: int) -> int:
+    """How many of torch's threads a product takes: codec.threadpool_limits bounds them too."""
+    return team if team == 1 else min(kernels.thread_count(None), team)

@@ -28,6 +28,7 @@ cdef extern from "contract.hpp" namespace "codec" nogil:
     enum class Codes(uint8_t):
         pass
     uint32_t item_bytes(Type) noexcept
+    bint widens_to(Type, Type) noexcept
 
     const uint32_t kLayouts
     const uint32_t kStreams

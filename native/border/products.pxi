@@ -18,7 +18,7 @@ cdef extern from "product.hpp" namespace "codec" nogil:
         uint64_t dilation[2]
         uint64_t output[2]
 
-    COperand* new_operand(Type, const void*, Strides, uint64_t, uint64_t) noexcept
+    COperand* new_operand(Type, Type, const void*, Strides, uint64_t, uint64_t) noexcept
     COperand* new_operand(Type, const void*, const CWindow&) noexcept
     void free_operand(COperand*) noexcept
     bint was_used(const COperand*, uint32_t) noexcept
@@ -26,6 +26,7 @@ cdef extern from "product.hpp" namespace "codec" nogil:
     cdef struct Product:
         Type value
         Type accumulator
+        Type result
         COperand* x
         void* y
         Strides at
@@ -35,6 +36,17 @@ cdef extern from "product.hpp" namespace "codec" nogil:
         bint transposed
         uint64_t limit
         const ProductKernel* first
+
+    cdef struct CRows "codec::Rows":
+        Type value
+        Type accumulator
+        Type item
+        Type term
+        const void* x
+        const void* bias
+        void* y
+        uint64_t batch
+        bint transposed
 
     cdef struct CFilters "codec::Filters":
         Type type
@@ -56,6 +68,7 @@ cdef extern from "product.hpp" namespace "codec" nogil:
     const ProductKernel* find_product(const char*) noexcept
     bint can_run(const ProductKernel&, const Product&) noexcept
     Result c_multiply "codec::multiply"(const CView&, const Product&, uint64_t, uint64_t, uint32_t) noexcept
+    Result c_multiply_rows "codec::multiply_rows"(const CView&, const CRows&, uint32_t) noexcept
 
 
 # In the order of enum Form, enum Direction, enum Codes and enum Type.
@@ -105,6 +118,13 @@ cdef Strides _strides(const Py_buffer* at, uint64_t width) except *:
     return strides
 
 
+cdef int _check_types(uint8_t item, uint8_t value, uint8_t accumulator) except -1:
+    """ValueError where x and the result cannot be of type `item` for weights and sums of these types."""
+    if item >= kTypes or value >= kTypes or accumulator >= kTypes or not widens_to(<Type>item, <Type>accumulator):
+        raise ValueError("no such type, or items that do not widen to sums of that type")
+    return 0
+
+
 cdef uint64_t _batch(const Py_buffer* at) noexcept:
     return at.shape[1] if at.ndim == 2 else 1
 
@@ -131,28 +151,30 @@ cdef CWindow _window(const Py_buffer* at, uint64_t item, sizes) except *:
 
 
 cdef class Operand:
-    """A product's x, (n, batch) or (n,), in the type of the sums, and what kernels make of it for weights of type `value`.
+    """A product's x, (n, batch) or (n,), and what kernels make of it for weights of type `value`.
 
-    With `window`, (kernel, stride, dilation) of two ints each, side by side, x is pixels (images, channels, height, width),
-    and the product is with those under a filter: a row for each of its channels and pixels, a column for each place.
+    Its items, of type `item`, widen to the type of the sums. With `window`, (kernel, stride, dilation) of two ints each,
+    side by side, x is pixels (images, channels, height, width), and the product is with those under a filter: a row for each
+    of its channels and pixels, a column for each place.
     """
     cdef COperand* operand
     cdef Py_buffer at
-    cdef Type value, accumulator
+    cdef Type value, item, accumulator
     cdef uint64_t n, batch, width
 
-    def __cinit__(self, x, uint8_t value, uint8_t accumulator, window=None):
-        if value >= kTypes or accumulator >= kTypes:
-            raise ValueError("no such type")
-        self.value, self.accumulator = <Type>value, <Type>accumulator
+    def __cinit__(self, x, uint8_t item, uint8_t value, uint8_t accumulator, window=None):
+        _check_types(item, value, accumulator)
+        if window is not None and item != accumulator:
+            raise ValueError("pixels of another type than the sums")
+        self.value, self.item, self.accumulator = <Type>value, <Type>item, <Type>accumulator
         self.width = item_bytes(self.accumulator)
         PyObject_GetBuffer(x, &self.at, PyBUF_STRIDED_RO)
         cdef Strides strides
         cdef CWindow pixels
         if window is None:
-            strides = _strides(&self.at, self.width)
+            strides = _strides(&self.at, item_bytes(self.item))
             self.n, self.batch = self.at.shape[0], _batch(&self.at)
-            self.operand = new_operand(self.accumulator, self.at.buf, strides, self.n, self.batch)
+            self.operand = new_operand(self.item, self.accumulator, self.at.buf, strides, self.n, self.batch)
         else:
             pixels = _window(&self.at, self.width, window)
             self.n = pixels.channels * pixels.kernel[0] * pixels.kernel[1]

@@ -85,11 +85,12 @@ cdef class View:
 
     def multiply(self, uint64_t first, uint64_t last, Operand x, y, bint transposed, uint64_t limit, uint32_t threads,
                  scale=None, bias=None, kernel=None):
-        """y = (W x) scale + bias, or of W^T, over segments [first, last); y is (m, batch) or (m,) in the type of x.
+        """y = (W x) scale + bias, or of W^T, over segments [first, last); y is (m, batch) or (m,) in the type of x or of the sums.
 
-        scale, bias: contiguous, an item for each row of y. limit: of integers, the largest |weight| that cannot overflow a
+        scale, bias: contiguous, an item of the sums' type for each row of y. limit: of integers, the largest |weight| that cannot overflow a
         sum. kernel: the name of a product kernel to take wherever a panel fits it; ValueError where it is not for such a
-        product. Where the segments before `first` are in y, these go on from there (see product.hpp).
+        product. Where the segments before `first` are in y, these go on from there (see product.hpp): y has the type of the sums
+        unless the segments are all.
         """
         cdef Product w
         cdef Result r
@@ -115,7 +116,10 @@ cdef class View:
             w.bias = term.at.buf
         PyObject_GetBuffer(y, &y_at, PyBUF_STRIDED | PyBUF_WRITABLE)
         try:
-            w.at = _strides(&y_at, x.width)
+            w.result = x.accumulator if <uint64_t>y_at.itemsize == x.width else x.item
+            if w.result != x.accumulator and (first != 0 or last != self.segments):
+                raise ValueError("parts of sums in another type than theirs")
+            w.at = _strides(&y_at, item_bytes(w.result))
             if <uint64_t>y_at.shape[0] != m or _batch(&y_at) != x.batch:
                 raise ValueError("y of another size")
             w.y = y_at.buf
@@ -125,36 +129,27 @@ cdef class View:
             PyBuffer_Release(&y_at)
         return _result(r)
 
-    def multiply_at(self, size_t x, uint64_t batch, size_t y, size_t bias, uint8_t value, uint8_t accumulator, bint transposed,
-                    uint32_t threads, uint32_t team):
+    def multiply_at(self, uint8_t item, uint8_t value, uint8_t accumulator, bint transposed, size_t x, uint64_t batch,
+                    size_t y, size_t bias, bint wide_bias, uint32_t threads, uint32_t team):
         """y = x W^T + bias, or x W + bias where transposed, of floats by their addresses, which the caller vouches for.
 
-        x (batch, inputs) and y (batch, outputs) are row-major, bias (outputs,) may be 0 for none; all are of the type
-        `accumulator`. The view holds all segments. team: see borrow_threads.
+        x (batch, inputs) and y (batch, outputs) are row-major, of type `item`; bias (outputs,) may be 0 for none, and is of
+        that type, or with `wide_bias` of the accumulator's. The view holds all segments. team: see borrow_threads.
         """
-        cdef Product w
-        cdef Result r
-        cdef Strides at
-        cdef uint64_t n = self.view.grid.rows if transposed else self.view.grid.cols
-        cdef uint64_t m = self.view.grid.cols if transposed else self.view.grid.rows
+        cdef CRows r
+        cdef Result found
         self._check_range(0, self.segments)
-        if value >= kTypes or accumulator >= kTypes or item_bytes(<Type>value) != self.view.width:
+        _check_types(item, value, accumulator)
+        if item_bytes(<Type>value) != self.view.width:
             raise ValueError("weights of another type")
-        at.row, at.column = 1, n
-        w.value, w.accumulator, w.batch, w.transposed, w.limit = <Type>value, <Type>accumulator, batch, transposed, 0
-        w.first = w.scale = NULL
-        w.y, w.bias = <void*>y, <const void*>bias
-        w.at.row, w.at.column = 1, m
+        r.value, r.accumulator, r.item, r.batch, r.transposed = <Type>value, <Type>accumulator, <Type>item, batch, transposed
+        r.term = r.accumulator if wide_bias else r.item
+        r.x, r.bias, r.y = <const void*>x, <const void*>bias, <void*>y
         with nogil:
-            w.x = new_operand(w.accumulator, <const void*>x, at, n, batch)
-            if w.x != NULL:
-                c_borrow_threads(team)
-                r = c_multiply(self.view, w, 0, self.segments, threads)
-                c_borrow_threads(0)
-                free_operand(w.x)
-        if w.x == NULL:
-            raise MemoryError
-        return _result(r)
+            c_borrow_threads(team)
+            found = c_multiply_rows(self.view, r, threads)
+            c_borrow_threads(0)
+        return _result(found)
 
     def entries(self, uint64_t first, uint64_t last, int64_t[::1] starts, int64_t[::1] indices, uint8_t[::1] values,
                 uint64_t count):

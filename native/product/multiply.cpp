@@ -307,8 +307,9 @@ void Work::run(uint64_t band, uint64_t group) {
   // their positions being looked at again, for whatever position of 16 bits another process may have put there.
   if (!work.sums.reserve((rows * strips + (live ? kPositions : 1)) * strip * item))
     return failure.report(failed(Status::no_memory), from);
-  uint8_t* y = static_cast<uint8_t*>(w.y) + (int64_t(row) * w.at.row + int64_t(left) * w.at.column) * int64_t(item);
-  const Strips sums = {w.accumulator, rows, columns, strip, rows, y, w.at, work.sums.data + inside * item};
+  uint8_t* y = static_cast<uint8_t*>(w.y) +
+               (int64_t(row) * w.at.row + int64_t(left) * w.at.column) * int64_t{item_bytes(w.result)};
+  const Strips sums = {w.accumulator, w.result, rows, columns, strip, rows, y, w.at, work.sums.data + inside * item};
   if (begun)
     memset(work.sums.data, 0, rows * strips * strip * item);
   else
@@ -389,6 +390,33 @@ Result multiply(const View& v, const Product& w, uint64_t first, uint64_t last, 
       },
       &work);
   return work.failure.result;
+}
+
+Result multiply_rows(const View& v, const Rows& r, uint32_t threads) {
+  const uint64_t n = r.transposed ? v.grid.rows : v.grid.cols, m = r.transposed ? v.grid.cols : v.grid.rows;
+  Product w = {};
+  w.value = r.value;
+  w.accumulator = r.accumulator;
+  w.result = r.item;
+  w.y = r.y;
+  w.at = {1, int64_t(m)};
+  w.bias = r.bias;
+  w.batch = r.batch;
+  w.transposed = r.transposed;
+  Buffer wide;
+  if (r.bias && r.term != r.accumulator) {
+    const uint32_t from = item_bytes(r.term), to = item_bytes(r.accumulator);
+    if (!wide.reserve(m * to)) return failed(Status::no_memory);
+    for (uint64_t i = 0; i < m; i += kPanel)
+      kernels().convert_values(r.term, static_cast<const uint8_t*>(r.bias) + i * from,
+                               uint32_t(m - i < kPanel ? m - i : kPanel), r.accumulator, wide.data + i * to, 0);
+    w.bias = wide.data;
+  }
+  w.x = new_operand(r.item, r.accumulator, r.x, {1, int64_t(n)}, n, r.batch);
+  if (!w.x) return failed(Status::no_memory);
+  const Result result = multiply(v, w, 0, v.grid.segments(), threads);
+  free_operand(w.x);
+  return result;
 }
 
 }  // namespace codec

@@ -25,8 +25,10 @@ bool is_finite(Type type, const void* x, Strides at, uint64_t n, uint64_t batch)
   return finite;
 }
 
-// Whether every item is a bf16 number, and none but zeros is below 2^-126.
-bool all_narrow(const float* x, Strides at, uint64_t n, uint64_t batch) {
+// Whether every item, the bits of an f32 or bf16, is a bf16 number, and none but zeros is below 2^-126.
+template <class Bits>
+bool all_narrow(const void* x, Strides at, uint64_t n, uint64_t batch) {
+  constexpr Bits kTail = sizeof(Bits) == 4 ? 0xFFFF : 0, kTiny = Bits(~Bits{0}) >> 8;
   if (at.column != 1) {
     at = {at.column, at.row};
     std::swap(n, batch);
@@ -34,9 +36,9 @@ bool all_narrow(const float* x, Strides at, uint64_t n, uint64_t batch) {
   bool found = false;
   for (uint64_t i = 0; i < n && !found; ++i)
     for (uint64_t j = 0; j < batch; ++j) {
-      uint32_t bits;
-      memcpy(&bits, x + int64_t(i) * at.row + int64_t(j) * at.column, sizeof(bits));
-      found |= (bits & 0xFFFF) || (bits << 1) - 1 < 0x00FFFFFF;
+      Bits bits;
+      memcpy(&bits, static_cast<const Bits*>(x) + int64_t(i) * at.row + int64_t(j) * at.column, sizeof(bits));
+      found |= (bits & kTail) || Bits((bits << 1) - 1) < kTiny;
     }
   return !found;
 }
@@ -95,7 +97,9 @@ Operand::~Operand() { keep(strips_); }
 
 bool Operand::narrow() {
   if (narrow_ < 0)
-    narrow_ = accumulator == Type::f32 && !window.images && all_narrow(static_cast<const float*>(x), at, n, batch);
+    narrow_ = accumulator == Type::f32 && !window.images &&
+              (item == Type::f32 ? all_narrow<uint32_t>(x, at, n, batch)
+                                 : item == Type::bf16 && all_narrow<uint16_t>(x, at, n, batch));
   return narrow_;
 }
 
@@ -105,18 +109,18 @@ uint64_t Operand::laid_out_bytes(uint64_t columns) const {
 }
 
 void Operand::lay_out(uint64_t left, uint64_t columns, uint8_t* to) const {
-  const uint64_t item = item_bytes(accumulator), behind = kTileCols * strip() * item;
+  const uint64_t behind = kTileCols * strip() * item_bytes(accumulator);
   if (window.images)
     kernels().unroll(accumulator, x, window, left, columns, strip(), strip_rows(n), to);
   else {
-    const uint8_t* from = static_cast<const uint8_t*>(x) + int64_t(left) * at.column * int64_t(item);
-    kernels().to_strips({accumulator, n, columns, strip(), strip_rows(n), const_cast<uint8_t*>(from), at, to});
+    const uint8_t* from = static_cast<const uint8_t*>(x) + int64_t(left) * at.column * int64_t{item_bytes(item)};
+    kernels().to_strips({accumulator, item, n, columns, strip(), strip_rows(n), const_cast<uint8_t*>(from), at, to});
   }
   memset(to + laid_out_bytes(columns) - behind, 0, behind);
 }
 
 const void* Operand::strips() {
-  if (batch == 1 && at.row == 1 && !window.images) return x;
+  if (batch == 1 && at.row == 1 && item == accumulator && !window.images) return x;
   if (laid_out_) return strips_.data;
   take_kept(strips_);
   if (!strips_.reserve(laid_out_bytes(batch))) return nullptr;
@@ -130,9 +134,10 @@ const uint8_t* Operand::live() {
   if (!counted_) {
     counted_ = true;
     if (!live_.reserve(n)) return nullptr;
-    const uint64_t magnitude = magnitude_of(accumulator),
-                   found = item_bytes(accumulator) == 4 ? find_live(x, at, n, batch, uint32_t(magnitude), live_.data)
-                                                        : find_live(x, at, n, batch, magnitude, live_.data);
+    const uint64_t magnitude = magnitude_of(item), bytes = item_bytes(item),
+                   found = bytes == 2   ? find_live(x, at, n, batch, uint16_t(magnitude), live_.data)
+                           : bytes == 4 ? find_live(x, at, n, batch, uint32_t(magnitude), live_.data)
+                                        : find_live(x, at, n, batch, magnitude, live_.data);
     sparse_ = found <= n / 4 * 3;
   }
   return sparse_ ? live_.data : nullptr;
@@ -162,15 +167,16 @@ const void* Operand::prepared(Prepare by) {
   return found;
 }
 
-Operand* new_operand(Type accumulator, const void* x, Strides at, uint64_t n, uint64_t batch) {
+Operand* new_operand(Type item, Type accumulator, const void* x, Strides at, uint64_t n, uint64_t batch) {
   Operand* operand = new (std::nothrow) Operand;
   if (!operand) return nullptr;
   operand->x = x;
   operand->at = at;
   operand->n = n;
   operand->batch = batch;
+  operand->item = item;
   operand->accumulator = accumulator;
-  operand->finite = is_finite(accumulator, x, at, n, batch);
+  operand->finite = is_finite(item, x, at, n, batch);
   return operand;
 }
 
@@ -181,7 +187,7 @@ Operand* new_operand(Type accumulator, const void* pixels, const Window& window)
   operand->window = window;
   operand->n = window.rows();
   operand->batch = window.columns();
-  operand->accumulator = accumulator;
+  operand->item = operand->accumulator = accumulator;
   for (uint64_t image = 0; image < window.images; ++image)
     for (uint64_t channel = 0; channel < window.channels && operand->finite; ++channel) {
       const int64_t first = int64_t(image) * window.image + int64_t(channel) * window.channel;

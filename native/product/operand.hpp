@@ -13,10 +13,10 @@ struct Operand {
   Strides at = {};
   Window window = {};  // images: 0 where x is an array
   uint64_t n = 0, batch = 0;
-  Type accumulator = Type::f32;
-  bool finite = true;  // no infinity or NaN in it
+  Type item = Type::f32, accumulator = Type::f32;  // of x as it lies there, and in strips
+  bool finite = true;                              // no infinity or NaN in it
 
-  // Whether each item is a bf16 number, and none but zeros is below 2^-126: of an array of f32 alone.
+  // Whether each item is a bf16 number, and none but zeros is below 2^-126: of an array of f32 or bf16 alone.
   bool narrow();
 
   uint32_t strip() const { return strip_of(batch); }
