@@ -15,7 +15,7 @@ import numpy.typing as npt
 from codec import kernels
 from codec.costs.frames import contenders
 from codec.costs.machine.libraries import Libraries
-from codec.costs.machine.model import ANCHORS, BATCHES, FAR, NEAR, Row, between, spread
+from codec.costs.machine.model import ANCHORS, BATCHES, FAR, NEAR, Row, between
 from codec.costs.machine.profile import MachineProfile, cache_path, this_cpu
 from codec.costs.machine.timing import Call, Group, complete, seconds_of, take_turns, warm_and_timed
 from codec.dtypes import BY_NAME
@@ -55,8 +55,9 @@ def profile_machine(seconds: float = 10, *, cache: bool = True, progress: Progre
     Parameters
     ----------
     seconds : float
-        From 1 on, in all. Making matrices, starting the dense libraries and the slowest of what is measured take some
-        5 seconds of them, so that fewer take longer than they say.
+        From 1 on, in all. Making matrices and starting the dense libraries take some 3 of them, and a round of all that
+        is measured 2 more, so that fewer take longer than they say. At least half of them are used for measuring, by
+        processor time: on a busy machine it takes longer, too.
     cache : bool
         Whether the profile is kept for `break_even`, `plan` and the command line (under XDG_CACHE_HOME, by instruction
         set). It is made again by calling this again, which is all it takes when kernels change.
@@ -166,8 +167,8 @@ class _Made:
                 add(i, batch)
         self.products = Group(calls)
         every = [zeros[0], *(some[0] for some in turns[-len(_DENSITIES) :])]
-        whole = [*(self._decoding(a) for a in every), *(self._encoding(a) for a in every)]
-        self.whole = Group(list(enumerate(whole)), _WHOLE)
+        decoding = warm_and_timed([self._decoding(a) for a in every])
+        self.whole = Group([*decoding, *enumerate(map(self._encoding, every), len(every))], _WHOLE)
 
     def _encode(self, a: np.ndarray, threads: int | None = None) -> PackedTensor:
         return encode(a, layout=self.name, objective="memory", threads=threads, **self.params)
@@ -198,7 +199,12 @@ class _Made:
         times = self.times()
         fixed, _, _, tall, wide, *square = times[:, _ANCHORED]
         one = square[_PATTERN]
-        row, far = _rows_and_distance(fixed, col, tall, wide, one)
+        more, rows = _more(_TALL, tall, fixed, col, one)
+        # Sums are written strip by strip: a line over the batch, each time as exact as it is short.
+        line = np.polyfit(ANCHORS, more / rows, 1, w=1 / tall)
+        row = _cost(np.asarray(np.polyval(line, ANCHORS), np.float64))
+        more, rows = _more(_WIDE, wide, fixed, col, one)
+        far = _cost(more - rows * row) / (_DENSITIES[_PATTERN] * prod(_WIDE))
         lines = fixed + _SQUARE[0] * row + _SQUARE[1] * col
         pattern = _cost(times[self._one] - between(lines)) / prod(_SQUARE)
         element = [between(_cost(time - lines) / prod(_SQUARE), pattern) for time in square]
@@ -244,21 +250,11 @@ def _values(shape: tuple[int, int], density: float, turn: int) -> np.ndarray:
     return items
 
 
-def _rows_and_distance(fixed: Costs, col: Costs, tall: Costs, wide: Costs, one: Costs) -> tuple[Costs, Costs]:
-    """The costs of a row and of distance (`Row`), from the times of three matrices of one density, by batch.
-
-    Two equations: what a tall and a wide matrix take more than as many elements of the square one.
-    """
-    square, sides, known = np.array(_SQUARE), [], []
-    for shape, time in ((_TALL, tall), (_WIDE, wide)):
-        times = prod(shape) / prod(_SQUARE)
-        rows, cols = np.array(shape) - times * square
-        sides.append((rows, _DENSITIES[_PATTERN] * prod(shape) * spread(shape[1])))
-        known.append(time - times * one - (1 - times) * fixed - cols * col)
-    found = np.linalg.solve(sides, known)[0]
-    # Sums are written strip by strip: a line over the batch, each time as exact as it is short.
-    row = _cost(np.polyval(np.polyfit(ANCHORS, found, 1, w=1 / tall), ANCHORS))
-    return row, _cost(known[1] - sides[1][0] * row) / sides[1][1]
+def _more(shape: tuple[int, int], time: Costs, fixed: Costs, col: Costs, one: Costs) -> tuple[Costs, int]:
+    """What a matrix takes more than as many elements of the square one and its own columns, and how many more rows."""
+    times = prod(shape) / prod(_SQUARE)
+    more = time - times * one - (1 - times) * fixed - (shape[1] - times * _SQUARE[1]) * col
+    return more, round(shape[0] - times * _SQUARE[0])
 
 
 def _cost(seconds: Costs) -> Costs:

@@ -29,7 +29,7 @@ BATCHES = (1, 2, *range(QUARTER, STRIP + 1, QUARTER), 2 * STRIP)
 ANCHORS = (1, 2, QUARTER, 2 * QUARTER, STRIP // 2, STRIP, 2 * STRIP)
 # Columns of the square matrix and of the wide one that are measured.
 NEAR, FAR = 512, 4096
-_MOST_SPREAD = 1.5  # with fewer or more columns, the least or the most of x is in the next cache
+_MOST_SPREAD = 1.5
 # Elements of the matrices with which dense libraries are measured, and the columns whose multiples are measured apart.
 SIZES, ALIGNMENT = (1 << 15, 1 << 17, 1 << 19, 1 << 20, 3 << 20), 1024
 # Multiply-adds up to which OpenBLAS takes kernels for small matrices, up to three times as fast: both sides of it are
@@ -134,12 +134,12 @@ def between(costs: Costs, pattern: Costs | None = None) -> tuple[float, ...]:
 
 
 def spread(cols: int) -> float:
-    """How much of what ``far`` says a matrix of so many columns costs more than one of ``NEAR``: all at ``FAR``.
+    """How much of what ``far`` says a matrix of so many columns costs: nothing up to ``NEAR``, all at ``FAR``.
 
-    >>> [round(spread(cols), 2) for cols in (128, 512, 4096)]
-    [-0.67, 0.0, 1.0]
+    >>> spread(64), spread(512), spread(4096)
+    (0.0, 0.0, 1.0)
     """
-    return max(-_MOST_SPREAD, min(_MOST_SPREAD, log(max(1, cols) / NEAR) / log(FAR / NEAR)))
+    return min(_MOST_SPREAD, max(0.0, log(max(1, cols) / NEAR) / log(FAR / NEAR)))
 
 
 def along(at: float, points: Sequence[float], values: Sequence[float]) -> float:
