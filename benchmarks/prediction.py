@@ -3,11 +3,13 @@
 Products with one thread: shapes of 256 to 8192 rows and columns, 30 to 98 % zeros, batches of 1 to 128, three dtypes,
 four layouts; break-evens and choices on smaller shapes, as each takes many products. Errors are quotients: 1.10 means
 that the greater of two times is 10 % above the other. The profile is measured first, unless --cached.
-Times are processor time, so that other work on the machine counts less.
+Times are processor time, so that other work on the machine counts less; what is compared takes turns, round after
+round. A break-even is found twice: what the two differ by is the error of measuring.
 """
 
 import argparse
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -17,7 +19,7 @@ from measure import machine, note, one_thread
 import codec
 from codec.costs.machine import MachineProfile, cached
 from codec.costs.machine.libraries import STANDS_FOR, libraries
-from codec.costs.machine.timing import seconds_of
+from codec.costs.machine.timing import Call, Group, complete, seconds_of, take_turns, warm_and_timed
 from codec.costs.options import named
 from codec.dtypes import BY_NAME, ElementType
 
@@ -28,7 +30,9 @@ DTYPES = ("F32", "BF16", "F16")
 LEAST_SHAPE, MOST_SHAPE, MOST_BATCH = 256, 8192, 128
 FEW = 2048  # rows and columns of break-evens and choices
 BUDGET = 0.1  # seconds for a measured time, about
-MOST_ZEROS, STEPS = 0.99, 6  # break-evens are looked for up to there, by so many halvings
+ROUNDS = 1.0  # seconds for times that are compared, about
+# Break-evens are looked for up to there: among so many shares of zeros, and then on a line through those so near.
+MOST_ZEROS, COARSE, NEAR = 0.99, 8, (-0.08, -0.04, 0.0, 0.04, 0.08)
 
 Random = np.random.Generator
 
@@ -46,17 +50,24 @@ def matrix(random: Random, shape: tuple[int, int], sparsity: float, element: Ele
     return dense.astype(element.dtype)
 
 
-def product_seconds(a: np.ndarray, batch: int, layout: str, params: dict[str, Any], budget: float = BUDGET) -> float:
-    """Measured, packed."""
+def product(a: np.ndarray, batch: int, layout: str, params: dict[str, Any]) -> Call:
+    """A product, packed."""
     w = codec.encode(a, layout=layout, objective="memory", **params)
     x = np.random.default_rng(0).standard_normal((a.shape[1], batch), np.float32)
-    return seconds_of(lambda: codec.matmul(w, x, threads=1), budget)
+    return lambda: codec.matmul(w, x, threads=1)
 
 
-def dense_seconds(shape: tuple[int, int], batch: int, element: ElementType, budget: float = BUDGET) -> float:
-    """Measured, by the fastest dense library."""
-    every = [of(shape)(batch) for _, dtype, of in libraries() if element.name in STANDS_FOR[dtype]]
-    return min(seconds_of(product, budget) for product in every)
+def dense_products(shape: tuple[int, int], batch: int, element: ElementType) -> list[Call]:
+    """The product by each dense library."""
+    return [of(shape)(batch) for _, dtype, of in libraries() if element.name in STANDS_FOR[dtype]]
+
+
+def least_seconds(calls: Sequence[Call]) -> np.ndarray:
+    """The least of each call's times, of rounds in which all take turns."""
+    group = Group(warm_and_timed(calls))
+    take_turns([group], ROUNDS)
+    complete([group])
+    return group.seconds
 
 
 def time_case(profile: MachineProfile, random: Random, largest: int) -> dict[str, Any]:
@@ -68,7 +79,7 @@ def time_case(profile: MachineProfile, random: Random, largest: int) -> dict[str
     a = matrix(random, shape, sparsity, element)
     asked: dict[str, Any] = {"layout": name, "shape": shape, "dtype": element.dtype, "sparsity": sparsity, **params}
     found = profile.predict("matmul", batch=batch, **asked)
-    seconds = product_seconds(a, batch, name, params)
+    seconds = seconds_of(product(a, batch, name, params), BUDGET)
     return {
         "layout": name, "dtype": element.name, "shape": shape, "sparsity": sparsity, "batch": batch,
         "predicted": found.seconds, "measured": seconds, "quotient": seconds / found.seconds, "bound": found.bound_by,
@@ -76,20 +87,33 @@ def time_case(profile: MachineProfile, random: Random, largest: int) -> dict[str
 
 
 def break_even_case(profile: MachineProfile, random: Random) -> dict[str, Any]:
-    """The sparsity from which sell beats the dense library: predicted, and found by halving."""
+    """The sparsity from which sell beats the dense library: predicted, and measured twice."""
     element, batch = BY_NAME[DTYPES[int(random.integers(2))]], int(2 ** random.integers(0, 6))
     shape = shape_of(random, FEW)
     predicted = codec.break_even("sell", shape, element.dtype, metric="matmul", batch=batch, machine=profile).sparsity
-    low, high = 0.0, MOST_ZEROS
-    for _ in range(STEPS):
-        middle = (low + high) / 2
-        a = matrix(random, shape, middle, element)
-        budget = BUDGET / 2
-        pays = product_seconds(a, batch, "sell", {}, budget) < dense_seconds(shape, batch, element, budget)
-        low, high = (low, middle) if pays else (middle, high)
-    limited = MOST_ZEROS if predicted is None else min(MOST_ZEROS, predicted)
+    dense = dense_products(shape, batch, element)
+
+    def times(points: np.ndarray) -> np.ndarray:
+        """Of sell, as shares of the dense library's."""
+        ours = [product(matrix(random, shape, float(s), element), batch, "sell", {}) for s in points]
+        found = least_seconds([*dense, *ours])
+        return found[len(dense) :] / found[: len(dense)].min()
+
+    def near(middle: float) -> float:
+        points = np.unique(np.clip(middle + np.array(NEAR), 0, MOST_ZEROS))
+        slope, start = np.polyfit(points, times(points), 1)
+        return float(np.clip((1 - start) / slope, 0, MOST_ZEROS)) if slope < 0 else middle
+
+    coarse = np.linspace(0, MOST_ZEROS, COARSE)
+    below = np.flatnonzero((found := times(coarse)) < 1)
+    middle = MOST_ZEROS if not len(below) else 0.0
+    if len(below) and (at := below[0]):
+        middle = float(np.interp(1, found[[at, at - 1]], coarse[[at, at - 1]]))
+    measured = [near(middle), near(middle)]
     return {
-        "shape": shape, "dtype": element.name, "batch": batch, "predicted": limited, "measured": (low + high) / 2,
+        "shape": shape, "dtype": element.name, "batch": batch,
+        "predicted": MOST_ZEROS if predicted is None else min(MOST_ZEROS, predicted),
+        "measured": sum(measured) / 2, "apart": abs(measured[0] - measured[1]),
     }  # fmt: skip
 
 
@@ -99,16 +123,18 @@ def choice_case(profile: MachineProfile, random: Random) -> dict[str, Any]:
     shape, sparsity = shape_of(random, FEW), float(random.uniform(0.3, 0.98))
     a = matrix(random, shape, sparsity, element)
     chosen = codec.plan({"w": a}, objective="speed", machine=profile, batch=batch).choice("w")
-    times = {"library": dense_seconds(shape, batch, element)}
-    for name, params in profile.executed():
+    packed = {}
+    for name, params in [*profile.executed(), *([(chosen.layout, dict(chosen.params))] if chosen.packed else [])]:
         with suppress(codec.ArgumentError):
-            times[named(name, params)] = product_seconds(a, batch, name, params, BUDGET / 2)
+            packed[named(name, params)] = product(a, batch, name, params)
+    dense = dense_products(shape, batch, element)
+    found = least_seconds([*dense, *packed.values()])
+    times = {"library": found[: len(dense)].min(), **dict(zip(packed, found[len(dense) :], strict=True))}
     taken = named(chosen.layout, chosen.params) if chosen.packed else "library"
     best = min(times, key=times.__getitem__)
-    made = times.get(taken) or product_seconds(a, batch, chosen.layout, dict(chosen.params))
     return {
         "shape": shape, "dtype": element.name, "batch": batch, "sparsity": sparsity, "taken": taken, "best": best,
-        "quotient": made / times[best],
+        "quotient": float(times[taken] / times[best]),
     }  # fmt: skip
 
 
@@ -146,6 +172,9 @@ def main() -> None:
         print(f"{name}: measured / predicted {np.median(found):.2f}" if found else f"{name}: no case")
     near = sum(abs(one["predicted"] - one["measured"]) <= 0.05 for one in evens)
     print(f"break-even within 5 points of the measured one: {near} of {len(evens)}")
+    if evens:
+        middle, most = np.quantile([100 * one["apart"] for one in evens], (0.5, 1))
+        print(f"break-even measured twice: {middle:.1f} points apart in the middle, {most:.1f} at most")
     good = sum(one["quotient"] <= 1.1 for one in choices)
     print(f"choice within 10 % of the best: {good} of {len(choices)}")
 

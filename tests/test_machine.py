@@ -1,6 +1,7 @@
 """Times: the model adds up, profiles are files, and a short measurement answers every question."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from commands import facts, refused, run
 import codec
 from codec.costs.inverse import granularity, sparsity_for_bytes, sparsity_for_speedup
 from codec.costs.machine import MachineProfile, cached, profile_machine
+from codec.costs.machine.libraries import Libraries
 from codec.costs.machine.measure import executed
 from codec.costs.machine.model import BATCHES, FAR, Row, sizes
 from codec.costs.machine.profile import OPERATIONS, cache_path, this_cpu
+from codec.costs.machine.timing import Group, complete, take_turns, warm_and_timed
 
 
 def made_up(**changes: object) -> MachineProfile:
@@ -204,6 +207,31 @@ def test_verbs_with_a_profile(kept: MachineProfile, plain: Path, tmp_path: Path)
     limited = facts("plan", plain, "--objective", "speed", "--limit", planned["nbytes"])
     assert limited["nbytes"] <= planned["nbytes"]
     refused(run("plan", plain, "--objective", "speed", "--limit", "10"), 2, "the smallest choice of layouts")
+
+
+def test_groups_take_turns_by_the_time_they_had() -> None:
+    """A call's time is the least of its runs; a group of slow calls has fewer rounds, and one without any has one."""
+    log: list[str] = []
+
+    def call(name: str, turns: int) -> Callable[[], object]:
+        return lambda: log.append(name) or sum(range(turns))
+
+    quick, slow = Group(warm_and_timed([call("quick", 1000)])), Group([(0, call("slow", 20_000)), (1, call("too", 10))])
+    take_turns([quick, slow], 0.02)
+    assert log.count("quick") > 2 * log.count("slow") > 0
+    assert log.count("slow") == log.count("too")
+    assert slow.seconds[0] > 4 * slow.seconds[1] > 0
+    late = Group([(0, call("late", 1))])
+    complete([quick, late])
+    assert log.count("late") == 1
+    assert late.seconds.shape == (1,)
+
+
+def test_dense_libraries_that_fail_are_named() -> None:
+    with Libraries() as libraries:
+        libraries.wait()
+        with pytest.raises(codec.CodecError, match=r"could not be measured.*could not convert"):
+            libraries.turn("cheese")  # type: ignore[arg-type]
 
 
 def test_a_short_measurement_answers_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

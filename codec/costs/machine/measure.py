@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
-from itertools import cycle
 from math import prod
 from time import perf_counter
 from typing import Any
@@ -15,10 +14,10 @@ import numpy.typing as npt
 
 from codec import kernels
 from codec.costs.frames import contenders
-from codec.costs.machine.libraries import measured as measured_libraries
-from codec.costs.machine.model import BATCHES, FAR, NEAR, Row
+from codec.costs.machine.libraries import Libraries
+from codec.costs.machine.model import ANCHORS, BATCHES, FAR, NEAR, Row, between
 from codec.costs.machine.profile import MachineProfile, cache_path, this_cpu
-from codec.costs.machine.timing import ROUNDS, seconds_of
+from codec.costs.machine.timing import Call, Group, complete, seconds_of, take_turns, warm_and_timed
 from codec.dtypes import BY_NAME
 from codec.errors import ArgumentError
 from codec.layouts import LAYOUTS, make_layout
@@ -27,19 +26,27 @@ from codec.products import matmul
 from codec.tensor import decode, encode
 
 _DTYPES = ("F32", "BF16", "F16", "F64")
-_DENSITIES = (0.02, 0.1, 0.3, 0.7)
-# Matrices of as many elements: what their times differ by is due to rows and columns.
+# Shares that are stored: also on both sides of 10 in 16, from where on kernels expand bitmaps (kDenseFrom of
+# native/product/multiply.cpp). Matrices of one of them are multiplied with every batch.
+_DENSITIES, _PATTERN = (0.02, 0.1, 0.3, 0.6, 0.65, 1.0), 2
+# Matrices that tell rows and columns apart. They are small, so that there is time for many rounds.
 _TALL, _SQUARE, _WIDE = (1024, 256), (256, NEAR), (64, FAR)
-# Square ones take turns: a processor learns the branches of one that comes again and again, as in no network.
-_TURNS = 4
-_LINES = 8192, 512  # columns of matrices of one row without entries: they differ by what columns take
+# One of each kind brings code and x into the caches, and another is timed: a processor learns the branches of one that
+# comes again and again, as in no network.
+_TURNS = 2
+_ANCHORED = [BATCHES.index(batch) for batch in ANCHORS]
+_LINES = 4096, 256  # columns of matrices of one row without entries: they differ by what columns take
 _SIZES = (1 << 19, 4 << 20, 16 << 20, 48 << 20, 128 << 20)  # bytes of buffers: within caches, and far beyond
-# Shares of the seconds.
-_LIBRARIES, _BANDWIDTH, _PRODUCTS, _WHOLE, _CHECKS = 0.15, 0.03, 0.25, 0.06, 0.03
+# Shares of the seconds that are left once all is made; the rest is for layouts.
+_LIBRARIES, _CHECKS, _LEAST = 0.4, 0.05, 0.5
+_SLICES = 20  # in which layouts and libraries take turns
+_WHOLE, _BANDWIDTH = 0.15, 0.5  # weights beside those of products
 _CHECKED = 12
+_KEPT = _TURNS * (len(_DENSITIES) + 2)
 
 Progress = Callable[[float], object]
 Costs = npt.NDArray[np.float64]
+Each = tuple[float, ...]  # by batch
 
 
 def profile_machine(seconds: float = 10, *, cache: bool = True, progress: Progress | None = None) -> MachineProfile:
@@ -48,8 +55,9 @@ def profile_machine(seconds: float = 10, *, cache: bool = True, progress: Progre
     Parameters
     ----------
     seconds : float
-        From 1 on, in all. Making matrices, starting the dense libraries and the slowest of what is measured take some
-        5 seconds of them, so that fewer take longer than they say.
+        From 1 on, in all. Making matrices and starting the dense libraries take some 3 of them, and a round of all that
+        is measured 2 more, so that fewer take longer than they say. At least half of them are used for measuring, by
+        processor time: on a busy machine it takes longer, too.
     cache : bool
         Whether the profile is kept for `break_even`, `plan` and the command line (under XDG_CACHE_HOME, by instruction
         set). It is made again by calling this again, which is all it takes when kernels change.
@@ -71,33 +79,33 @@ def profile_machine(seconds: float = 10, *, cache: bool = True, progress: Progre
         raise ArgumentError(f"seconds={seconds!r}; expected a number from 1 to 3600")
     told = progress or (lambda share: None)
     told(0.0)
-    dense = measured_libraries(_LIBRARIES * seconds)
-    told(_LIBRARIES)
-    bandwidth, copy = _bandwidth(_BANDWIDTH * seconds)
-    told(_LIBRARIES + _BANDWIDTH)
-    products, decoded, encoded = [], [], []
-    # Layouts that are always coded, which nothing takes for speed, are measured with one dtype.
-    cells = [
-        (name, params, dtype)
-        for dtype in _DTYPES
-        for name, params in executed()
-        if dtype == _DTYPES[0] or not make_layout(name, params).always_coded
-    ]
-    for number, (name, params, dtype) in enumerate(cells):
-        with suppress(ArgumentError):  # a layout that does not hold this dtype
-            made = _Made(name, params, dtype)
-            products.append(made.products(_PRODUCTS * seconds / len(cells)))
-            decoded.append(made.whole(_WHOLE / 2 * seconds / len(cells), made.decoded))
-            encoded.append(made.whole(_WHOLE / 2 * seconds / len(cells), made.encoded))
-        told(0.2 + 0.7 * (number + 1) / len(cells))
-    threads = kernels.thread_count(None)
-    speedup, gain = _speedups(threads)
+    start = perf_counter()
+    with Libraries() as libraries:  # its process makes what it needs while this one does
+        made = list(_made())
+        bandwidth = _Bandwidth()
+        threads = kernels.thread_count(None)
+        speedup, gain = _speedups(threads)
+        libraries.wait()
+        groups = [bandwidth.group, *(group for one in made for group in (one.products, one.whole))]
+        left = max(_LEAST * seconds, seconds - (perf_counter() - start))
+        told(1 - left / seconds)
+        for turn in range(_SLICES):
+            take_turns(groups, (1 - _LIBRARIES - _CHECKS) * left / _SLICES)
+            libraries.turn(_LIBRARIES * left / _SLICES)
+            told(1 - left / seconds * (1 - (turn + 1) / (_SLICES + 1)))
+        complete(groups)
+        dense = libraries.rows()
     found = MachineProfile(
-        this_cpu(), kernels.info()["kernel"], threads, bandwidth, copy, speedup, gain, _DENSITIES,
-        {"products": tuple(products), "dense": dense, "decode": tuple(decoded), "encode": tuple(encoded)},
+        this_cpu(), kernels.info()["kernel"], threads, bandwidth.curve(), bandwidth.copy(), speedup, gain, _DENSITIES,
+        {
+            "products": tuple(_product_rows(made)),
+            "dense": dense,
+            "decode": tuple(one.decode_row() for one in made),
+            "encode": tuple(one.encode_row() for one in made),
+        },
     )  # fmt: skip
-    found = replace(found, spread=_spread(found, _CHECKS * seconds))
-    for kept in (_columns, _values):
+    found = replace(found, spread=_spread(found, _CHECKS * left))
+    for kept in (_columns, _values, _matrix):
         kept.cache_clear()
     if cache:
         os.makedirs(os.path.dirname(cache_path()), exist_ok=True)
@@ -112,75 +120,116 @@ def executed() -> list[tuple[str, dict[str, Any]]]:
     return [*contenders(), *(one for one in orders if one not in contenders())]
 
 
+def _made() -> Iterator["_Made"]:
+    """Every layout with every dtype; those that are always coded, which nothing takes for speed, with one dtype."""
+    for dtype in _DTYPES:
+        for name, params in executed():
+            if dtype == _DTYPES[0] or not make_layout(name, params).always_coded:
+                with suppress(ArgumentError):  # a layout that does not hold this dtype
+                    yield _Made(name, params, dtype)
+
+
+def _product_rows(made: Sequence["_Made"]) -> Iterator[Row]:
+    """The rows of all.
+
+    What columns take of x is the same for all layouts with one dtype. Where a matrix of one row takes more for them,
+    that is due to the row.
+    """
+    for one in made:
+        yield one.product_row(np.min([other.col for other in made if other.dtype == one.dtype], axis=0))
+
+
 class _Made:
     """One layout with one dtype: square matrices of every density, tall and wide ones, lines, and the least."""
 
     def __init__(self, name: str, params: dict[str, Any], dtype: str) -> None:
         self.name, self.params, self.dtype = name, params, dtype
-        self.arrays = [_matrix(_SQUARE, density, dtype) for density in _DENSITIES]
-        self.square = [
-            [self._packed(_matrix(_SQUARE, density, dtype, turn)) for turn in range(_TURNS)] for density in _DENSITIES
-        ]
-        self.tall, self.wide = ([self._packed(_matrix(shape, _DENSITIES[2], dtype))] for shape in (_TALL, _WIDE))
-        self.lines = [[self._packed(np.zeros((1, n), BY_NAME[dtype].dtype))] for n in _LINES]
-        self.least = [self._packed(np.zeros((1, 1), BY_NAME[dtype].dtype))]
+        zeros = [np.zeros((1, n), BY_NAME[dtype].dtype) for n in (1, *_LINES)]
+        shapes = [(_TALL, _DENSITIES[_PATTERN]), (_WIDE, _DENSITIES[_PATTERN]), *((_SQUARE, d) for d in _DENSITIES)]
+        turns = [[_matrix(*one, dtype, turn) for turn in range(_TURNS)] for one in shapes]
+        self._packed = [*([self._encode(a)] for a in zeros), *([self._encode(a) for a in some] for some in turns)]
+        self._one = len(self._packed) - len(_DENSITIES) + _PATTERN
+        self._cells: list[tuple[int, int]] = []
+        calls: list[tuple[int | None, Call]] = [(None, _product(some[-1], 1)) for some in self._packed]
 
-    def _packed(self, a: np.ndarray) -> PackedTensor:
-        return encode(a, layout=self.name, objective="memory", **self.params)
+        def add(i: int, batch: int) -> None:
+            calls.extend(
+                [(None, _product(self._packed[i][0], batch)), (len(self._cells), _product(self._packed[i][-1], batch))]
+            )
+            self._cells.append((i, batch))
 
-    def products(self, budget: float) -> Row:
-        """Products with every batch: where times of two matrices differ, the rest is what they have in common."""
-        every = [self.least, *self.lines, self.square[2][:1], self.tall, self.wide, *self.square]
-        each = budget / (ROUNDS * len(BATCHES) * len(every))
+        # A single column waits for weights. They lie in the last cache alone here, as all other matrices come between.
+        for i in range(len(self._packed)):
+            add(i, 1)
+        for i, some in enumerate(self._packed):
+            calls.append((None, _product(some[-1], 1)))
+            for batch in BATCHES[1:] if i == self._one else ANCHORS[1:]:
+                add(i, batch)
+        self.products = Group(calls)
+        every = [zeros[0], *(some[0] for some in turns[-len(_DENSITIES) :])]
+        decoding = warm_and_timed([self._decoding(a) for a in every])
+        self.whole = Group([*decoding, *enumerate(map(self._encoding, every), len(every))], _WHOLE)
 
-        def times(turns: Sequence[PackedTensor]) -> Costs:
-            for w in turns:  # so that each comes from a cache
-                _product([w], 1)()
-            return np.array([seconds_of(_product(turns, batch), each) for batch in BATCHES])
+    def _encode(self, a: np.ndarray, threads: int | None = None) -> PackedTensor:
+        return encode(a, layout=self.name, objective="memory", threads=threads, **self.params)
 
-        fixed, long, short, one, tall, wide, *square = np.min(
-            [[times(turns) for turns in every] for _ in range(ROUNDS)], axis=0
-        )
-        col = _cost((long - short) / (_LINES[0] - _LINES[1]))
-        row = _cost((tall - one) / (_TALL[0] - _SQUARE[0]) + col)
-        far = _cost(wide - one + (_SQUARE[0] - _WIDE[0]) * row - (_WIDE[1] - _SQUARE[1]) * col) / self.wide[0].nnz
-        lines = fixed + _SQUARE[0] * row + _SQUARE[1] * col
-        element = [_cost(time - lines) / prod(_SQUARE) for time in square]
-        return self._row(fixed, row, col, element, far)
+    def _encoding(self, a: np.ndarray) -> Call:
+        """Encode without an entropy stage."""
+        return lambda: self._encode(a, 1)
 
-    def whole(self, budget: float, call: Callable[[int], Callable[[], object]]) -> Row:
-        """Decoding or encoding."""
-        each = budget / (len(self.square) + 1)
-        fixed = seconds_of(call(-1), each)
-        none = np.zeros(1)
-        times = [seconds_of(call(i), each) for i in range(len(self.square))]
-        element = [_cost(np.array([t - fixed])) / prod(_SQUARE) for t in times]
-        return self._row(np.array([fixed]), none, none, element, none)
-
-    def _row(self, fixed: Costs, row: Costs, col: Costs, element: Sequence[Costs], far: Costs) -> Row:
-        def plain(costs: Costs) -> tuple[float, ...]:
-            return tuple(map(float, costs))
-
-        each = tuple(map(plain, element))
-        return Row(self.name, self.params, self.dtype, plain(fixed), plain(row), plain(col), each, plain(far))
-
-    def decoded(self, number: int) -> Callable[[], object]:
-        """Decode into an array that is there."""
-        packed = self.least[0] if number < 0 else self.square[number][0]
-        out = np.empty(packed.shape, packed.dtype)
+    def _decoding(self, a: np.ndarray) -> Call:
+        packed, out = self._encode(a), np.empty(a.shape, a.dtype)
         return lambda: decode(packed, out=out, threads=1)
 
-    def encoded(self, number: int) -> Callable[[], object]:
-        """Encode without an entropy stage."""
-        a = np.zeros((1, 1), BY_NAME[self.dtype].dtype) if number < 0 else self.arrays[number]
-        return lambda: encode(a, layout=self.name, objective="memory", threads=1, **self.params)
+    def times(self) -> Costs:
+        """Seconds of products, by matrix and by BATCHES; not a number where there is none."""
+        times = np.full((len(self._packed), len(BATCHES)), np.nan)
+        for (i, batch), seconds in zip(self._cells, self.products.seconds, strict=True):
+            times[i, BATCHES.index(batch)] = seconds
+        return times
+
+    @property
+    def col(self) -> Costs:
+        """Seconds of a column, by ANCHORS."""
+        _, long, short, *_ = self.times()[:, _ANCHORED]
+        return _cost((long - short) / (_LINES[0] - _LINES[1]))
+
+    def product_row(self, col: Costs) -> Row:
+        """Products with every batch: where times of two matrices differ, the rest is what they have in common."""
+        times = self.times()
+        fixed, _, _, tall, wide, *square = times[:, _ANCHORED]
+        one = square[_PATTERN]
+        more, rows = _more(_TALL, tall, fixed, col, one)
+        # Sums are written strip by strip: a line over the batch, each time as exact as it is short.
+        line = np.polyfit(ANCHORS, more / rows, 1, w=1 / tall)
+        row = _cost(np.asarray(np.polyval(line, ANCHORS), np.float64))
+        more, rows = _more(_WIDE, wide, fixed, col, one)
+        far = _cost(more - rows * row) / (_DENSITIES[_PATTERN] * prod(_WIDE))
+        lines = fixed + _SQUARE[0] * row + _SQUARE[1] * col
+        pattern = _cost(times[self._one] - between(lines)) / prod(_SQUARE)
+        element = [between(_cost(time - lines) / prod(_SQUARE), pattern) for time in square]
+        return self._row(between(fixed), between(row), between(col), element, between(far))
+
+    def decode_row(self) -> Row:
+        """Decoding into an array that is there."""
+        return self._whole_row(self.whole.seconds[: len(_DENSITIES) + 1])
+
+    def encode_row(self) -> Row:
+        """Encoding without an entropy stage."""
+        return self._whole_row(self.whole.seconds[len(_DENSITIES) + 1 :])
+
+    def _whole_row(self, times: Costs) -> Row:
+        fixed, *square = map(float, times)
+        element = [(max(0.0, time - fixed) / prod(_SQUARE),) for time in square]
+        return self._row((fixed,), (0.0,), (0.0,), element, (0.0,))
+
+    def _row(self, fixed: Each, row: Each, col: Each, element: Sequence[Each], far: Each) -> Row:
+        return Row(self.name, self.params, self.dtype, fixed, row, col, tuple(element), far)
 
 
-def _product(turns: Sequence[PackedTensor], batch: int, threads: int = 1) -> Callable[[], object]:
-    """Products with one matrix after the other."""
-    next_one = cycle(turns).__next__
-    x = _columns(turns[0].shape[1], batch, "f8" if turns[0].dtype.itemsize == 8 else "f4")
-    return lambda: matmul(next_one(), x, threads=threads)
+def _product(w: PackedTensor, batch: int, threads: int = 1) -> Call:
+    x = _columns(w.shape[1], batch, "f8" if w.dtype.itemsize == 8 else "f4")
+    return lambda: matmul(w, x, threads=threads)
 
 
 @lru_cache(maxsize=128)
@@ -188,11 +237,12 @@ def _columns(cols: int, batch: int, dtype: str) -> np.ndarray:
     return np.random.default_rng(1).standard_normal((cols, batch)).astype(dtype)
 
 
+@lru_cache(maxsize=_KEPT)  # those of one dtype, which all layouts pack
 def _matrix(shape: tuple[int, int], density: float, dtype: str, turn: int = 0) -> np.ndarray:
     return _values(shape, density, turn).astype(BY_NAME[dtype].dtype)
 
 
-@lru_cache(maxsize=48)  # those of one dtype, of which every other dtype's are made
+@lru_cache(maxsize=_KEPT)  # of which those of every dtype are made
 def _values(shape: tuple[int, int], density: float, turn: int) -> np.ndarray:
     random = np.random.default_rng(turn)
     items = random.standard_normal(shape, np.float32)
@@ -200,28 +250,46 @@ def _values(shape: tuple[int, int], density: float, turn: int) -> np.ndarray:
     return items
 
 
+def _more(shape: tuple[int, int], time: Costs, fixed: Costs, col: Costs, one: Costs) -> tuple[Costs, int]:
+    """What a matrix takes more than as many elements of the square one and its own columns, and how many more rows."""
+    times = prod(shape) / prod(_SQUARE)
+    more = time - times * one - (1 - times) * fixed - (shape[1] - times * _SQUARE[1]) * col
+    return more, round(shape[0] - times * _SQUARE[0])
+
+
 def _cost(seconds: Costs) -> Costs:
     """A difference of times is at least nothing: less comes of other work on the machine."""
     return np.maximum(0.0, seconds)
 
 
-def _bandwidth(budget: float) -> tuple[tuple[tuple[float, float], ...], float]:
-    each = budget / (len(_SIZES) + 1)
-    data = np.ones(_SIZES[-1], np.uint8)
-    curve = tuple((float(size), size / seconds_of(data[:size].max, each)) for size in _SIZES)
-    half = len(data) // 2
-    return curve, half / seconds_of(lambda: np.copyto(data[:half], data[half:]), each)
+class _Bandwidth:
+    """Reading buffers of some sizes again and again, and writing to memory."""
+
+    def __init__(self) -> None:
+        data = np.ones(_SIZES[-1], np.uint8)
+        half = len(data) // 2
+        calls: list[Call] = [*(data[:size].max for size in _SIZES), lambda: np.copyto(data[:half], data[half:])]
+        self._copied = half
+        self.group = Group(warm_and_timed(calls), _BANDWIDTH)
+
+    def curve(self) -> tuple[tuple[float, float], ...]:
+        """Bytes of a buffer, and bytes in a second."""
+        return tuple((float(size), size / float(time)) for size, time in zip(_SIZES, self.group.seconds, strict=False))
+
+    def copy(self) -> float:
+        """Bytes in a second."""
+        return self._copied / float(self.group.seconds[-1])
 
 
 def _speedups(threads: int) -> tuple[float, float]:
     """How many times as fast all threads are where they compute, and where they read memory."""
     if threads == 1:
         return 1.0, 1.0
-    compute = encode(_matrix((1024, 1024), 0.3, "F32"), layout="bitmap", objective="memory")
-    memory = encode(np.tile(_matrix((1024, 1024), 0.7, "F32"), (8, 4)), layout="bitmap", objective="memory")
+    compute = encode(_values((1024, 1024), 0.3, 0), layout="bitmap", objective="memory")
+    memory = encode(np.ones((4096, 4096), np.float32), layout="dense", objective="memory")
 
     def gain(w: PackedTensor, batch: int) -> float:
-        one, all_ = (seconds_of(_product([w], batch, n), 0.1, perf_counter) for n in (1, threads))
+        one, all_ = (seconds_of(_product(w, batch, n), 0.05, perf_counter) for n in (1, threads))
         return max(1.0, one / all_)
 
     return gain(compute, 32), gain(memory, 1)
@@ -242,7 +310,7 @@ def _spread(found: MachineProfile, budget: float) -> tuple[float, float]:
     ratios = []
     for name, params, dtype, shape, density, batch in _cases():
         w = encode(_matrix(shape, density, dtype), layout=name, objective="memory", **params)
-        time = seconds_of(_product([w], batch), budget / _CHECKED)
+        time = seconds_of(_product(w, batch), budget / _CHECKED)
         predicted = found.predict(
             "matmul", layout=name, shape=shape, dtype=w.dtype, sparsity=1 - density, batch=batch, **params
         )

@@ -17,19 +17,24 @@ from math import isfinite, log
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+
+Costs = Sequence[float] | npt.NDArray[np.float64]
 
 # Products take columns of x in strips of so many, and of what is left in strips of fewer, by quarters of a register
 # (native/product/strips.inc): batches at which the time of any follows. The last is twice the widest strip.
 STRIP, QUARTER = 32, 4
 BATCHES = (1, 2, *range(QUARTER, STRIP + 1, QUARTER), 2 * STRIP)
+# Those that are measured with every matrix; the others with one, which tells how they lie between these.
+ANCHORS = (1, 2, QUARTER, 2 * QUARTER, STRIP // 2, STRIP, 2 * STRIP)
 # Columns of the square matrix and of the wide one that are measured.
-NEAR, FAR = 1024, 4096
-_MOST_SPREAD = 2.0
+NEAR, FAR = 512, 4096
+_MOST_SPREAD = 1.5
 # Elements of the matrices with which dense libraries are measured, and the columns whose multiples are measured apart.
-SIZES, ALIGNMENT = (1 << 15, 1 << 17, 1 << 19, 1 << 20, 1 << 21, 3 << 20), 1024
+SIZES, ALIGNMENT = (1 << 15, 1 << 17, 1 << 19, 1 << 20, 3 << 20), 1024
 # Multiply-adds up to which OpenBLAS takes kernels for small matrices, up to three times as fast: both sides of it are
 # measured with every batch.
-_SMALL, _SIDES = 1_000_000, (0.9, 1.1)
+_SMALL, _SIDES = 1_000_000, (0.99, 1.01)
 
 
 @dataclass(frozen=True)
@@ -60,19 +65,19 @@ class Row:
     far: tuple[float, ...]
 
     def library_seconds(self, rows: int, cols: int, batch: int) -> float:
-        """Of one call of a dense library, from the cache: between measured sizes by their logarithm."""
+        """Of one call of a dense library, from the cache: times lie on lines between those of measured sizes."""
         costs = []
         for column, measured in enumerate(BATCHES):
-            points = [log(size) for size in sizes(measured)]
-            at = log(max(1.0, rows * cols * min(1.0, batch / measured)))  # as many multiply-adds as that batch takes
-            at = min(max(at, points[0]), points[-1])
-            costs.append(along(at, points, [of_size[column] for of_size in self.element]))
+            at = max(1.0, rows * cols * min(1.0, batch / measured))  # as many multiply-adds as that batch takes
+            points = sizes(measured)
+            times = [size * of_size[column] for size, of_size in zip(points, self.element, strict=True)]
+            costs.append(along(at, (0, *points), (0.0, *times)) / at)
         return by(batch, self.fixed) + rows * cols * max(0.0, by(batch, costs))
 
     def seconds(self, rows: int, cols: int, density: float, batch: int, densities: Sequence[float]) -> float:
         """Of one call, from the cache."""
-        element = max(0.0, along(density, densities, [by(batch, one) for one in self.element]))
-        element += spread(cols) * density * max(0.0, by(batch, self.far))
+        element = along(density, densities, [by(batch, one) for one in self.element])
+        element = max(0.0, element + spread(cols) * density * max(0.0, by(batch, self.far)))
         lines = rows * max(0.0, by(batch, self.row)) + cols * max(0.0, by(batch, self.col))
         return by(batch, self.fixed) + lines + rows * cols * element
 
@@ -82,7 +87,7 @@ def sizes(batch: int) -> tuple[int, ...]:
     """The elements of the matrices that are multiplied with so many columns by dense libraries.
 
     >>> sizes(2)
-    (32768, 131072, 450000, 524288, 550000, 1048576, 2097152, 3145728)
+    (32768, 131072, 495000, 505000, 524288, 1048576, 3145728)
     """
     return tuple(sorted((*SIZES, *(int(side * _SMALL / batch) for side in _SIDES))))
 
@@ -104,11 +109,35 @@ def by(batch: int, values: Sequence[float]) -> float:
     return values[1 + rest // QUARTER + 1] + strips * (values[-1] - values[-2])
 
 
+def anchor_above(batch: int) -> int:
+    """The least of ANCHORS that is no less than a batch of BATCHES."""
+    return next(anchor for anchor in ANCHORS if anchor >= batch)
+
+
+def between(costs: Costs, pattern: Costs | None = None) -> tuple[float, ...]:
+    """Costs for all BATCHES from those for ANCHORS.
+
+    The others are to the next anchor above as in ``pattern``, costs for all BATCHES of another matrix; without one,
+    they lie on a line between their neighbours.
+
+    >>> line = between([1.0 * b for b in ANCHORS])
+    >>> line == tuple(map(float, BATCHES)), between([10.0] * len(ANCHORS), line)[BATCHES.index(24)]
+    (True, 7.5)
+    """
+    found = np.interp(BATCHES, ANCHORS, costs)
+    if pattern is not None:
+        for i, batch in enumerate(BATCHES):
+            above = BATCHES.index(anchor_above(batch))
+            if pattern[above] > 0:
+                found[i] = found[above] * pattern[i] / pattern[above]
+    return tuple(map(float, found))
+
+
 def spread(cols: int) -> float:
     """How much of what ``far`` says a matrix of so many columns costs: nothing up to ``NEAR``, all at ``FAR``.
 
-    >>> spread(64), spread(1024), spread(2048), spread(4096)
-    (0.0, 0.0, 0.5, 1.0)
+    >>> spread(64), spread(512), spread(4096)
+    (0.0, 0.0, 1.0)
     """
     return min(_MOST_SPREAD, max(0.0, log(max(1, cols) / NEAR) / log(FAR / NEAR)))
 

@@ -24,7 +24,7 @@ from codec.statistics import TensorStats
 PRODUCTS = ("matvec", "matmul", "linear")
 OPERATIONS = (*PRODUCTS, "decode", "encode")
 TABLES = ("products", "dense", "decode", "encode")
-_VERSION = 1
+_VERSION = 2
 # Bytes of weights, times the columns up to 8, from which on a product takes more threads (native/product/multiply.cpp).
 _WORTH_TWO = 70 << 10
 _NEAR = 0.7  # of the best speed of reading: what is slower comes from memory

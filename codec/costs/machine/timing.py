@@ -1,16 +1,81 @@
-"""How times are taken: the same in every measurement of a profile."""
+"""How times are taken: the same in every measurement of a profile.
 
-from collections.abc import Callable
+What is measured is cut into groups of calls that take turns, round after round, until the time is used up. So the runs
+of a call lie far apart, and what else the machine does for a moment spoils none of its best times.
+"""
+
+from collections.abc import Callable, Sequence
+from math import inf
 from time import thread_time
 
-_MOST = 200  # runs
-# What is measured of one row is measured so many times over, so that a moment's other work does not hit all of it.
-ROUNDS = 2
+import numpy as np
+import numpy.typing as npt
+
+Call = Callable[[], object]
 Clock = Callable[[], float]
+_MOST = 200  # runs
 
 
-def seconds_of(call: Callable[[], object], budget: float, clock: Clock = thread_time) -> float:
-    """The least of a call's times, of its own thread's processor time: other work on the machine does not count.
+class Group:
+    """Calls that run one after the other, each once in a round.
+
+    Parameters
+    ----------
+    calls : sequence of (int or None, function)
+        With the number of the time that a call counts for, the least of all its runs; None: for none, it only brings
+        operands into the caches.
+    weight : float
+        How much of the time the group gets, beside others.
+    """
+
+    def __init__(self, calls: Sequence[tuple[int | None, Call]], weight: float = 1.0) -> None:
+        self._calls, self._weight = calls, weight
+        numbers = {number for number, _ in calls if number is not None}
+        self._best: npt.NDArray[np.float64] = np.full(len(numbers), inf)
+        self._spent = 0.0
+
+    @property
+    def seconds(self) -> npt.NDArray[np.float64]:
+        """Of each number, the least of its threads' processor time; inf before the first round."""
+        return self._best
+
+    @property
+    def had(self) -> float:
+        """Seconds that it has had, by its weight."""
+        return self._spent / self._weight
+
+    def round(self) -> None:
+        """Run each call once."""
+        start = thread_time()
+        for number, call in self._calls:
+            if number is None:
+                call()
+            else:
+                self._best[number] = min(self._best[number], _once(call, thread_time))
+        self._spent += thread_time() - start
+
+
+def warm_and_timed(calls: Sequence[Call]) -> list[tuple[int | None, Call]]:
+    """For a Group: each call twice, first to bring what it needs into the caches."""
+    return [run for number, call in enumerate(calls) for run in ((None, call), (number, call))]
+
+
+def take_turns(groups: Sequence[Group], seconds: float) -> None:
+    """Rounds of groups for so many seconds of processor time: the one that has had the least of it is always next."""
+    end = thread_time() + seconds
+    while groups and thread_time() < end:
+        min(groups, key=lambda group: group.had).round()
+
+
+def complete(groups: Sequence[Group]) -> None:
+    """A round for each group that has had none."""
+    for group in groups:
+        if not group.had:
+            group.round()
+
+
+def seconds_of(call: Call, budget: float, clock: Clock = thread_time) -> float:
+    """The least of a call's times in so many seconds, of its own thread's processor time: other work does not count.
 
     Work of several threads needs another clock. The first run, which finds nothing in the caches, counts only where it
     takes more than the budget by itself.
@@ -24,7 +89,7 @@ def seconds_of(call: Callable[[], object], budget: float, clock: Clock = thread_
     return min(times)
 
 
-def _once(call: Callable[[], object], clock: Clock) -> float:
+def _once(call: Call, clock: Clock) -> float:
     start = clock()
     call()
     return clock() - start
