@@ -180,7 +180,7 @@ def test_with_checksums_repaired_both_readers_agree(number: int) -> None:
     marks = Marks.of(data)
     assert repaired(data, marks) == data
     accepted = 0
-    for changed in changes(data, number):
+    for changed in islice(changes(data, number), number % 2, None, 2):
         hostile = repaired(changed, marks)
         found = read(hostile)
         assert found == read_plainly(hostile)

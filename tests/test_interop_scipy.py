@@ -28,7 +28,9 @@ def test_scipy_there_and_back(case: tuple[str, dict[str, Any]], element: Element
     for number, shape in enumerate(SHAPES):
         a = quiet(shape, element, number)
         p = codec.encode(a, layout=case[0], **case[1])
-        for form in FORMATS:
+        # Each layout and dtype meets each format at half of the shapes.
+        turn = number + LAYOUT_PARAMS.index(case) + SCIPY.index(element)
+        for form in FORMATS[turn % 2 :: 2]:
             s = p.to_scipy(form)
             assert s.format == form
             assert form == "bsr" or s.nnz == p.nnz or case[0] == "dense"
