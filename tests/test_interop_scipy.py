@@ -52,6 +52,15 @@ def test_scipy_of_many_segments() -> None:
         assert codec.dumps(codec.PackedTensor.from_scipy(s)) == codec.dumps(p)
 
 
+@every_layout
+def test_scipy_of_a_tensor_that_stores_nothing(case: tuple[str, dict[str, Any]]) -> None:
+    for shape in ((3, 5), (130, 3000)):
+        s = codec.encode(np.zeros(shape, np.float32), layout=case[0], **case[1]).to_scipy()
+        assert s.shape == shape
+        assert not s.toarray().any()
+        assert s.indptr[-1] == s.nnz == 0
+
+
 @pytest.mark.parametrize("index", [np.int32, np.int64])
 @pytest.mark.parametrize("form", FORMATS)
 def test_from_scipy_untidy(form: str, index: type) -> None:
