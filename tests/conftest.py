@@ -4,10 +4,37 @@ import importlib.util
 import json
 import os
 import sys
+from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
+from once import ONCE
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kernels", action="store_true", help="leave out the files that tests/once.py lists")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    listed = collection_path.suffix == ".py" and any(collection_path.stem in files for files in ONCE.values())
+    return True if listed and config.getoption("kernels") else None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Each worker begins with files of its own, so that what tests of a file share is made once."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.getoption("kernels"):
+        terminalreporter.section("left out, as they do not depend on the instruction set (tests/once.py)")
+        for reason, files in ONCE.items():
+            terminalreporter.write_line(f"{reason}: {', '.join(files)}")
 
 
 def pytest_configure() -> None:

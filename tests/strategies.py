@@ -29,6 +29,15 @@ def entropies(layout: str) -> tuple[str, ...]:
     return ("auto", "huffman") if LAYOUTS[layout]().always_coded else ENTROPIES
 
 
+def meets(source: tuple[str, dict[str, object]], target: int, turn: int, turns: int) -> bool:
+    """Whether a layout goes to another in this turn: each pair of them meets in one, and none meets all in one.
+
+    What lies between the two is the same for all pairs (native/forms/flat.inc): in every turn each layout is read, and
+    each is written.
+    """
+    return (LAYOUT_PARAMS.index(source) + target) % turns == turn
+
+
 def complete(layout: str, params: dict[str, object], a: np.ndarray, zero: str = "value") -> Layout:
     """A layout with every choice made for that matrix."""
     source = ArraySource(elements_of(a, zero=zero), 1)

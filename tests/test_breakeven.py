@@ -24,7 +24,7 @@ from codec.layouts import make_layout
 from codec.model.container import header_bytes
 
 DATA = Path(__file__).parent / "data"
-SHAPE = (4096, 4096)
+SHAPE, FRAME = (4096, 4096), (1024, 4096)
 # The literature's names -> ours with parameters, and the power that turns our share of zero elements into its share of
 # zero blocks (1 where its share is of elements).
 OURS: dict[str, tuple[str, dict[str, object], int]] = {
@@ -116,19 +116,20 @@ def test_every_row_is_a_layout_or_a_formula() -> None:
     assert {row[side] for row in CROSSOVERS for side in ("first", "second")} <= set(OURS) | set(FORMULA_ROWS)
 
 
-# Real frames take their time: all value widths with CODEC_TEST_ALL=1, else the one of most models.
+# Real frames take their time, so they have fewer rows, of the same bytes each; and all value widths with
+# CODEC_TEST_ALL=1, else the one of most models.
 WIDTHS = (8, 16, 32) if os.environ.get("CODEC_TEST_ALL") else (16,)
 
 
 @cache
 def order() -> np.ndarray:
     """One random order of the elements: its first n are the zeros."""
-    return np.random.default_rng(0).permutation(SHAPE[0] * SHAPE[1]).astype(np.int32)
+    return np.random.default_rng(0).permutation(FRAME[0] * FRAME[1]).astype(np.int32)
 
 
 def masked(sparsity: float, bits: int) -> np.ndarray:
     """A matrix of ones with exactly round(sparsity * size) zeros."""
-    a = np.ones(SHAPE, f"u{bits // 8}")
+    a = np.ones(FRAME, f"u{bits // 8}")
     a.reshape(-1)[order()[: round(sparsity * a.size)]] = 0
     return a
 
@@ -156,7 +157,7 @@ def test_frames_break_even_where_they_are_said_to(row: dict[str, str]) -> None:
     a = masked(sparsity, bits)
     real = size(a, name, params)
     assert abs(real / size(a, "dense", {}) - 1) < 0.002
-    assert abs(real / codec.encoded_nbytes(name, SHAPE, a.dtype, sparsity=sparsity, **params) - 1) < 0.002
+    assert abs(real / codec.encoded_nbytes(name, FRAME, a.dtype, sparsity=sparsity, **params) - 1) < 0.002
     a = masked(float(row["sparsity"]), bits)
     assert abs(size(a, name, params) / a.nbytes - 1) < 0.002
 
@@ -270,7 +271,7 @@ def test_sizes_of_large_shapes_are_those_of_all_their_segments(shape: tuple, mon
     assert found == pytest.approx(sizes(), rel=5e-3, abs=prod(shape) * 0.001 / 8)
 
 
-@pytest.mark.parametrize("shape", ["1000000x1000000", "2147483647x2147483647", "1000000000000", "3x1000000000"])
+@pytest.mark.parametrize("shape", ["2147483647x2147483647", "1000000000000"])
 def test_large_shapes_are_answered(shape: str) -> None:
     text = run("breakeven", "--shape", shape)
     assert "bitmap: smaller than dense from 6.25 % zeros on" in text

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import ELEMENTS, LAYOUT_PARAMS, entropies, layout_id, under_rule
+from strategies import ELEMENTS, LAYOUT_PARAMS, entropies, layout_id, meets, under_rule
 
 import codec
 from codec import kernels
@@ -33,6 +33,16 @@ def numbers(shape: tuple[int, ...], element: ElementType, sparsity: float, seed:
     return a.reshape(shape)
 
 
+def closest(entries: list[np.generic], codes: range, value: np.generic, element: ElementType) -> int:
+    """The code whose entry is nearest to a value, in exact numbers."""
+    if not element.is_float:
+        return min(codes, key=lambda code: abs(int(entries[code]) - int(value)))
+    rough = {code: abs(float(entries[code]) - float(value)) for code in codes}
+    least = min(rough.values()) * (1 + 1e-9)  # fractions take their time: only for those that may be it
+    w = Fraction(float(value))
+    return min((c for c in codes if rough[c] <= least), key=lambda c: abs(Fraction(float(entries[c])) - w))
+
+
 def nearest(a: np.ndarray, stored: np.ndarray, p: codec.PackedTensor, rows: int) -> np.ndarray:
     """What decoding must give, by definition and in exact fractions: of entries as near, the lowest code's."""
     grid = p.spans.head.grid
@@ -47,17 +57,7 @@ def nearest(a: np.ndarray, stored: np.ndarray, p: codec.PackedTensor, rows: int)
             entries.pop()
         codes = range(1, len(entries)) if padded and len(entries) > 1 and flat[at] != 0 else range(len(entries))
         exact = [code for code in codes if entries[code].tobytes() == flat[at].tobytes()]
-        w = Fraction(float(flat[at])) if p.spans.head.element.is_float else int(flat[at])
-        code = (
-            exact[0]
-            if exact
-            else min(
-                codes,
-                key=lambda c: (
-                    abs(Fraction(float(entries[c])) - w) if p.spans.head.element.is_float else abs(int(entries[c]) - w)
-                ),
-            )
-        )
+        code = exact[0] if exact else closest(entries, codes, flat[at], p.spans.head.element)
         out[at] = entries[code]
     return out.reshape(a.shape)
 
@@ -69,7 +69,9 @@ def test_every_entry_comes_back(case: tuple[str, dict], element: ElementType) ->
     for seed, shape in enumerate(SHAPES):
         a = numbers(shape, element, (0.0, 0.5, 0.9, 1.0)[seed % 4], seed)
         stored = under_rule(a, "value", element).reshape(-1).view(element.unsigned) != 0
-        for bits, rows in ((1 + seed, None), (8 - seed, 3)):
+        # Each layout and dtype meets each shape with one codebook, or with several.
+        turn = seed + LAYOUT_PARAMS.index(case) + ELEMENTS.index(element)
+        for bits, rows in ((1 + seed, None), (8 - seed, 3))[turn % 2 :: 2]:
             wanted = {"values": "codebook", "value_bits": bits, "codebook_rows": rows}
             # The codes are the same under every coding: beside the first one, another in turn.
             first, *others = entropies(layout)
@@ -100,7 +102,7 @@ def test_segments_panels_and_products(case: tuple[str, dict]) -> None:
     for shape, name, bits, rows in (
         ((3, 20_000), "F64", 6, None),
         ((2, 300_000), "F32", 4, None),
-        ((40_000, 30), "BF16", 3, 800),
+        ((10_000, 30), "BF16", 3, 800),
     ):
         a = numbers(shape, next(e for e in ELEMENTS if e.name == name), 0.8)
         p = codec.encode(a, layout=layout, values="codebook", value_bits=bits, codebook_rows=rows, **params)
@@ -128,17 +130,21 @@ def test_segments_panels_and_products(case: tuple[str, dict]) -> None:
 @pytest.mark.parametrize("source", LAYOUT_PARAMS, ids=layout_id)
 def test_to_layout_keeps_the_codebook(source: tuple[str, dict]) -> None:
     after = LAYOUT_PARAMS.index(source) + 1
-    for shape, bits, rows in (
-        ((300, 50), 4, None),
-        ((2, 300_000), 3, 1),
-        ((130, 70), 8, None),
-        ((0, 4), 4, None),
-        ((64, 64), 5, 10),
+    for turn, (shape, bits, rows) in enumerate(
+        (
+            ((300, 50), 4, None),
+            ((64, 64), 5, 10),
+            ((130, 70), 8, None),
+            ((0, 4), 4, None),
+            ((2, 300_000), 3, 1),
+        )
     ):
         a = numbers(shape, element_type("float16"), 0.7)
         p = codec.encode(a, layout=source[0], values="codebook", value_bits=bits, codebook_rows=rows, **source[1])
         # Several segments go to the next two only: every layout is then a source and a target of such.
         for layout, params in LAYOUT_PARAMS if p.size < 1 << 16 else (LAYOUT_PARAMS * 2)[after : after + 2]:
+            if p.size < 1 << 16 and not meets(source, LAYOUT_PARAMS.index((layout, params)), turn % 2, 2):
+                continue
             pads = make_layout(layout, params).zero_items
             grows = pads and not p.spans.head.layout.zero_items and p.size and (p.codebook[:, -1] != 0).any()
             if grows and bits == 8:
@@ -395,10 +401,10 @@ def test_huffman_codes_are_of_codes_not_of_their_bytes() -> None:
 @pytest.mark.parametrize("case", LAYOUT_PARAMS, ids=layout_id)
 def test_damage_is_found(case: tuple[str, dict]) -> None:
     layout, params = case
-    a = numbers((20, 30), element_type("float16"), 0.5)
-    for bits in (3, 8):
+    a = numbers((9, 13), element_type("float16"), 0.5)
+    for bits, rows in ((3, 6), (5, None)):
         data = codec.dumps(
-            codec.encode(a, layout=layout, values="codebook", value_bits=bits, codebook_rows=6, **params)
+            codec.encode(a, layout=layout, values="codebook", value_bits=bits, codebook_rows=rows, **params)
         )
         for at in range(len(data)):
             with pytest.raises(codec.FormatError):

@@ -153,7 +153,9 @@ def test_every_cut_bit_and_byte(number: int) -> None:
     silent = [n for n in range(len(data)) if read(data[:n]) is not None]
     damaged = bytearray(data)
     for at, byte in enumerate(data):
-        for other in [*(byte ^ 1 << bit for bit in range(8)), 0, 255]:
+        # All bits of the prefix. A CRC or a rule covers any other byte whole: one of its bits, another in each case.
+        bits = range(8) if at < 12 else ((at + number) % 8,)
+        for other in [*(byte ^ 1 << bit for bit in bits), 0, 255]:
             damaged[at] = other
             if other != byte and read(damaged) is not None:
                 silent.append(at)
@@ -178,7 +180,7 @@ def test_with_checksums_repaired_both_readers_agree(number: int) -> None:
     marks = Marks.of(data)
     assert repaired(data, marks) == data
     accepted = 0
-    for changed in changes(data, number):
+    for changed in islice(changes(data, number), number % 2, None, 2):
         hostile = repaired(changed, marks)
         found = read(hostile)
         assert found == read_plainly(hostile)

@@ -19,6 +19,13 @@ def brief(monkeypatch):
     monkeypatch.setattr(demo, "PRODUCT_SECONDS", 0.0)
 
 
+@pytest.fixture
+def briefer(brief, monkeypatch):
+    """Products in this process, and without pauses."""
+    monkeypatch.setattr(demo, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(demo, "_products_in_child", lambda path, _: [demo.products(path, n, 0.0) for n in demo.BATCHES])
+
+
 def test_demo_on_the_network_that_comes_along(brief):
     result = run("demo", "--model", demo.bundled(), "--json")
     assert result.exit_code == 0, result.output
@@ -34,7 +41,7 @@ def test_demo_on_the_network_that_comes_along(brief):
     assert "Encoding" in result.stderr
 
 
-def test_demo_as_text(brief):
+def test_demo_as_text(briefer):
     result = run("demo", "--model", demo.bundled(), "--sparsity", "0.5", "-q")
     assert result.exit_code == 0
     assert result.stderr == ""
@@ -56,7 +63,7 @@ def test_the_demo_says_where_codec_is_slower():
     ]
 
 
-def test_demo_multiplies_half_precision(brief, tmp_path, tensors):
+def test_demo_multiplies_half_precision(briefer, tmp_path, tensors):
     result = run("demo", "--model", write_plain(tmp_path / "half.safetensors", {"half": tensors["half"]}), "--json")
     assert json.loads(result.stdout)["products"][0]["speed"]["worst_error"] < 1e-5
 

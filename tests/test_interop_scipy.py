@@ -28,7 +28,9 @@ def test_scipy_there_and_back(case: tuple[str, dict[str, Any]], element: Element
     for number, shape in enumerate(SHAPES):
         a = quiet(shape, element, number)
         p = codec.encode(a, layout=case[0], **case[1])
-        for form in FORMATS:
+        # Each layout and dtype meets each format at half of the shapes.
+        turn = number + LAYOUT_PARAMS.index(case) + SCIPY.index(element)
+        for form in FORMATS[turn % 2 :: 2]:
             s = p.to_scipy(form)
             assert s.format == form
             assert form == "bsr" or s.nnz == p.nnz or case[0] == "dense"
@@ -48,6 +50,15 @@ def test_scipy_of_many_segments() -> None:
         assert s.data.tobytes() == a[a != 0].tobytes()
         assert np.array_equal(s.indices, np.nonzero(a)[1])
         assert codec.dumps(codec.PackedTensor.from_scipy(s)) == codec.dumps(p)
+
+
+@every_layout
+def test_scipy_of_a_tensor_that_stores_nothing(case: tuple[str, dict[str, Any]]) -> None:
+    for shape in ((3, 5), (130, 3000)):
+        s = codec.encode(np.zeros(shape, np.float32), layout=case[0], **case[1]).to_scipy()
+        assert s.shape == shape
+        assert not s.toarray().any()
+        assert s.indptr[-1] == s.nnz == 0
 
 
 @pytest.mark.parametrize("index", [np.int32, np.int64])

@@ -10,7 +10,7 @@ import codec
 from codec.model import safe_open, save_file
 from codec.model.container import header_bytes
 
-COUNT = 30_000
+COUNT = 10_000
 
 
 def header_length(path):
@@ -27,7 +27,7 @@ def test_an_index_adds_little_to_a_header_of_many_names(tmp_path):
     assert header_length(tmp_path / "m") < 1.15 * plain
     with safe_open(tmp_path / "m") as model:
         assert len(model) == COUNT
-        same(model.get_tensor(names[12345]), values[12345])
+        same(model.get_tensor(names[4321]), values[4321])
         assert model.metadata() == {"format": "pt"}
 
 
@@ -47,7 +47,7 @@ import numpy as np
 import codec
 from codec.model.container import header_bytes
 
-folder, MiB, each, count = sys.argv[1], 1 << 20, 24, 12
+folder, MiB, each, count = sys.argv[1], 1 << 20, 24, 5
 w = np.zeros((each * MiB // 4096, 1024), np.float32)
 w[:, ::16] = np.random.default_rng(0).random((len(w), 64))
 with open(folder + "/plain.safetensors", "wb") as file:
@@ -71,5 +71,5 @@ print((peak - base) / (each * MiB))
 
 def test_one_tensor_is_in_memory_at_a_time(tmp_path):
     done = subprocess.run([sys.executable, "-c", MEMORY, str(tmp_path)], capture_output=True, text=True, check=True)
-    # A tensor, its frame and what making that needs; all 24 tensors would be 24.
+    # A tensor, its frame and what making that needs; all 10 tensors would be 10.
     assert float(done.stdout) < 4

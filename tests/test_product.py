@@ -127,18 +127,22 @@ def test_stored_zeros_contribute_nothing(case: tuple[str, dict[str, Any]]) -> No
 
 
 @every_layout
-def test_results_do_not_depend_on_threads_or_tiles(case: tuple[str, dict[str, Any]]) -> None:
+def test_results_do_not_depend_on_threads_or_tiles(
+    case: tuple[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     element = element_type("bfloat16")
-    w = weights((600, 3000), element, 0.9)
+    w = weights((130, 3000), element, 0.9)  # three segments
     p = codec.encode(w, layout=case[0], **case[1])
-    x = x_for(element, (3000, 700), 0)  # 700 columns of 3600 sums and operands: more than one tile
-    assert x.shape[1] * (600 + 3064) * 4 > codec.products.TILE_BYTES
+    x = x_for(element, (3000, 101), 0)
+    whole = codec.matmul(p, x, threads=1)  # one tile
+    check(whole, w, x)
+    monkeypatch.setattr("codec.products.matrices.TILE_BYTES", 40 * (2 * 3000 + 130) * 4)  # x in float32 too
     one = codec.matmul(p, x, threads=1)
-    check(one, w, x)
+    assert np.array_equal(one, whole)
     for threads in (2, 3):
         assert np.array_equal(codec.matmul(p, x, threads=threads), one)
-    assert np.array_equal(codec.matmul(p, x[:, 300:400]), one[:, 300:400])
-    rows = np.ascontiguousarray(x[:600].T)
+    assert np.array_equal(codec.matmul(p, x[:, 30:90]), one[:, 30:90])
+    rows = np.ascontiguousarray(x[:130].T)
     with codec.threadpool_limits(1):
         left = rows @ p
     with codec.threadpool_limits(3):

@@ -1,4 +1,4 @@
-"""The format: its page, its vectors, the plain reader and writer in spec/, and codec against all of them."""
+"""The format: its page, its vectors, and the plain reader and writer in spec/. codec itself is not used here."""
 
 import ast
 import hashlib
@@ -23,13 +23,9 @@ import writer_coding
 import writer_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vectors import DECODE, MANIFEST, REJECT, SPEC, VECTORS, check, is_model
 
-SPEC = Path(make_vectors.__file__).parent
-VECTORS = SPEC / "vectors"
 PAGE = (SPEC / "format.md").read_text(encoding="utf-8")
-MANIFEST: dict[str, dict[str, Any]] = json.loads((VECTORS / "manifest.json").read_text(encoding="utf-8"))
-DECODE = sorted(name for name in MANIFEST if name.startswith("decode/"))
-REJECT = sorted(name for name in MANIFEST if name.startswith("reject/"))
 # The rules of the page, in its order.
 RULES = re.findall(r"^- \*\*(R[\d.]+[a-z])\*\* ", PAGE, re.MULTILINE)
 # Frames whose every byte is changed: one of each layout, and of each coding.
@@ -57,18 +53,6 @@ def table(first: str) -> list[list[str]]:
     assert len(found) == 1, f"{len(found)} tables start with {first}"
     rows = PAGE[found[0] :].split("\n\n")[0].splitlines()
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
-
-
-def is_model(name: str) -> bool:
-    return MANIFEST[name]["file"].endswith(".safetensors")
-
-
-def check(found: np.ndarray, expect: dict[str, Any]) -> None:
-    """A tensor against a row of the manifest; one of a type that section 2 lacks is read as bytes."""
-    if expect["dtype"] in head.DTYPES:
-        assert list(found.shape) == expect["shape"]
-        assert found.dtype == head.DTYPES[expect["dtype"]]
-    assert hashlib.sha256(found.tobytes()).hexdigest() == expect["sha256"]
 
 
 # The page -------------------------------------------------------------------------------------------------------------
@@ -404,42 +388,3 @@ def test_plain_tensors_have_a_crc_for_each_mib(tmp_path: Path) -> None:
         with pytest.raises(reader.SpecError) as caught:
             reader_model.read_file(tmp_path / "wrong.safetensors")
         assert caught.value.reason == "checksum"
-
-
-# codec against the vectors. It is imported in the tests, so that all others run without it.
-
-
-@pytest.mark.parametrize("name", DECODE)
-def test_codec_reads(name: str) -> None:
-    import codec
-
-    path, expect = VECTORS / MANIFEST[name]["file"], MANIFEST[name]["expect"]
-    if not is_model(name):
-        check(codec.decode(path.read_bytes()), expect)
-        return
-    with codec.safe_open(path, framework="np") as file:
-        file.verify()
-        assert set(file.keys()) == expect["tensors"].keys()
-        assert (file.metadata() or {}) == expect["metadata"]
-        for tensor, row in expect["tensors"].items():
-            if row["dtype"] in head.DTYPES:
-                check(np.asarray(file.get_tensor(tensor)), row)
-
-
-@pytest.mark.parametrize("name", REJECT)
-def test_codec_refuses(name: str) -> None:
-    import codec
-
-    path = VECTORS / MANIFEST[name]["file"]
-    errors = {"format": codec.FormatError, "checksum": codec.ChecksumError, "version": codec.VersionError}
-
-    def read() -> None:
-        if not is_model(name):
-            codec.decode(path.read_bytes())
-            return
-        with codec.safe_open(path, framework="np") as file:
-            file.verify()
-
-    with pytest.raises(codec.FormatError) as caught:  # the base of the other two
-        read()
-    assert type(caught.value) is errors[MANIFEST[name]["expect"]["error"]]

@@ -8,7 +8,7 @@ import pytest
 import writer
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import LAYOUT_PARAMS, complete, entropies, layout_id, seeded, under_rule
+from strategies import LAYOUT_PARAMS, complete, entropies, layout_id, meets, seeded, under_rule
 
 import codec
 from codec.dtypes import element_type
@@ -34,11 +34,13 @@ def anew(shape: tuple[int, ...], number: int, entropy: str) -> bytes:
 @every_layout
 def test_to_layout_equals_encoding_anew(source: tuple[str, dict[str, Any]]) -> None:
     starts = entropies(source[0])
-    for turn, shape in enumerate(((300, 500), (2, 300_000), (0, 4), (3,))):
+    for turn, shape in enumerate(((40, 70), (1, 300_000), (0, 4), (3,))):
         a = seeded(shape, ELEMENT, 0.7)
         frames = [codec.encode(a, layout=source[0], entropy=start, **source[1]) for start in starts]
         # Each start meets each layout at one of the shapes: what is decoded does not depend on where it goes.
         for number, (layout, params) in enumerate(LAYOUT_PARAMS):
+            if turn and not meets(source, number, turn, 4):
+                continue
             p = frames[(number + turn) % len(frames)]
             assert codec.dumps(p.to_layout(layout, **params)) == anew(shape, number, "auto")
         for p in frames:
@@ -53,8 +55,11 @@ def test_segments_of_other_heights(source: tuple[str, dict[str, Any]], shape: tu
     # Parts in zstd are decoded ahead of the kernels, a few segments at a time: every second target is given them.
     starts = ("none", "zstd") if "none" in entropies(source[0]) else ("auto",)
     frames = [codec.encode(a, layout=source[0], entropy=start, **source[1]) for start in starts]
+    turn = SHAPES.index(shape)
     for number, (layout, params) in enumerate(LAYOUT_PARAMS):
-        entropy, p = entropies(layout)[0], frames[(number + SHAPES.index(shape)) % len(frames)]
+        if not meets(source, number, turn, len(SHAPES)) and LANES not in (source, (layout, params)):
+            continue
+        entropy, p = entropies(layout)[0], frames[number // len(SHAPES) % len(frames)]
         q = p.to_layout(layout, entropy=entropy, threads=1 + number % 3, **params)
         assert codec.dumps(q) == anew(shape, number, entropy)
 
@@ -100,7 +105,8 @@ def test_from_segments_that_codec_does_not_make(source: tuple[str, dict[str, Any
         p = codec.loads(draft.build())
         assert (p.spans.head.grid.segment_rows, p.spans.head.grid.segment_cols) == segment
         for target, (layout, wanted) in enumerate(LAYOUT_PARAMS):
-            assert codec.dumps(p.to_layout(layout, threads=2, **wanted)) == anew((37, 23), target, "auto")
+            if meets(source, target, number, 5):
+                assert codec.dumps(p.to_layout(layout, threads=2, **wanted)) == anew((37, 23), target, "auto")
 
 
 @every_layout

@@ -116,7 +116,8 @@ Result entries(const View& v, uint64_t first, uint64_t last, int64_t* starts, in
       r.segment = uint32_t(segment);
     }
     if (!r.ok()) break;
-    memcpy(values + *count * v.width, flat.values, flat.count * v.width);
+    // A frame that stores nothing has no room for values, and may have no memory of them: memcpy asks for some.
+    if (flat.count) memcpy(values + *count * v.width, flat.values, flat.count * v.width);
     for (uint64_t i = 0; i < p.rows; ++i) {
       for (uint64_t at = i * p.cols, end = at + p.cols, col = p.col; at < end;) {
         uint64_t take = 64 - at % 64 < end - at ? 64 - at % 64 : end - at;
