@@ -79,6 +79,14 @@ def test_dead_blocks_rows_and_columns_cost_next_to_nothing() -> None:
     assert coded_bits(lines) < 0.02
 
 
+def test_lines_that_are_dead_by_chance_are_not_said() -> None:
+    a = np.where(RNG.random((384, 384)) < 0.001, np.float32(1), np.float32(0))
+    assert not model_of(a).blocks
+    live = RNG.random(384) < 0.3
+    a = np.where(live & (RNG.random((384, 384)) < 0.02), np.float32(1), np.float32(0))
+    assert [one[:2] for one in model_of(a).blocks] == [(384, 1)]
+
+
 def test_two_of_four_takes_the_entropy_of_a_group() -> None:
     grouped = np.abs(normal(400, 100, 4))
     a = (np.argsort(np.argsort(grouped)) < 2).astype(np.float32).reshape(400, 400)

@@ -16,6 +16,9 @@ inline double log_sum(uint64_t n) { return double(n) * log2_of(n); }
 // Bits of n yes-or-no symbols of which `ones` are yes.
 inline double binary_bits(uint64_t ones, uint64_t n) { return log_sum(n) - log_sum(ones) - log_sum(n - ones); }
 
+// What a coarse mask of so many blocks takes in the head, about.
+inline double coarse_side(uint64_t live, uint64_t blocks) { return binary_bits(live, blocks) * 1.04 + 24; }
+
 // Bits of classes in the head, from how often each occurs.
 inline double classes_bits(const uint32_t* times, uint64_t n) {
   uint64_t below = 0, best = ~uint64_t{0};
