@@ -96,7 +96,7 @@ def save_file(
     >>> save_file({"w": w, "bias": np.ones(64, np.float32)}, path)
     >>> with codec.safe_open(path) as model:
     ...     print(model.keys(), model.info("w").stored_as, model.get_slice("w")[7, :6])
-    ['w', 'bias'] frame [1. 0. 0. 0. 0. 1.]
+    ['bias', 'w'] frame [1. 0. 0. 0. 0. 1.]
     """
     path = os.fsdecode(filename)
     rules, entries = _checked(tensors, metadata, objective, plan, zero)
