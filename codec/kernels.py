@@ -30,7 +30,8 @@ except ImportError as error:
 
 SETS = ("avx512", "avx2", "scalar")
 MAX_THREADS = 64
-# Readable bytes that every buffer has behind each part: kernels load whole registers (kSlack in native code).
+# Bytes that kernels may read behind a part, as they load whole registers (kSlack in native code): a part behind which
+# a buffer has fewer is read from a copy.
 SLACK = 64
 # The number of the stream of codes where codes stand inside another stream (kNoStream in native code).
 NO_STREAM = (1 << 32) - 1
@@ -217,8 +218,12 @@ class Backend(Protocol):
         streams: Sequence[StreamParts],
         checked: np.ndarray | None,
         coding: tuple[int, int, int, bool],
+        alignment: int,
     ) -> View:
-        """The parts of the segments from ``first`` on, as many as the streams' arrays have."""
+        """The parts of the segments from ``first`` on, as many as the streams' arrays have.
+
+        Zeros follow each part up to a multiple of ``alignment``, a power of two.
+        """
 
     def operand(
         self, x: np.ndarray, weights: ElementType, acc: ElementType, window: tuple[int, ...] | None = None
@@ -262,11 +267,12 @@ class Cpu:
         streams: Sequence[StreamParts],
         checked: np.ndarray | None,
         coding: tuple[int, int, int, bool] = (0, NO_STREAM, 0, False),
+        alignment: int = 1,
     ) -> View:
         """See `Backend.view`."""
         return _native.View(
             grid.rows, grid.cols, grid.segment_rows, grid.segment_cols, layout, width, params, first, list(streams),
-            checked, coding,
+            checked, coding, alignment,
         )  # fmt: skip
 
     def operand(

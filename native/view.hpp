@@ -12,10 +12,11 @@ struct Coder {
   const void* state;  // the coding's own
 };
 
-// One stream of a frame: where the view's parts of it lie (proved by the caller to be inside `base`'s buffer, slack
-// included). Zero bytes up to a multiple of eight follow each part.
+// One stream of a frame: where the view's parts of it lie (proved by the caller to be inside the buffer, with the zeros
+// that follow them).
 struct Stream {
   const uint8_t* base;
+  uint64_t size;            // bytes of the buffer
   const uint64_t* offsets;  // from base, one for each segment of the view; a shared stream has one in all
   const uint32_t *lengths, *checksums;
   const Coder* coder;  // null: the part is the stream itself
@@ -40,6 +41,7 @@ struct View {
   Layout layout;
   uint32_t width;
   Params params;
+  uint32_t alignment;  // zeros follow each part up to a multiple of this power of two
   uint64_t first, count;
   uint32_t streams;
   Stream stream[kStreams];
@@ -48,8 +50,8 @@ struct View {
   mutable uint8_t shared_checked;  // the same for the shared parts
 };
 
-// Whether each of `parts` parts leaves kSlack readable bytes behind it in a buffer of `size`.
-bool inside(const Stream&, uint64_t parts, uint64_t size);
+// Whether each of `parts` parts lies inside the stream's buffer, with the zeros that follow it.
+bool inside(const Stream&, uint64_t parts, uint32_t alignment);
 
 // The stored entries of some segments: where zeros fill their blocks or slices up, not fewer than the values that are not
 // zero and not more than all values; elsewhere both are the same.

@@ -45,6 +45,7 @@ struct Source {
 struct Workspace {
   Scratch scratch;
   Buffer state;                // of the layout that reads
+  Buffer last[kStreams];       // parts behind which their buffer ends, with slack
   Buffer coded[kStreams];      // streams out of the entropy stage
   Buffer mask, values, dense;  // a segment in flat mask form
   Buffer room;                 // of stats/count.cpp
@@ -53,6 +54,7 @@ struct Workspace {
 
   void trim() {
     source.view = nullptr;
+    for (Buffer& b : last) b.trim();
     for (Buffer& b : coded) b.trim();
     for (Buffer* b : {&state, &mask, &values, &dense, &room, &strips, &source.mask, &source.values}) b->trim();
   }

@@ -14,7 +14,7 @@ def context_cases() -> Iterator[Case]:
     matrix = sample((9, 24), "F32", 40, seed=1100)
     models: dict[str, dict[str, Any]] = {f"lanes_{1 << lanes}": {"lanes": lanes} for lanes in range(7)}
     models |= {f"sign_{sign}": {"sign": sign} for sign in range(4)}
-    models |= {f"scale_{scale}": {"scale": scale} for scale in (9, 11, 12)}
+    models |= {f"scale_{scale}": {"scale": scale} for scale in (6, 9, 11, 12)}
     models |= {
         "no_masks": {"blocks": []},
         "rows_and_columns": {"blocks": [(1, 24), (9, 1)]},
@@ -67,7 +67,7 @@ def head_of(**change: Any) -> bytes:
         "k": g(_K, 8), "lanes": [(0, 3)], "masks": [(0, 2)], "rows": [(0, 1)],
         "columns": [(1, 1), (0, 3), (0, 6), *[one for column in range(6) for one in r(2 * (column > 2), 0)]],
         "group": g(0, 0), "levels": [*g(2 * 160, 2), *g(2 * 320 - 1, 2)], "tables": [(0, 4)], "table_of": [],
-        "sign": [(0, 2)], "bits": [(0, 6), (0, 6)], "first": [(1, 16)], "symbols": [(0, 8)], "scale": [(0, 2)],
+        "sign": [(0, 2)], "bits": [(0, 6), (0, 6)], "first": [(1, 16)], "symbols": [(0, 8)], "scale": [(4, 3)],
         "counts": [(7, 3), *g(2 * 512, 7)], "left_out": [(0, 1)],
     }  # fmt: skip
     return joined([one for name, field in fields.items() for one in (change.get(name, field) or [])])
@@ -132,7 +132,7 @@ def context_bads() -> Iterator[Bad]:
     yield head("last_symbol_missing", "R5.10e", symbols=[(1, 8)], counts=[(7, 3), *g(2 * 512, 7), *g(1023, 7)])
     yield head("symbols_outside", "R5.10e", first=[(65535, 16)], symbols=[(1, 8)],
                counts=[(7, 3), *g(2 * 256, 7), *g(0, 7)])  # fmt: skip
-    tables = {"tables": [(15, 4)], "table_of": [(0, 4), (0, 4)], "scale": [(3, 2)]}
+    tables = {"tables": [(15, 4)], "table_of": [(0, 4), (0, 4)], "scale": [(7, 3)]}
     yield head("tables_too_large", "R5.10e", counts=[(7, 3), *g(2 * 4096, 7)] * 16, **tables)
     yield bad("sign_of_a_byte", "R5.10b", head_of(sign=[(2, 2)], first=[(1, 7)]) + state, bits.astype(np.uint8), "U8")
     deep = head_of(bits=[(0, 6), (57, 6)], first=[(0, 7)])

@@ -238,7 +238,9 @@ def read_header(found: Any) -> Head:
 
 def read_table(data: bytes, head: Head, table: int, start: int) -> tuple[list[list[Part]], int]:
     """Step 6 of section 4.4: the parts of each record, and where the last one ends with its padding."""
-    end = len(data) - 64
+    # Section 4.3: the layouts that are aligned.
+    aligned = head.info["layout"] != "context"
+    step, end = (8, len(data) - 64) if aligned else (1, len(data))
     shared = [stream for stream in head.streams if stream.shared]
     own = [stream for stream in head.streams if not stream.shared]
     table_end = table + 8 * len(shared) + 8 * head.segments * len(own)
@@ -249,16 +251,16 @@ def read_table(data: bytes, head: Head, table: int, start: int) -> tuple[list[li
         records.append([])
         for stream in streams:
             length, crc = struct.unpack_from("<II", data, table)
-            need(up(at + length, 8) <= end, f"stream {stream.name}: a part beyond the frame")
+            need(up(at + length, step) <= end, f"stream {stream.name}: a part beyond the frame")
             need(head.segments > 0 or length == 0, f"stream {stream.name}: bytes in an empty tensor")
-            records[-1].append(Part(stream, data[at : at + length], data[at + length : up(at + length, 8)], crc))
-            at = up(at + length, 8)
+            records[-1].append(Part(stream, data[at : at + length], data[at + length : up(at + length, step)], crc))
+            at = up(at + length, step)
             table += 8
-    near, far = up(table_end, 8), up(table_end, 64)
+    near, far = up(table_end, step), up(table_end, 64)
     free = at - start >= 1 << 16 or up(near + at - start, 64) == up(far + at - start, 64)
-    need(start == (far if free else near), "data_start is not what the head asks for")
+    need(start == (far if aligned and free else near), "data_start is not what the head asks for")
     need(not any(data[table_end:start]), "padding behind the segment table")
-    need(up(at, 64) == end, "the frame does not end behind its parts")
+    need((up(at, 64) if aligned else at) == end, "the frame does not end behind its parts")
     return records, at
 
 
@@ -266,9 +268,8 @@ def read_head(data: bytes) -> tuple[Head, list[Part], list[list[Part]]]:
     """Steps 1 to 7 of section 4.4: the head, the parts that all segments share, and for each segment its own."""
     need(len(data) >= HEADER_AT and data[:4] == MAGIC, "no frame")
     need(data[4] == 0, f"version {data[4]}", "version")
-    need(len(data) % 64 == 0, f"{len(data)} bytes are no multiple of 64")
-    start = 8 * int.from_bytes(data[5:8], "little")
-    need(HEADER_AT < start <= len(data) - 64, f"data_start {start}")
+    start = int.from_bytes(data[5:8], "little")
+    need(HEADER_AT < start <= len(data), f"data_start {start}")
     need(crc32c(data[:8], data[12:start]) == int.from_bytes(data[8:12], "little"), "head", "checksum")
     found, used = unpack(data[HEADER_AT : min(start, HEADER_AT + LIMITS["header"])])
     head = read_header(found)

@@ -103,7 +103,7 @@ def frame_example() -> str:
     draft = encode(bits, "BF16", "bitmap", params={"order": "rows"})
     marks: dict[str, int] = {}
     frame = draft.build(after=lambda _, found: marks.update(found))
-    pieces = [(0, 4, "magic"), (4, 5, "version"), (5, 8, "data_start div 8"), (8, 12, "head_crc")]
+    pieces = [(0, 4, "magic"), (4, 5, "version"), (5, 8, "data_start"), (8, 12, "head_crc")]
     items = list(zip(HEADER, header_of(draft.header), strict=True))
     header = [(msgpack.Packer().pack_array_header(len(items)), f"array of {len(items)}")]
     header += [(msgpack.packb(value), f"{name}: {json.dumps(value)}") for name, value in items]

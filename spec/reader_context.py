@@ -106,7 +106,7 @@ def read_tables(bits: Bits, head: Coded, value_bits: int) -> None:
     need(value_bits > 8 or head.sign < 2, "coded: a sign of values of 8 bits")
     top = value_bits - (head.sign >= 2) - head.low - head.zeros
     need(top >= 1 and head.raw_field <= 56, "coded: too many raw bits")
-    head.first, symbols, head.scale = bits.take(top), bits.take(8) + 1, bits.take(2) + 9
+    head.first, symbols, head.scale = bits.take(top), bits.take(8) + 1, bits.take(3) + 5
     last = (symbols - 1) // (2 if head.sign == 3 else 1)
     need(head.first + last < 1 << top, "coded: symbols outside the range of keys")
     need(tables << head.scale <= 32768, "coded: tables that are too large")

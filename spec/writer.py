@@ -117,22 +117,25 @@ class Draft:
         far: int | None = None,
         before: Edit | None = None,
         after: Edit | None = None,
-        tail: int = 64,
+        tail: int | None = None,
     ) -> bytes:
         """The frame; ``before`` and ``after`` may change bytes before and after the head's CRC is taken.
 
         They are told where these begin: header, table, table_end, start (of the data), part0, part1, ... record0,
         record1, ... (of the table), end (of the last part and its padding), length (of the frame). With ``far`` the
-        data begins at a multiple of that.
+        data begins at a multiple of that, and ``tail`` is another number of zeros at the end.
         """
         header = self.packed() if raw_header is None else raw_header
         records = self.records()
         table = 12 + len(header)
         table_end = table + sum(8 * len(parts) for parts in records)
-        size = sum(-(-len(part) // 8) * 8 for parts in records for part in parts)
-        starts = [-(-table_end // step) * step for step in (8, 64)]
+        aligned = self.header["layout"] != "context"
+        step, tail = (8, 64 if tail is None else tail) if aligned else (1, tail or 0)
+        size = sum(-(-len(part) // step) * step for parts in records for part in parts)
+        starts = [-(-table_end // to) * to for to in (step, 64)]
         lengths = [-(-(start + size) // 64) for start in starts]
-        start = starts[size >= 1 << 16 or lengths[0] == lengths[1]] if far is None else -(-table_end // far) * far
+        free = aligned and (size >= 1 << 16 or lengths[0] == lengths[1])
+        start = starts[free] if far is None else -(-table_end // far) * far
         marks = {"header": 12, "table": table, "table_end": table_end, "start": start}
         body, rows, count = bytearray(), bytearray(), 0
         for number, parts in enumerate(records):
@@ -141,15 +144,15 @@ class Draft:
                 marks[f"part{count}"] = start + len(body)
                 count += 1
                 rows += struct.pack("<II", len(part), crc32c(part))
-                body += part + bytes(-len(part) % 8)
+                body += part + bytes(-len(part) % step)
         marks["end"] = start + len(body)
-        body += bytes(-(start + len(body)) % 64 + tail)
+        body += bytes((-(start + len(body)) % 64 if aligned else 0) + tail)
         marks["length"] = start + len(body)
-        frame = bytearray(magic + bytes([version]) + (start // 8).to_bytes(3, "little") + bytes(4) + header) + rows
+        frame = bytearray(magic + bytes([version]) + start.to_bytes(3, "little") + bytes(4) + header) + rows
         frame += bytes(start - len(frame)) + body
         if before:
             before(frame, marks)
-        start = 8 * int.from_bytes(frame[5:8], "little")  # the CRC is right also where ``before`` changed this
+        start = int.from_bytes(frame[5:8], "little")  # the CRC is right also where ``before`` changed this
         struct.pack_into("<I", frame, 8, crc32c(bytes(frame[:8] + frame[12:start])))
         if after:
             after(frame, marks)

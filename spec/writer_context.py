@@ -171,7 +171,7 @@ def context_part(stored: np.ndarray, values: list[int], value_bits: int, kind: s
     for level, before in zip(levels, [160, *levels], strict=False):
         head += g(folded(level - before), 2)
     head += [(tables - 1, 4), *((one, (tables - 1).bit_length()) for one in table_of), (sign, 2), (zeros, 6), (low, 6)]
-    head += [(first, key_bits - low - zeros), (count - 1, 8), (scale - 9, 2)]
+    head += [(first, key_bits - low - zeros), (count - 1, 8), (scale - 5, 3)]
     for one in counts:
         steps = [folded(now - before) for now, before in zip(one, [0, *one], strict=False)]
         order = shortest(g, steps, 8)

@@ -47,7 +47,13 @@ def container(header: str | bytes, data: bytes) -> bytes:
 
 def listing_of(items: dict[str, Item]) -> tuple[dict[str, Any], bytes]:
     """The JSON header without metadata, and the data, in the order that a writer gives them."""
-    order = sorted(items, key=lambda name: (items[name].draft is None, -TYPE_BITS[items[name].dtype]))
+
+    def alignment(name: str) -> int:
+        """Bits: what needs more comes first."""
+        draft = items[name].draft
+        return TYPE_BITS[items[name].dtype] if draft is None else 1 if draft.header["layout"] == "context" else 512
+
+    order = sorted(items, key=lambda name: -alignment(name))
     listing, data = {}, b""
     for name in order:
         item = items[name]

@@ -362,7 +362,8 @@ def test_breakeven_of_a_file_agrees_with_encode(tmp_path: Path) -> None:
         there = written[row["name"]]
         assert row["packed"] == (there["stored_as"] == "frame"), row["name"]
         if row["packed"]:
-            assert row["layout"].split()[0] == there["layout"]
+            # context is encoded beside what is predicted to be smaller.
+            assert there["layout"] in (row["layout"].split()[0], "context")
         assert row["nbytes"] == pytest.approx(there["nbytes"], rel=0.01, abs=128)
     text = run("breakeven", source)
     for name in ("bias", "step", "codes"):
@@ -375,7 +376,7 @@ def test_small_savings_are_not_worth_packing(tmp_path: Path) -> None:
     sparse[::10] = np.random.default_rng(0).standard_normal(6000)
     path = tmp_path / "model.safetensors"
     shapes = {"norm": sparse[:10_000], "vector": sparse, "matrix": sparse[:10_000].reshape(100, 100)}
-    codec.save_file({**shapes, "small": sparse[:90].reshape(9, 10)}, path, plan={"*": "dense"})
+    codec.save_file({**shapes, "small": sparse[:60].reshape(6, 10)}, path, plan={"*": "dense"})
     rows = {row["name"]: row for row in json.loads(run("breakeven", path, "--json"))["tensors"]}
     assert {name for name, row in rows.items() if row["packed"]} == {"vector", "matrix"}
     assert rows["norm"]["nbytes"] == rows["norm"]["dense_nbytes"] == 40_000
@@ -414,7 +415,7 @@ def test_the_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "no entropy stage",
     ):
         assert words in text
-    assert re.search(r"bitmap from \d+\.\d\d %", text)
+    assert re.search(r"context from \d+\.\d\d %", text)
     styles = [plot.style(number) for number in range(len(contenders()))]
     assert len({style["color"] for style in styles}) == len(styles)
     for style, after in itertools.pairwise(styles):

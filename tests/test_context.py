@@ -79,6 +79,33 @@ def test_dead_blocks_rows_and_columns_cost_next_to_nothing() -> None:
     assert coded_bits(lines) < 0.02
 
 
+def test_lines_that_are_dead_by_chance_are_not_said() -> None:
+    a = np.where(RNG.random((384, 384)) < 0.001, np.float32(1), np.float32(0))
+    assert not model_of(a).blocks
+    live = RNG.random(384) < 0.3
+    a = np.where(live & (RNG.random((384, 384)) < 0.02), np.float32(1), np.float32(0))
+    assert [one[:2] for one in model_of(a).blocks] == [(384, 1)]
+
+
+def test_few_values_take_a_small_table() -> None:
+    few = np.where(RNG.random((300, 300)) < 0.001, RNG.integers(-40, 40, (300, 300)), 0).astype(np.int8)
+    many = RNG.integers(-40, 40, (300, 300)).astype(np.int8)
+    assert model_of(few).scale < 9
+    assert model_of(many).scale == 12
+    # Also where there are so many raw bits that states fill registers.
+    raw = few_of_many_raw_bits()
+    assert model_of(raw).scale < 9
+    assert model_of(raw).lanes >= 16
+    assert coded_bits(raw) < 8000 / 90_000 * 52 + entropy(8 / 90) + 0.05
+
+
+def few_of_many_raw_bits() -> np.ndarray:
+    rng = np.random.default_rng(3)
+    a = np.zeros(90_000)
+    a[rng.choice(90_000, 8000, replace=False)] = 1 + rng.random(8000)
+    return a.reshape(300, 300)
+
+
 def test_two_of_four_takes_the_entropy_of_a_group() -> None:
     grouped = np.abs(normal(400, 100, 4))
     a = (np.argsort(np.argsort(grouped)) < 2).astype(np.float32).reshape(400, 400)
@@ -173,6 +200,9 @@ for dtype in ("float32", "float16", "int8", "int32"):
         found.update(codec.dumps(codec.encode(np.clip(a, -120, 120).astype(dtype), layout="context", threads=1)))
         a[:, 1:] += a[:, :-1] * (np.abs(a[:, :-1]) > 20)
         found.update(codec.dumps(codec.encode(np.clip(a, -120, 120).astype(dtype), layout="context", threads=1)))
+a = np.zeros(90_000)
+a[rng.choice(90_000, 8000, replace=False)] = 1 + rng.random(8000)
+found.update(codec.dumps(codec.encode(a.reshape(300, 300), layout="context", threads=1)))
 print(found.hexdigest())
 """
 

@@ -104,20 +104,21 @@ class Marks:
 
     @classmethod
     def of(cls, data: bytes) -> "Marks":
-        begin = start = 8 * int.from_bytes(data[5:8], "little")
+        begin = start = int.from_bytes(data[5:8], "little")
         unpacker = msgpack.Unpacker()
         unpacker.feed(data[12:])
         _, (rows, _), _, height, number, params, *_ = unpacker.unpack()
         table = 12 + unpacker.tell()
         layout, (streams, _) = list(head.LAYOUTS.items())[number]
         whole = layout == "block_offset" and params[0][0] == 0
+        step = 8 if layout != "context" else 1
         shared, own = ([streams[1]], [streams[2]]) if whole else ([], streams)
         parts: list[Place] = []
         for record in chain([shared] * bool(shared), repeat(own, -(-rows // (height or rows)))):
             for stream in record:
                 end = begin + struct.unpack_from("<I", data, table)[0]
                 parts.append(Place(stream, begin, end, table))
-                begin = -(-end // 8) * 8
+                begin = -(-end // step) * step
                 table += 8
         return cls(parts, start)
 
@@ -298,7 +299,7 @@ def test_bytes_that_change_while_they_are_read() -> None:
         rng = np.random.default_rng(0)
         while not stop.is_set():
             for p, memory in packed:
-                at = int(rng.integers(p.spans.head.data_start, len(memory) - 64))
+                at = int(rng.integers(p.spans.head.data_start, int(p.spans.head.bounds[-1])))
                 old, memory[at] = memory[at], rng.integers(256)
                 time.sleep(0)
                 memory[at] = old

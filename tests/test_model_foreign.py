@@ -128,7 +128,7 @@ def test_verify_lists_all_that_is_wrong(shards, tmp_path):
     for more in ((), ("--against", tmp_path / "original")):
         found = facts("verify", shards, *more, status=1)
         assert [fault["file"] for fault in found["faults"]] == [second.name, third.name, None]
-        assert found["faults"][2]["tensor"] == "small"
+        assert found["faults"][2]["tensor"] == "gate"
         assert "git lfs pull" in found["faults"][0]["fault"]
         assert third.name in found["faults"][1]["fault"]
         text = run("verify", shards, *more).stdout

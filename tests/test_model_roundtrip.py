@@ -61,11 +61,17 @@ def test_file_order_and_alignment(path):
     with safe_open(path) as model:
         assert model.keys() == list(header)
         kinds = [model.info(name).stored_as for name in model]
-    assert kinds == sorted(kinds, reverse=True)  # frames first
+        layouts = [model.info(name).layout for name in model]
     frames = [name for name, kind in zip(header, kinds, strict=True) if kind == "frame"]
-    assert frames == [name for name in MODEL if name in frames]
-    widths = [MODEL[name].dtype.itemsize for name in header if name not in frames]
+    last = [name for name, layout in zip(header, layouts, strict=True) if layout == "context"]  # not aligned
+    plain = [name for name in header if name not in frames]
+    first = [name for name in frames if name not in last]
+    assert list(header) == [*first, *plain, *last]
+    for group in (first, last):
+        assert group == [name for name in MODEL if name in group]
+    widths = [MODEL[name].dtype.itemsize for name in plain]
     assert widths == sorted(widths, reverse=True)
+    assert all(header[name]["data_offsets"][0] % MODEL[name].dtype.itemsize == 0 for name in plain)
     offsets = [entry["data_offsets"] for entry in header.values()]
     assert [start for start, _ in offsets] == [0, *(stop for _, stop in offsets[:-1])]
 

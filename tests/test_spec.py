@@ -316,7 +316,7 @@ def read(frame: bytes) -> tuple[int, ...] | str:
 
 def data_start(frame: bytes | bytearray) -> int:
     """Where the first part begins (section 4.1)."""
-    return 8 * int.from_bytes(frame[5:8], "little")
+    return int.from_bytes(frame[5:8], "little")
 
 
 def repaired(frame: bytearray) -> bytes:

@@ -18,9 +18,9 @@ from codec.matrix import Grid, TensorSpec
 from codec.values import ValueCoding
 
 # From so many elements on, and up to that share of stored ones, context has been the smallest of all that was tried:
-# the other layouts are not even counted then, which would take longer than encoding. From fewer on it is encoded beside
+# the other layouts are not even counted then, which would take longer than encoding. Of fewer it is encoded beside
 # those that are predicted to be smaller: its own prediction knows less of it than theirs do.
-_MODELLED_ALONE, _MODELLED_FROM, _MODELLED_TO = 1 << 16, 1 << 14, 0.97
+_MODELLED_FROM, _MODELLED_TO = 1 << 16, 0.97
 # A matrix of so many positions and so few stored elements takes csr: counting it for the other layouts, which look at
 # every position, would take minutes and save little.
 _LARGE, _NEARLY_EMPTY = 1 << 32, 1 / 4096
@@ -67,14 +67,14 @@ def _plan(spec: TensorSpec, layout: Layout, values: ValueCoding, codings: tuple[
 def smallest(request: EncodeRequest, source: Source, *, most: int) -> list[FramePlan]:
     """The ``most`` smallest layouts by prediction, smallest first; of equal ones the first of the registry.
 
-    Where several are asked for, context is one of them for all but small tensors.
+    Where several are asked for, context is one of them.
     """
     plans = candidates(request, source)
     if len(plans) == 1:
         return plans
     sizes = [predict(plan, source.counts(needs_of(plan), plan.spec.grid), source.negative_zeros) for plan in plans]
     order = sorted(range(len(plans)), key=sizes.__getitem__)
-    tried = Context if most > 1 and source.spec.grid.size >= _MODELLED_FROM else ()
+    tried = Context if most > 1 else ()
     return [plans[i] for place, i in enumerate(order) if place < most or isinstance(plans[i].layout, tried)]
 
 
@@ -84,7 +84,7 @@ def candidates(request: EncodeRequest, source: Source) -> list[FramePlan]:
     if size >= _LARGE and source.nnz < size * _NEARLY_EMPTY and not request.values.bits:
         return [plan_of(request, Csr(), source)]
     layouts = _storable(request)
-    if Context in layouts and size >= _MODELLED_ALONE and source.nnz <= size * _MODELLED_TO:
+    if Context in layouts and size >= _MODELLED_FROM and source.nnz <= size * _MODELLED_TO:
         return [plan_of(request, Context(), source)]
     by_grid = _needs(request, source.spec)
     source.count(by_grid)

@@ -14,7 +14,7 @@ from codec.encoding.sources import ArraySource, CodebookSource, FrameSource, Pie
 from codec.entropy import CODINGS, NONE, Items, KeyCounts
 from codec.errors import ArgumentError
 from codec.frame import Spans, StreamHead, build, in_memory, predicted_size
-from codec.frame.head import PART_ALIGNMENT, align
+from codec.frame.head import padded
 from codec.layouts import StreamKind
 from codec.matrix import TensorSpec
 from codec.values.codebook import Quantiser
@@ -108,8 +108,8 @@ def make_frame(plan: FramePlan, source: Source, threads: int, least: int | None 
     streams = [StreamHead(kind.name, lengths[number], *coded.get(number, ())) for number, kind in enumerate(kinds)]
     if least is not None:
         parts = [*sizes.astype(np.int64).reshape(-1), *map(len, shared.values())]
-        padded = int(align(np.array(parts, np.int64), PART_ALIGNMENT).sum())
-        if predicted_size(plan, native.stored, negative_zeros, streams, padded) >= least:
+        total = int(padded(np.array(parts, np.int64), layout).sum())
+        if predicted_size(plan, native.stored, negative_zeros, streams, total) >= least:
             return None
 
     def copy(buffer: np.ndarray, offsets: np.ndarray, checksums: np.ndarray) -> None:

@@ -4,7 +4,7 @@ from codec.encoding.request import FramePlan
 from codec.entropy import CODINGS, NONE
 from codec.errors import ArgumentError
 from codec.frame import StreamHead, predicted_size
-from codec.frame.head import PART_ALIGNMENT, align
+from codec.frame.head import padded, part_alignment
 from codec.layouts import StreamKind
 from codec.layouts.base import Needs, Sizes
 from codec.statistics import Counts
@@ -25,9 +25,9 @@ def predict(plan: FramePlan, counts: Counts, negative_zeros: int) -> int:
     sizes = plan.values.stream_bytes(plan.layout, plan.spec.grid, plan.spec.element, counts)
     heads, parts = [], 0
     for kind, size in zip(plan.kinds, sizes, strict=True):
-        head, padded = _stream(plan, kind, size, counts)
+        head, nbytes = _stream(plan, kind, size, counts)
         heads.append(head)
-        parts += padded
+        parts += nbytes
     return predicted_size(plan, counts.nnz, negative_zeros, heads, parts)
 
 
@@ -37,7 +37,7 @@ def _stream(plan: FramePlan, kind: StreamKind, size: Sizes, counts: Counts) -> t
     best, least = None, None
     if size is not None and NONE in allowed:
         least = int(size.sum())
-        best = StreamHead(kind.name, least), int(align(size, PART_ALIGNMENT).sum())
+        best = StreamHead(kind.name, least), int(padded(size, plan.layout).sum())
     number = 1 if kind.shared else grid.segments
     codings = [name for name in allowed if name != NONE]
     keys = plan.values.key_counts(plan.layout, kind.name, grid, plan.spec.element, counts) if codings else None
@@ -49,9 +49,10 @@ def _stream(plan: FramePlan, kind: StreamKind, size: Sizes, counts: Counts) -> t
         if least is None or nbytes + CODINGS[name].header_bytes(state) < least:
             least = nbytes + CODINGS[name].header_bytes(state)
             # Padding of a part is 0 to 7 bytes, each as likely.
-            best = StreamHead(kind.name, nbytes, name, state), nbytes + 7 * number // 2
+            padding = (part_alignment(plan.layout) - 1) * number // 2
+            best = StreamHead(kind.name, nbytes, name, state), nbytes + padding
     if best is None and size is not None:  # always coded, and its items are not known: incompressible
-        best = StreamHead(kind.name, int(size.sum())), int(align(size, PART_ALIGNMENT).sum())
+        best = StreamHead(kind.name, int(size.sum())), int(padded(size, plan.layout).sum())
     if best is None:
         raise ArgumentError(
             f"the size of stream {kind.name!r} of layout {plan.layout.name} needs stats=tensor_stats(a), with its "

@@ -10,7 +10,7 @@ from codec.errors import FormatError
 
 MASK_BITS, LEVELS, LOW = 14, 321, 1 << 16
 PANEL, BANK = 16384, 16
-_MOST_CLASSES, _MOST_CHANCES, _MOST_ITEMS, _MOST_RAW = 63, 256, 1 << 15, 56
+_MOST_CLASSES, _MOST_CHANCES, _MOST_ITEMS, _MOST_RAW, _LEAST_SCALE = 63, 256, 1 << 15, 56, 5
 # How the bits of a value are read as a key.
 NONE, INVERTED, RAW, MODELLED = range(4)
 
@@ -166,7 +166,7 @@ def _read_values(data: BitReader, model: Model, width: int) -> None:
     if model.low + model.zeros >= key_bits or model.field > _MOST_RAW:
         raise refuse(f"{model.low} raw and {model.zeros} zero bits of {key_bits}")
     top = key_bits - model.low - model.zeros
-    model.first, symbols, model.scale = data.bits(top), data.bits(8) + 1, 9 + data.bits(2)
+    model.first, symbols, model.scale = data.bits(top), data.bits(8) + 1, _LEAST_SCALE + data.bits(3)
     if model.first + (symbols - 1 >> (model.sign == MODELLED)) >= 1 << top or tables << model.scale > _MOST_ITEMS:
         raise refuse(f"{symbols} symbols from {model.first}, {tables} tables")
     found = []
@@ -250,7 +250,7 @@ def _write_values(out: BitWriter, model: Model, width: int) -> None:
     out.bits(model.low, 6)
     out.bits(model.first, 8 * width - (model.sign >= RAW) - model.low - model.zeros)
     out.bits(len(model.tables[0]) - 1, 8)
-    out.bits(model.scale - 9, 2)
+    out.bits(model.scale - _LEAST_SCALE, 3)
     for counts in model.tables:
         steps = [folded(count - before) for count, before in zip(counts, (0, *counts), strict=False)]
         k = best_order(steps, 8, golomb_bits)

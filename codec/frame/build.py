@@ -7,18 +7,17 @@ import numpy as np
 
 from codec import kernels
 from codec.frame.head import (
-    ALIGNMENT,
     CHECKSUM_AT,
-    PART_ALIGNMENT,
     PREFIX,
     Description,
     Head,
     Parts,
     StreamHead,
-    align,
     data_start,
+    frame_length,
     head_checksum,
     header_bytes,
+    padded,
     prefix_bytes,
     table_bytes,
 )
@@ -34,8 +33,8 @@ def predicted_size(
 ) -> int:
     """Bytes of the frame that ``build`` would make around parts that take so many bytes with their padding."""
     header = header_bytes(described, nnz, negative_zeros, streams)
-    start = data_start(len(header), table_bytes(described.kinds, described.spec.grid.segments), parts)
-    return int(align(start + parts)) + ALIGNMENT
+    table = table_bytes(described.kinds, described.spec.grid.segments)
+    return frame_length(data_start(len(header), table, parts, described.layout) + parts, described.layout)
 
 
 def build(
@@ -58,18 +57,18 @@ def build(
     write
         Copies the parts that ``sizes`` describes.
     """
-    kinds, segments = described.kinds, described.spec.grid.segments
+    kinds, segments, layout = described.kinds, described.spec.grid.segments, described.layout
     header, table = header_bytes(described, nnz, negative_zeros, streams), table_bytes(described.kinds, segments)
-    common = [align(part.nbytes, PART_ALIGNMENT) for part in shared]
-    padded = align(sizes.astype(np.int64), PART_ALIGNMENT).T  # as parts lie in the frame: segment by segment
-    ends = padded.cumsum().reshape(padded.shape)
+    common = [padded(part.nbytes, layout) for part in shared]
+    steps = padded(sizes.astype(np.int64), layout).T  # as parts lie in the frame: segment by segment
+    ends = steps.cumsum().reshape(steps.shape)
     own = int(ends[-1, -1]) if ends.size else 0
-    start = data_start(len(header), table, sum(common) + own)
+    start = data_start(len(header), table, sum(common) + own, layout)
     first = start + sum(common)
-    length = int(align(first + own)) + ALIGNMENT
+    length = frame_length(first + own, layout)
 
     frame = aligned(length, start, zeros=True)  # the first part begins on a cache line
-    offsets = np.ascontiguousarray((ends - padded).T + first, np.uint64)
+    offsets = np.ascontiguousarray((ends - steps).T + first, np.uint64)
     checksums = np.zeros(offsets.shape, np.uint32)
     write(frame, offsets, checksums)
     one_each = []

@@ -19,13 +19,13 @@ from codec.values import ValueCoding
 
 MAGIC = b"\x89CDC"
 VERSION = 0
-ALIGNMENT = 64  # of a frame's length; a frame ends in so many zero bytes
-PART_ALIGNMENT = 8
+# Of layouts that are aligned: of a frame's length, which ends in so many zero bytes, and of its parts.
+ALIGNMENT, PART_ALIGNMENT = 64, 8
 LARGE = 1 << 16  # bytes of parts from which on they always begin on a cache line
-# Magic, version, where the first part begins (3 bytes, in units of PART_ALIGNMENT), checksum of the head.
+# Magic, version, where the first part begins (3 bytes), checksum of the head.
 PREFIX = struct.Struct("<4sB3sI")
 CHECKSUM_AT = PREFIX.size - 4
-MOST_HEAD = ((1 << 24) - 1) * PART_ALIGNMENT
+MOST_HEAD = (1 << 24) - 1
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,21 @@ def align(n: Any, to: int = ALIGNMENT) -> Any:
     return n + (to - 1) & -to
 
 
+def part_alignment(layout: Layout) -> int:
+    """What each part of a frame begins at a multiple of."""
+    return PART_ALIGNMENT if layout.aligned else 1
+
+
+def padded(sizes: Any, layout: Layout) -> Any:
+    """Bytes of parts (int, or array of signed integers) with the padding behind them."""
+    return align(sizes, part_alignment(layout))
+
+
+def frame_length(end: int, layout: Layout) -> int:
+    """Bytes of a frame whose last part ends there, with its padding."""
+    return int(align(end)) + ALIGNMENT if layout.aligned else end
+
+
 def header_bytes(described: Description, nnz: int, negative_zeros: int, streams: Sequence[StreamHead]) -> bytes:
     """The header: an array in canonical msgpack (spec section 4.2)."""
     spec = described.spec
@@ -152,16 +167,21 @@ def table_bytes(kinds: Sequence[StreamKind], segments: int) -> int:
     return row_type(shared).itemsize * bool(shared) + row_type(len(kinds) - shared).itemsize * segments
 
 
-def data_start(header_length: int, table: int, parts: int) -> int:
-    """Where the first part begins: behind the prefix, the header and the segment table, and on a cache line where the
-    frame gets no longer by that, or its parts take so many bytes with their padding that it does not matter.
+def data_start(header_length: int, table: int, parts: int, layout: Layout) -> int:
+    """Where the first part begins: behind the prefix, the header and the segment table. Parts that are aligned begin
+    on a cache line where the frame gets no longer by that, or they take so many bytes with their padding that it does
+    not matter.
 
-    >>> data_start(20, 8, 80), data_start(20, 8, 64), data_start(20, 8, 80 << 10)
-    (40, 64, 64)
+    >>> from codec.layouts import LAYOUTS
+    >>> [data_start(20, 8, parts, LAYOUTS["csr"]()) for parts in (80, 64, 80 << 10)]
+    [40, 64, 64]
+    >>> data_start(21, 8, 80, LAYOUTS["context"]())
+    41
     """
     end = PREFIX.size + header_length + table
-    near, far = align(end, PART_ALIGNMENT), align(end)
-    return int(far if parts >= LARGE or align(far + parts) == align(near + parts) else near)
+    near, far = padded(end, layout), align(end)
+    free = parts >= LARGE or align(far + parts) == align(near + parts)
+    return int(far if layout.aligned and free else near)
 
 
 def prefix_bytes(start: int, checksum: int) -> bytes:
@@ -170,7 +190,7 @@ def prefix_bytes(start: int, checksum: int) -> bytes:
         raise ArgumentError(
             f"a head of {start} bytes; expected at most {MOST_HEAD}: a matrix of so many segments is too large"
         )
-    return PREFIX.pack(MAGIC, VERSION, (start // PART_ALIGNMENT).to_bytes(3, "little"), checksum)
+    return PREFIX.pack(MAGIC, VERSION, start.to_bytes(3, "little"), checksum)
 
 
 def head_checksum(head: np.ndarray) -> int:

@@ -14,19 +14,18 @@ from codec.dtypes import BY_NAME, ElementType
 from codec.entropy import BY_NUMBER, NONE
 from codec.errors import ChecksumError, CodecError, FormatError, VersionError
 from codec.frame.head import (
-    ALIGNMENT,
     CHECKSUM_AT,
     MAGIC,
-    PART_ALIGNMENT,
     PREFIX,
     VERSION,
     Description,
     Head,
     Parts,
     StreamHead,
-    align,
     data_start,
+    frame_length,
     head_checksum,
+    padded,
     row_type,
     table_bytes,
 )
@@ -65,13 +64,14 @@ def read_head(read: Read, length: int) -> Head:
     if table + size > start:
         raise _refuse(f"{start - table} bytes for a table of {size}", table)
     parts, bounds = _parts(head[table : table + size], start, described)
-    if start != data_start(used, size, int(bounds[-1]) - start):
+    end = int(bounds[-1])
+    if start != data_start(used, size, end - start, described.layout):
         raise _refuse(f"parts begin at {start}, and the table of segments ends at {table + size}", table)
     if head[table + size :].any():
         raise _refuse("padding in the head is not zero", table + size)
-    if align(int(bounds[-1])) + ALIGNMENT != length:
+    if frame_length(end, described.layout) != length:
         raise _refuse(
-            f"a frame of {length} bytes, and its parts end at {bounds[-1]}: it is cut off or has more behind it", table
+            f"a frame of {length} bytes, and its parts end at {end}: it is cut off or has more behind it", table
         )
     streams = tuple(
         StreamHead(kind.name, int(part.lengths.sum(dtype=np.uint64)), *coding)
@@ -95,19 +95,15 @@ def _prefix(read: Read, length: int) -> tuple[int, int]:
     """Where the parts begin, and the head's checksum."""
     if length < PREFIX.size:
         raise _refuse(f"{length} bytes, expected at least {PREFIX.size} for a frame's prefix", 0)
-    magic, version, units, checksum = PREFIX.unpack(bytes(read(0, PREFIX.size)))
+    magic, version, begin, checksum = PREFIX.unpack(bytes(read(0, PREFIX.size)))
     if magic != MAGIC:
         raise _refuse(f"begins with {magic.hex()}, expected {MAGIC.hex()}", 0)
     if version != VERSION:
         raise VersionError(
             f"version {version}, expected {VERSION}: use a release that writes version {version}", offset=len(MAGIC)
         )
-    if length % ALIGNMENT:
-        raise _refuse(
-            f"{length} bytes, which is no multiple of {ALIGNMENT}: a frame is cut off or has more behind it", 0
-        )
-    start = int.from_bytes(units, "little") * PART_ALIGNMENT
-    if not PREFIX.size < start <= length - ALIGNMENT:
+    start = int.from_bytes(begin, "little")
+    if not PREFIX.size < start <= length:
         raise _refuse(f"parts begin at {start} in a frame of {length}", len(MAGIC) + 1)
     return start, checksum
 
@@ -124,9 +120,9 @@ def _parts(raw: np.ndarray, start: int, described: Description) -> tuple[tuple[P
         if not numbers:
             continue
         table = rows.view(row_type(len(numbers)))
-        padded = align(table["part"][:, :, 0].astype(np.int64), PART_ALIGNMENT)
-        bounds = bounds[-1] + np.concatenate(([0], np.cumsum(padded.sum(axis=1))))
-        offsets = bounds[:-1, None] + np.cumsum(padded, axis=1) - padded
+        steps = padded(table["part"][:, :, 0].astype(np.int64), described.layout)
+        bounds = bounds[-1] + np.concatenate(([0], np.cumsum(steps.sum(axis=1))))
+        offsets = bounds[:-1, None] + np.cumsum(steps, axis=1) - steps
         for place, number in enumerate(numbers):
             # Copies, also of a single row: what is proved here stays as it is whatever becomes of the frame's memory.
             found[number] = Parts(

@@ -8,13 +8,14 @@ import numpy as np
 from codec import kernels
 from codec.entropy import CODINGS, NONE
 from codec.errors import ArgumentError, FormatError
-from codec.frame.head import Head
+from codec.frame.head import Head, part_alignment
+from codec.frame.memory import with_slack
 from codec.kernels import SLACK, StreamParts, View
 
 # Dense bytes of the segments whose parts are held decoded at a time, for codings that are decoded ahead of the kernels.
 _HELD = 1 << 20
 
-# (offset, length) -> that many bytes of the frame, and SLACK readable ones behind them
+# (offset, length) -> that many bytes of the frame, and up to SLACK more that are there to be read
 Fetch = Callable[[int, int], np.ndarray]
 
 
@@ -76,6 +77,7 @@ class Spans:
             streams,
             checked,
             head.values.native(head.layout, head.element),
+            part_alignment(head.layout),
         )
 
     def view(self, first: int, last: int, threads: int, *, always: bool = False) -> View:
@@ -228,8 +230,9 @@ class Packed(Protocol):
 
 
 def in_memory(head: Head, data: np.ndarray, *, checked: bool) -> Spans:
-    """Spans of a parsed frame held as uint8 bytes; its zero tail is the slack of its last part."""
-    return Spans(head, lambda offset, length: data[offset : offset + length + SLACK], checked=checked, memory=data)
+    """Spans of a parsed frame held as uint8 bytes."""
+    readable = with_slack(data)
+    return Spans(head, lambda offset, length: readable[offset : offset + length + SLACK], checked=checked, memory=data)
 
 
 def on_demand(head: Head, read: Callable[[int, int], bytes | memoryview]) -> Spans:

@@ -71,6 +71,9 @@ class Layout(ABC):
     words: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     # Whether it codes by itself what others leave to the entropy stage.
     self_coded: ClassVar[bool] = False
+    # Whether kernels read its parts where they lie: a frame then aligns them, and has zeros behind the last one (spec
+    # section 4.3). Parts that are decoded first lie side by side, and end the frame.
+    aligned: ClassVar[bool] = True
 
     # -- which there are -------------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ class Context(Layout):
     name = "context"
     number = 9
     self_coded = True
+    aligned = False
 
     def grid(self, spec: TensorSpec) -> Grid:
         """Segments of about 512 K elements, alike in height."""

@@ -12,6 +12,7 @@ from codec.dtypes import element_type
 from codec.errors import ArgumentError, FormatError
 from codec.frame import MAGIC, Head, on_demand, read_head
 from codec.kernels import octets, thread_count
+from codec.layouts import layout_named
 from codec.model.carried import Carried
 from codec.model.container import Entry, array_dtype, read_header
 from codec.model.disk import Raw
@@ -129,7 +130,7 @@ class OpenFile:
     def frame(self, name: str) -> PackedTensor:
         """The whole frame, as the index describes it. What is mapped is checked when it is used."""
         record = self.records[name]
-        data = self.read(name, 0, record.nbytes, 64)
+        data = self.read(name, 0, record.nbytes, 64 if layout_named(record.layout).aligned else 1)
         if not data.readonly:
             check_crcs(data, record)
         packed = codec_tensor.loads(data, copy=False)

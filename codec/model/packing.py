@@ -23,7 +23,7 @@ from codec.packed import PackedTensor
 LEAST_OF_VECTORS = 64 << 10  # bytes
 LEAST_BYTES, LEAST_SHARE = 256, 64  # bytes, and one part in so many
 _SMALL = 256  # bytes of a tensor that are kept in memory instead of being read a second time
-SMALLEST_FRAME = 128  # bytes: head and trailing zeros of a frame never take less
+SMALLEST_FRAME = 32  # bytes: the head of a frame never takes less
 
 
 def worth_packing(shape: tuple[int, ...], dense_nbytes: int, packed_nbytes: int) -> bool:

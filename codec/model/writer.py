@@ -14,14 +14,16 @@ from typing import Any
 import numpy as np
 
 from codec.errors import ArgumentError
+from codec.frame.head import ALIGNMENT as FRAME_ALIGNMENT
 from codec.interop.folding import masked_pairs, unfolded_words
 from codec.kernels import octets
+from codec.layouts import LAYOUTS
 from codec.model.atomic import Spool, resolve_target, write_atomic
 from codec.model.carried import Carried, carry
 from codec.model.container import BITS, header_bytes, metadata_fault, name_fault
 from codec.model.file import naming
 from codec.model.huggingface import stores_names_once
-from codec.model.index import KEY, Index, encode_index, is_index
+from codec.model.index import KEY, Index, Record, encode_index, is_index
 from codec.model.packing import Packer, Rules, Stored
 from codec.packed import PackedTensor
 from codec.tensor import decode
@@ -95,7 +97,7 @@ def save_file(
     >>> save_file({"w": w, "bias": np.ones(64, np.float32)}, path)
     >>> with codec.safe_open(path) as model:
     ...     print(model.keys(), model.info("w").stored_as, model.get_slice("w")[7, :6])
-    ['w', 'bias'] frame [1. 0. 0. 0. 0. 1.]
+    ['bias', 'w'] frame [1. 0. 0. 0. 0. 1.]
     """
     path = os.fsdecode(filename)
     rules, entries = _checked(tensors, metadata, objective, plan, zero)
@@ -218,17 +220,22 @@ def _add_all(packer: Packer, tensors: Mapping[str, Any], progress: Progress | No
 def file_parts(
     stored: list[Stored], aliases: Mapping[str, str], metadata: Mapping[str, str], own: str | None = None
 ) -> Iterator[memoryview | bytes]:
-    """A model file: header, frames in the order given, then tensors as themselves by falling element size."""
+    """A model file: header, then what needs to be aligned most comes first, and the rest in the order given."""
     own = metadata.get(KEY, own)
     entries = {key: value for key, value in metadata.items() if key != KEY}
-    ordered = sorted(
-        stored, key=lambda s: (s.record.layout is None, -BITS[s.record.dtype] if s.record.layout is None else 0)
-    )
+    ordered = sorted(stored, key=lambda item: -_alignment(item.record))
     records = {item.name: item.record for item in ordered}
     entries[KEY] = encode_index(Index(records, dict(aliases), own), entries)
     yield header_bytes(((name, *record.stored) for name, record in records.items()), entries)
     for item in ordered:
         yield from item.parts()
+
+
+def _alignment(record: Record) -> int:
+    """Bits: a tensor as itself is aligned to its elements, a frame as its layout asks."""
+    if record.layout is None:
+        return BITS[record.dtype]
+    return 8 * FRAME_ALIGNMENT if LAYOUTS[record.layout].aligned else 1
 
 
 def _dense_nbytes(name: str, value: Any) -> int:

@@ -99,6 +99,7 @@ cdef extern from "view.hpp" namespace "codec" nogil:
 
     cdef struct CStream "codec::Stream":
         const uint8_t* base
+        uint64_t size
         const uint64_t* offsets
         const uint32_t* lengths
         const uint32_t* checksums
@@ -110,6 +111,7 @@ cdef extern from "view.hpp" namespace "codec" nogil:
         Layout layout
         uint32_t width
         Params params
+        uint32_t alignment
         uint64_t first
         uint64_t count
         uint32_t streams
@@ -122,7 +124,7 @@ cdef extern from "view.hpp" namespace "codec" nogil:
         uint64_t least
         uint64_t most
 
-    bint inside(const CStream&, uint64_t, uint64_t) noexcept
+    bint inside(const CStream&, uint64_t, uint32_t) noexcept
     Result c_check "codec::check"(const CView&, uint64_t, uint64_t, uint32_t) noexcept
     Result c_decode "codec::decode"(const CView&, uint64_t, uint64_t, uint8_t*, bint, Stored*, uint32_t) noexcept
     Result c_entries "codec::entries"(const CView&, uint64_t, uint64_t, int64_t*, int64_t*, uint8_t*, uint64_t,

@@ -4,10 +4,11 @@ cdef class View:
     """The proved spans of segments [first, first + count) of one tensor's streams.
 
     streams: (buffer, offsets, lengths, checksums, Coder or None, shared) each, an item of the arrays for each of those
-    segments, or one in all for a shared stream. The buffer must have 64 readable bytes past each part. checked: a
-    writable byte per segment, or None to check nothing. A part is checked by its checksum, and then the zero bytes that
-    follow it up to a multiple of eight; shared parts once for the view. coding: bits of a code, the number of the
-    stream that is codes, rows that share a group of the codebook (0: all), whether code 0 is zero.
+    segments, or one in all for a shared stream. A part behind which the buffer has fewer than 64 bytes is read from a
+    copy. checked: a writable byte per segment, or None to check nothing. A part is checked by its checksum, and then
+    the zero bytes that follow it up to a multiple of `alignment`; shared parts once for the view. coding: bits of a
+    code, the number of the stream that is codes, rows that share a group of the codebook (0: all), whether code 0 is
+    zero.
     Segments have the frame's own numbers everywhere; in a result on a shared part the segment says nothing.
     """
     cdef CView view
@@ -15,7 +16,7 @@ cdef class View:
     cdef list keep
 
     def __init__(self, uint64_t rows, uint64_t cols, uint32_t segment_rows, uint32_t segment_cols, uint32_t layout, uint32_t width,
-                 tuple params, uint64_t first, list streams, checked, tuple coding=(0, 0xFFFFFFFF, 0, False)):
+                 tuple params, uint64_t first, list streams, checked, tuple coding=(0, 0xFFFFFFFF, 0, False), uint32_t alignment=1):
         cdef const uint8_t[::1] buffer
         cdef const uint64_t[::1] offsets
         cdef const uint32_t[::1] lengths
@@ -26,6 +27,9 @@ cdef class View:
         cdef Py_ssize_t parts
         self.view.grid = _grid(rows, cols, segment_rows, segment_cols)
         self.view.layout, self.view.width, self.view.params = _layout(layout, width, len(streams)), width, _params(params)
+        if alignment == 0 or alignment & (alignment - 1):
+            raise ValueError("an alignment that is no power of two")
+        self.view.alignment = alignment
         self.view.streams = <uint32_t>len(streams)
         self.view.shared_checked = False
         self.segments = self.view.grid.segments()
@@ -44,12 +48,12 @@ cdef class View:
                 raise ValueError("a stream has an offset, a length and a checksum for each segment, a shared one has one in all")
             if coder is not None and (coder.coder.state == NULL or self.view.stream[s].shared):
                 raise ValueError("not a coder of any coding, or one of a shared stream")
-            self.view.stream[s].base = _bytes(buffer)
+            self.view.stream[s].base, self.view.stream[s].size = _bytes(buffer), <uint64_t>buffer.shape[0]
             self.view.stream[s].offsets = &offsets[0] if parts else NULL
             self.view.stream[s].lengths = &lengths[0] if parts else NULL
             self.view.stream[s].checksums = &checksums[0] if parts else NULL
             self.view.stream[s].coder = &coder.coder if coder is not None else NULL
-            if parts and not inside(self.view.stream[s], parts, buffer.shape[0]):
+            if parts and not inside(self.view.stream[s], parts, alignment):
                 raise ValueError("a part lies outside its buffer")
         self.view.checked = NULL
         self.view.coding.bits, self.view.coding.codes, self.view.coding.rows, self.view.coding.zero_first = coding

@@ -16,6 +16,25 @@ inline double log_sum(uint64_t n) { return double(n) * log2_of(n); }
 // Bits of n yes-or-no symbols of which `ones` are yes.
 inline double binary_bits(uint64_t ones, uint64_t n) { return log_sum(n) - log_sum(ones) - log_sum(n - ones); }
 
+// Bits of numbers in the head as folded differences, each to the one before it, by the order that takes the fewest.
+template <class T>
+double steps_bits(const T* numbers, uint32_t n) {
+  uint64_t sums[8] = {};
+  int64_t before = 0;
+  for (uint32_t i = 0; i < n; ++i) {
+    const int64_t step = int64_t(numbers[i]) - before;
+    const uint64_t folded = step < 0 ? uint64_t(-step) * 2 - 1 : uint64_t(step) * 2;
+    for (uint32_t k = 0; k < 8; ++k) sums[k] += 2 * (64 - uint32_t(__builtin_clzll((folded >> k) + 1))) - 1 + k;
+    before = numbers[i];
+  }
+  uint64_t least = sums[0];
+  for (uint64_t sum : sums) least = sum < least ? sum : least;
+  return double(least) + 3;
+}
+
+// What a coarse mask of so many blocks takes in the head, about.
+inline double coarse_side(uint64_t live, uint64_t blocks) { return binary_bits(live, blocks) * 1.04 + 24; }
+
 // Bits of classes in the head, from how often each occurs.
 inline double classes_bits(const uint32_t* times, uint64_t n) {
   uint64_t below = 0, best = ~uint64_t{0};

@@ -68,12 +68,17 @@ struct Fitter {
     *bits = 16;
     if (!f.count) return;
     double plain, mask_bits = mask.fit_density(&plain);
-    const double found = mask.fit_coarse(mask_bits);
+    const double coarse = mask.fit_coarse(mask_bits, plain);
     if (m.coarse_count) {
-      mask_bits = found;
       double inside;
       const double within = mask.fit_density(&inside);
-      mask_bits += within - inside;
+      if (coarse + within - inside < mask_bits) {
+        plain = coarse;
+        mask_bits = coarse + within - inside;
+      } else {
+        m.coarse_count = 0;
+        mask.fit_density(&plain);
+      }
     }
     if (f.width == 1) values.choose_sign<uint8_t>();
     if (f.width == 2) values.choose_sign<uint16_t>();
@@ -99,12 +104,8 @@ struct Fitter {
       uint32_t other_tables = 1, other_sums;
       const double side = side_bits(w.other_rows, w.other_cols, &other_sums);
       const double own = values.choose_tables(w.other_rows, w.other_cols, other_sums, &other_tables);
-      double inside = 0;
-      uint64_t all = 0;
-      for (uint64_t r = 0; r < f.rows; ++r) all += w.row_of[r];
-      inside = m.coarse_count ? mask_bits : binary_bits(f.count, all);
-      if (own + side + inside < least) {
-        least = own + side + inside;
+      if (own + side + plain < least) {
+        least = own + side + plain;
         rows = w.other_rows;
         cols = w.other_cols;
         tables = other_tables;
@@ -121,7 +122,7 @@ struct Fitter {
     for (uint32_t i = 0; i < m.coarse_count; ++i) {
       uint64_t live = 0;
       for (uint64_t b = 0; b < m.coarse[i].count; ++b) live += m.coarse[i].live[b / 8] >> b % 8 & 1;
-      side += binary_bits(live, m.coarse[i].count) * 1.04 + 24;
+      side += coarse_side(live, m.coarse[i].count);
     }
     *bits += side + 80 + (m.tables > 1 ? m.sums * 3.0 : 0);
     // A lane costs two bytes more than it tells: all of them less than 0.2 %. The elements of a column of a group are

@@ -165,11 +165,12 @@ struct MaskFitter {
       const uint64_t tall = f.rows - row < rows ? f.rows - row : rows;
       inside += tall * (f.cols - col < cols ? f.cols - col : cols);
     }
-    return binary_bits(live, coarse.count) * 1.04 + 24 + binary_bits(f.count, inside) + kLevelBits;
+    return coarse_side(live, coarse.count) + binary_bits(f.count, inside) + kLevelBits;
   }
 
-  // Structured zeros: blocks that are dead as a whole. `least`: bits of the mask without them.
-  double fit_coarse(double least) {
+  // Structured zeros: blocks that are dead as a whole. Bits of the mask with them and without classes, where there are
+  // any. `least` and `plain`: its bits without them, with classes and without.
+  double fit_coarse(double least, double plain) {
     m.coarse_count = 0;
     if (f.count * 50 > f.size() * 49 || f.size() < 256) return least;
     // Shapes by pairs of rows and columns: where a structure is there, neighbours are alike.
@@ -195,13 +196,19 @@ struct MaskFitter {
       coarse_bits(m.coarse[m.coarse_count++], best_rows, best_cols);
       return least;
     }
-    for (uint32_t which = 0; which < 2; ++which) {
-      const uint64_t dead = which ? dead_cols : dead_rows;
-      const uint64_t rows = which ? f.rows : 1, cols = which ? 1 : f.cols;
-      if (!dead || dead * rows * cols * 50 < f.size() || rows * cols < 4) continue;
-      least = coarse_bits(m.coarse[m.coarse_count++], uint32_t(rows), uint32_t(cols));
+    // Dead rows, dead columns, or both.
+    uint32_t lines = 0;
+    for (uint32_t which = 1; which < 4; ++which) {
+      if ((which & 1 && (!dead_rows || f.cols < 4)) || (which & 2 && (!dead_cols || f.rows < 4))) continue;
+      const uint64_t rows = which & 1 ? f.rows - dead_rows : f.rows, cols = which & 2 ? f.cols - dead_cols : f.cols;
+      double bits = binary_bits(f.count, rows * cols) + kLevelBits;
+      if (which & 1) bits += coarse_side(rows, f.rows);
+      if (which & 2) bits += coarse_side(cols, f.cols);
+      if (bits < plain) plain = bits, lines = which;
     }
-    return least;
+    if (lines & 1) coarse_bits(m.coarse[m.coarse_count++], 1, f.cols);
+    if (lines & 2) coarse_bits(m.coarse[m.coarse_count++], f.rows, 1);
+    return plain;
   }
 
   // How many ones have one below, and one beside them.

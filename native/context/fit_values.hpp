@@ -11,6 +11,8 @@ struct ValueFitter {
   ContextModel& m;
   Work& w;
 
+  static constexpr uint64_t kFew = 1 << 13;  // values of which tables are a share that counts
+
   // Every so many rows tell enough to choose by.
   uint32_t step() const { return sample_step(f); }
 
@@ -139,7 +141,8 @@ struct ValueFitter {
   // Bits of symbols that occur so often, and of their table in the head, about: what rounding counts to a sum of 2^scale
   // costs is left out, but for symbols that get more than their share.
   static double table_bits(const uint32_t* times, uint32_t symbols, uint32_t scale) {
-    uint64_t n = 0, total = 0, before = 0, sums[8] = {};
+    uint64_t n = 0, total = 0;
+    uint32_t counts[256];
     for (uint32_t s = 0; s < symbols; ++s) n += times[s];
     const double share = n ? double(256u << scale) / double(n) : 0;
     double bits = 0;
@@ -150,14 +153,22 @@ struct ValueFitter {
         bits -= times[s] * log2_of(count);
         total += count;
       }
-      count = (count + 128) / 256;
-      const uint64_t folded = count < before ? (before - count) * 2 - 1 : (count - before) * 2;
-      for (uint32_t k = 0; k < 8; ++k) sums[k] += 2 * (64 - uint32_t(__builtin_clzll((folded >> k) + 1))) - 1 + k;
-      before = count;
+      counts[s] = uint32_t((count + 128) / 256);
     }
-    uint64_t least = sums[0];
-    for (uint64_t sum : sums) least = sum < least ? sum : least;
-    return bits + double(n) * log2_of(total) + double(least) + 3;
+    return bits + double(n) * log2_of(total) + steps_bits(counts, symbols);
+  }
+
+  // The same, exactly. Fewer bits of counts make tables smaller and symbols larger: of few values, both matter.
+  static double exact_bits(const uint32_t* times, uint32_t symbols, uint32_t scale) {
+    uint32_t used = 0;
+    uint16_t counts[256];
+    for (uint32_t s = 0; s < symbols; ++s) used += times[s] != 0;
+    if (used > 1u << scale) return 1e300;
+    normalise(times, symbols, scale, counts);
+    double bits = steps_bits(counts, symbols);
+    for (uint32_t s = 0; s < symbols; ++s)
+      if (times[s]) bits += times[s] * (scale - log2_of(counts[s]));
+    return bits;
   }
 
   uint32_t scale_of(uint32_t tables) const {
@@ -285,17 +296,23 @@ struct ValueFitter {
     uint32_t merged[256];
     const bool pairs = m.sign == Sign::modelled;
     double least = 1e300;
-    uint32_t best = 0;
-    const uint32_t scale = scale_of(m.tables);
+    uint32_t best = 0, scale = scale_of(m.tables);
+    const uint32_t most = scale;
     for (uint32_t times = 0; times < 8 && m.low + times + m.zeros < key_width(f.width, m.sign); ++times) {
       if (m.field() + times > kMostRaw) break;
-      double bits = double(f.count) * (m.field() + times);
-      for (uint32_t t = 0; t < m.tables; ++t) {
-        const uint32_t symbols = coarser(w.by_table[t], m.first, m.symbols, pairs, times, merged);
-        bits += table_bits(merged, symbols, scale);
+      double own = 1e300;
+      for (uint32_t by = most; by >= kLeastScale; --by) {
+        double bits = double(f.count) * (m.field() + times);
+        for (uint32_t t = 0; t < m.tables; ++t) {
+          const uint32_t symbols = coarser(w.by_table[t], m.first, m.symbols, pairs, times, merged);
+          bits += f.count < kFew ? exact_bits(merged, symbols, by) : table_bits(merged, symbols, by);
+        }
+        if (bits < least) least = bits, best = times, scale = by;
+        const bool better = bits < own;
+        if (better) own = bits;
+        if (!better || f.count >= kFew) break;
       }
-      if (bits < least) least = bits, best = times;
-      if (bits > least * 1.01) break;
+      if (own > least * 1.01) break;
     }
     uint32_t symbols = 0;
     for (uint32_t t = 0; t < m.tables; ++t) {

@@ -203,7 +203,7 @@ Status read_tables(BitReader& in, uint32_t width, ContextModel& m, uint64_t* fou
   if ((width == 1 && m.sign >= Sign::raw) || m.low + m.zeros >= bits || m.field() > kMostRaw) return Status::bad_table;
   m.first = in.bits(bits - m.low - m.zeros);
   m.symbols = uint32_t(in.bits(8)) + 1;
-  m.scale = 9 + uint32_t(in.bits(2));
+  m.scale = kLeastScale + uint32_t(in.bits(3));
   *found = m.first;
   if (((m.symbols - 1) >> (m.sign == Sign::modelled)) > low_ones(bits - m.low - m.zeros) - m.first)
     return Status::bad_table;
@@ -239,7 +239,7 @@ void write_tables(BitWriter& out, uint32_t width, const ContextModel& m) {
   out.bits(m.low, 6);
   out.bits(m.first, key_width(width, m.sign) - m.low - m.zeros);
   out.bits(m.symbols - 1, 8);
-  out.bits(m.scale - 9, 2);
+  out.bits(m.scale - kLeastScale, 3);
   for (uint32_t t = 0; t < m.tables; ++t) {
     uint64_t sums[8] = {};
     for (uint32_t s = 0; s < m.symbols; ++s) {

@@ -12,6 +12,7 @@ constexpr uint32_t kMaskBits = 14;      // bits of a probability of the mask
 constexpr uint32_t kMostSums = 63;      // classes of an element
 constexpr uint32_t kMostChances = 256;  // probabilities of the mask
 constexpr uint32_t kMostTables = 16;
+constexpr uint32_t kLeastScale = 5;            // bits of the sum of a table's counts
 constexpr uint32_t kMostTableItems = 1 << 15;  // items of all tables that symbols are looked up in
 constexpr uint32_t kMostCoarse = 2, kMostNear = 3;
 constexpr uint32_t kMostColumns = 1024;  // of a group that is coded by whole vectors

@@ -3,24 +3,24 @@
 
 namespace codec {
 
-bool inside(const Stream& stream, uint64_t parts, uint64_t size) {
-  if (size < kSlack) return false;
-  size -= kSlack;
-  for (uint64_t i = 0; i < parts; ++i)
-    if (stream.offsets[i] > size || stream.lengths[i] > size - stream.offsets[i]) return false;
+bool inside(const Stream& stream, uint64_t parts, uint32_t alignment) {
+  for (uint64_t i = 0; i < parts; ++i) {
+    const uint64_t length = (stream.lengths[i] + uint64_t{alignment - 1}) & -uint64_t{alignment};
+    if (stream.offsets[i] > stream.size || length > stream.size - stream.offsets[i]) return false;
+  }
   return true;
 }
 
 namespace {
 
-// One part: its checksum, then the zero bytes that follow it up to a multiple of eight.
+// One part: its checksum, then the zero bytes that follow it.
 Result check_part(const View& v, uint32_t stream, uint64_t part) {
   const Stream& s = v.stream[stream];
   const uint8_t* data = s.base + s.offsets[part];
   const uint64_t size = s.lengths[part];
   const uint32_t found = kernels().crc32c(0, data, size);
   if (found != s.checksums[part]) return failed(Status::checksum, stream, found, s.checksums[part]);
-  for (uint64_t i = size; i % 8; ++i)
+  for (uint64_t i = size; i % v.alignment; ++i)
     if (data[i]) return failed(Status::padding, stream, data[i], 0);
   return Result();
 }
@@ -58,8 +58,18 @@ Result check_codebook(const View& v, uint64_t top, uint64_t bottom) {
   return Result();
 }
 
+// A part with kSlack readable bytes behind it: where it lies, or a copy if the buffer ends before.
+bool take_part(const Stream& stream, uint64_t part, Buffer& copy, Span& found) {
+  found = {stream.base + stream.offsets[part], stream.lengths[part]};
+  if (stream.size - stream.offsets[part] - found.size >= kSlack) return true;
+  if (!copy.reserve(found.size + kSlack)) return false;
+  if (found.size) memcpy(copy.data, found.data, found.size);
+  found.data = copy.data;
+  return true;
+}
+
 // A reader of a segment with what is the same for every one of them.
-void begin_reader(const View& v, Reader& r) {
+bool begin_reader(const View& v, Workspace& work, Reader& r) {
   memset(&r, 0, sizeof r);
   r.width = v.coding.bits ? 1 : v.width;
   r.bits = v.coding.bits ? v.coding.bits : 8 * v.width;
@@ -67,8 +77,9 @@ void begin_reader(const View& v, Reader& r) {
   r.params = v.params;
   for (uint32_t s = 0; s < v.streams; ++s) {
     const Stream& stream = v.stream[s];
-    if (stream.shared) r.stream[s] = {stream.base + stream.offsets[0], stream.lengths[0]};
+    if (stream.shared && !take_part(stream, 0, work.last[s], r.stream[s])) return false;
   }
+  return true;
 }
 
 }  // namespace
@@ -83,7 +94,7 @@ Result open_shared(const View& v, uint64_t first, uint64_t last, bool always) {
     __atomic_store_n(&v.shared_checked, uint8_t{1}, __ATOMIC_RELAXED);
   }
   Reader r;
-  begin_reader(v, r);
+  if (!begin_reader(v, workspace(), r)) return failed(Status::no_memory);
   Result found = kernels().layouts[uint32_t(v.layout)].shared(r);
   if (!found.ok() || !v.coding.bits) return found;
   const Place from = v.grid.place(first), to = v.grid.place(last - 1);
@@ -99,7 +110,7 @@ Result open(const View& v, uint64_t segment, bool always, bool flat, Workspace& 
   }
   const LayoutKernels& layout = kernels().layouts[uint32_t(v.layout)];
   const Place p = v.grid.place(segment);
-  begin_reader(v, r);
+  if (!begin_reader(v, work, r)) return failed(Status::no_memory);
   r.rows = p.rows;
   r.cols = p.cols;
   r.left = p.col;
@@ -115,8 +126,10 @@ Result open(const View& v, uint64_t segment, bool always, bool flat, Workspace& 
   for (uint32_t s = 0; s < v.streams; ++s) {
     const Stream& stream = v.stream[s];
     if (stream.shared) continue;
-    const uint8_t* data = stream.base + stream.offsets[part];
-    uint64_t size = stream.lengths[part];
+    Span stored;
+    if (!take_part(stream, part, work.last[s], stored)) return failed(Status::no_memory);
+    const uint8_t* data = stored.data;
+    uint64_t size = stored.size;
     if (stream.coder) {
       const Coder& coder = *stream.coder;
       const CodingKernels& coding = kernels().codings[uint32_t(coder.coding)];
