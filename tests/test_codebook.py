@@ -88,10 +88,8 @@ def test_every_entry_comes_back(case: tuple[str, dict], element: ElementType) ->
                 assert p.to_dense().tobytes() == nearest(a, stored, p, groups).tobytes()
             if first == "none":
                 stats = codec.tensor_stats(a)
-                predicted = codec.encoded_nbytes(
-                    layout, shape, a.dtype, stats=stats, entropy="none", **wanted, **params
-                )
-                assert predicted == p.nbytes
+                asked = {"stats": stats, "entropy": "none", **wanted, **params}
+                assert codec.encoded_nbytes(layout, shape, a.dtype, **asked) == p.nbytes
 
 
 @pytest.mark.parametrize("case", LAYOUT_PARAMS, ids=layout_id)
@@ -131,13 +129,7 @@ def test_segments_panels_and_products(case: tuple[str, dict]) -> None:
 def test_to_layout_keeps_the_codebook(source: tuple[str, dict]) -> None:
     after = LAYOUT_PARAMS.index(source) + 1
     for turn, (shape, bits, rows) in enumerate(
-        (
-            ((300, 50), 4, None),
-            ((64, 64), 5, 10),
-            ((130, 70), 8, None),
-            ((0, 4), 4, None),
-            ((2, 300_000), 3, 1),
-        )
+        [((300, 50), 4, None), ((64, 64), 5, 10), ((130, 70), 8, None), ((0, 4), 4, None), ((2, 300_000), 3, 1)]
     ):
         a = numbers(shape, element_type("float16"), 0.7)
         p = codec.encode(a, layout=source[0], values="codebook", value_bits=bits, codebook_rows=rows, **source[1])

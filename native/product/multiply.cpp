@@ -1,6 +1,7 @@
 // Products: which kernel multiplies a panel, and the walk over a view's segments.
 #include "../pool.hpp"
 #include "../view/segment.hpp"
+#include "ahead.hpp"
 #include "items.hpp"
 #include "operand.hpp"
 
@@ -187,49 +188,12 @@ Status multiply_panel(const View& v, const Product& w, const Place& at, const Co
   return Status::ok;
 }
 
-bool is_finite(const View& v, uint64_t part) { return __atomic_load_n(v.checked + part, __ATOMIC_RELAXED) == kFinite; }
-
-// Fetches the rows of W that meet no zeros in x, in their order, from the segments [segment, last) that were proved.
-struct Ahead {
-  const View& v;
-  const uint8_t* live;
-  uint64_t segment, last;
-  uint64_t top = 0;            // row of the matrix that is the first of the segment before `segment`
-  uint32_t row = 0, rows = 0;  // of that segment: the next one, and how many there are
-  Span streams[kStreams] = {};
-
-  // The next one.
-  void fetch() {
-    const LayoutKernels& layout = kernels().layouts[uint32_t(v.layout)];
-    if (!layout.fetch) return;
-    for (;;) {
-      while (row < rows && !live[top + row]) ++row;
-      if (row < rows) return layout.fetch(streams, v.params, v.coding.bits ? v.coding.bits : 8 * v.width, row++);
-      if (segment == last) return;
-      begin(segment++);
-    }
-  }
-  void begin(uint64_t next) {
-    const uint64_t part = next - v.first;
-    const Place at = v.grid.place(next);
-    row = rows = 0;
-    if (!is_finite(v, part)) return;
-    for (uint32_t s = 0; s < v.streams; ++s) {
-      const Stream& stream = v.stream[s];
-      if (stream.coder) return;
-      streams[s] = {stream.base + stream.offsets[stream.shared ? 0 : part], 0};
-    }
-    top = at.row;
-    rows = at.rows;
-  }
-};
-
 // `live`: of each row of x, whether it holds anything but zeros; null: read all that W holds.
 Result multiply_segment(const View& v, const Product& w, uint64_t segment, const Columns& columns, const uint8_t* live,
                         Ahead& ahead, Choice& choice, Workspace& work) {
   const Place at = v.grid.place(segment);
   uint8_t* state = live ? v.checked + (segment - v.first) : nullptr;
-  const bool known = state && is_finite(v, segment - v.first);
+  const bool known = state && is_known_finite(v, segment - v.first);
   if (known && !memchr(live + at.row, 1, at.rows)) return Result();
   Reader r;
   Codebook book;

@@ -1,0 +1,49 @@
+// Rows of W that meet no zeros in x, fetched before they are multiplied.
+#pragma once
+#include "../view.hpp"
+
+namespace codec {
+
+// Whether a segment was read to its end before, and no weight in it is an infinity or a NaN.
+inline bool is_known_finite(const View& v, uint64_t part) {
+  return __atomic_load_n(v.checked + part, __ATOMIC_RELAXED) == kFinite;
+}
+
+// Fetches them in their order, from the segments [segment, last) that are known to be finite.
+struct Ahead {
+  const View& v;
+  const uint8_t* live;  // of each row of x, whether it holds anything but zeros
+  uint64_t segment, last;
+  uint64_t top = 0;            // row of the matrix that is the first of the segment before `segment`
+  uint32_t row = 0, rows = 0;  // of that segment: the next one, and how many there are
+  Span streams[kStreams] = {};
+
+  // The next one.
+  void fetch() {
+    const LayoutKernels& layout = kernels().layouts[uint32_t(v.layout)];
+    if (!layout.fetch) return;
+    for (;;) {
+      while (row < rows && !live[top + row]) ++row;
+      if (row < rows) return layout.fetch(streams, v.params, v.coding.bits ? v.coding.bits : 8 * v.width, row++);
+      if (segment == last) return;
+      begin(segment++);
+    }
+  }
+
+ private:
+  void begin(uint64_t next) {
+    const uint64_t part = next - v.first;
+    row = rows = 0;
+    if (!is_known_finite(v, part)) return;
+    for (uint32_t s = 0; s < v.streams; ++s) {
+      const Stream& stream = v.stream[s];
+      if (stream.coder) return;
+      streams[s] = {stream.base + stream.offsets[stream.shared ? 0 : part], 0};
+    }
+    const Place at = v.grid.place(next);
+    top = at.row;
+    rows = at.rows;
+  }
+};
+
+}  // namespace codec
