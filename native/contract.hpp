@@ -82,6 +82,7 @@ struct Panel {
   const uint8_t* places;  // form sliced: of each line, its place among the lanes of the slices
   const uint8_t* near;    // form sliced: count positions, step by step of each slice, eight lines side by side
   const uint8_t* values;  // packed items in walking order (form dense: lines * length)
+  const uint8_t* ahead;   // not null: where the values of a later panel begin, to be fetched while this one's are used
   // Not 0: values are codes of so many bits side by side, from bit `bit` of the first byte on. Otherwise a code takes a byte.
   uint32_t packed, bit;
   const void* entries;  // not null: values are codes, for kernels that look them up in this table of kCodeEntries
@@ -229,9 +230,10 @@ struct LayoutKernels {
   // ascending order; entries of those between are not looked at. Null: the layout has to read all, as one whose panels are
   // columns does.
   Result (*row)(Reader&, uint32_t row, Panel&);
-  // Fetches a row of a proved segment before row() asks for it: no prefetcher of the processor foresees where it is. Null: one
-  // cannot know without the rows before. `streams` as they are stored, values of `bits` bits.
-  void (*fetch)(const Span* streams, const Params&, uint32_t bits, uint32_t row);
+  // Fetches the positions of a row of a proved segment before row() asks for it, as no prefetcher of the processor foresees
+  // where it is, and returns where its values begin (Panel::ahead). Null: one cannot know without the rows before. `streams`
+  // as they are stored, values of `bits` bits.
+  const uint8_t* (*fetch)(const Span* streams, const Params&, uint32_t bits, uint32_t row);
   Result (*close)(const Reader&);
   void (*bound)(const Flat&, const Params&, uint64_t* bytes);  // the most that write() fills
   void (*write)(const Flat&, const Params&, uint8_t* const* out, uint64_t* bytes);

@@ -205,8 +205,8 @@ Result multiply_segment(const View& v, const Product& w, uint64_t segment, const
     const LayoutKernels& layout = kernels().layouts[uint32_t(v.layout)];
     for (uint32_t row = 0; row < at.rows; ++row) {
       if (!live[at.row + row]) continue;
-      ahead.fetch();
       Panel p = {};
+      p.ahead = ahead.fetch();
       const Result found = layout.row(r, row, p);
       if (!found.ok()) return found;
       const Status used = multiply(p);
