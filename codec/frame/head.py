@@ -111,6 +111,11 @@ def align(n: Any, to: int = ALIGNMENT) -> Any:
     return n + (to - 1) & -to
 
 
+def alignment(layout: Layout | type[Layout]) -> int:
+    """What a frame begins at a multiple of in a file or in memory."""
+    return ALIGNMENT if layout.aligned else 1
+
+
 def part_alignment(layout: Layout) -> int:
     """What each part of a frame begins at a multiple of."""
     return PART_ALIGNMENT if layout.aligned else 1

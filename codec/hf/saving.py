@@ -95,7 +95,7 @@ def save_pretrained(
             found = state.pop(tensor)
             layer = layers.get(found.data_ptr()) if found.numel() else None
             shard[tensor] = found if layer is None else stored(tensor, layer, rules, objective)
-        own = {tensor: rules.entry(tensor) for tensor in shard if rules.entry(tensor) is not None}
+        own = {tensor: entry for tensor in shard if (entry := rules.entry(tensor)) is not None}
         save_file(shard, os.path.join(folder, name), objective=rules.objective, plan=own, zero=zero)
     weights = next(iter(split.filename_to_tensors))
     count = parameter_count(model)

@@ -11,6 +11,7 @@ from codec import tensor as codec_tensor
 from codec.dtypes import element_type
 from codec.errors import ArgumentError, FormatError
 from codec.frame import MAGIC, Head, on_demand, read_head
+from codec.frame.head import alignment
 from codec.kernels import octets, thread_count
 from codec.layouts import layout_named
 from codec.model.carried import Carried
@@ -130,7 +131,7 @@ class OpenFile:
     def frame(self, name: str) -> PackedTensor:
         """The whole frame, as the index describes it. What is mapped is checked when it is used."""
         record = self.records[name]
-        data = self.read(name, 0, record.nbytes, 64 if layout_named(record.layout).aligned else 1)
+        data = self.read(name, 0, record.nbytes, alignment(layout_named(record.layout)))
         if not data.readonly:
             check_crcs(data, record)
         packed = codec_tensor.loads(data, copy=False)

@@ -81,7 +81,9 @@ class Rules:
 
         Nothing would come of it, and nobody would notice. Where there are none at all, a plan is for none.
         """
-        for key in self.plan or () if names else ():
+        if not names:
+            return
+        for key in self.plan or ():
             if key not in names and not (key in self._patterns and any(fnmatchcase(name, key) for name in names)):
                 near = get_close_matches(key, names, n=3)
                 raise ArgumentError(

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from codec.errors import ArgumentError
-from codec.frame.head import ALIGNMENT as FRAME_ALIGNMENT
+from codec.frame.head import alignment
 from codec.interop.folding import masked_pairs, unfolded_words
 from codec.kernels import octets
-from codec.layouts import LAYOUTS
+from codec.layouts import layout_named
 from codec.model.atomic import Spool, resolve_target, write_atomic
 from codec.model.carried import Carried, carry
 from codec.model.container import BITS, header_bytes, metadata_fault, name_fault
@@ -232,10 +232,11 @@ def file_parts(
 
 
 def _alignment(record: Record) -> int:
-    """Bits: a tensor as itself is aligned to its elements, a frame as its layout asks."""
+    """Bits: a tensor as itself is aligned to its elements, a frame as its layout asks, or to no more than a bit."""
     if record.layout is None:
         return BITS[record.dtype]
-    return 8 * FRAME_ALIGNMENT if LAYOUTS[record.layout].aligned else 1
+    asked = alignment(layout_named(record.layout))
+    return 8 * asked if asked > 1 else 1
 
 
 def _dense_nbytes(name: str, value: Any) -> int:

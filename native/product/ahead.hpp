@@ -5,12 +5,7 @@
 
 namespace codec {
 
-// Whether a segment was read to its end before, and no weight in it is an infinity or a NaN.
-inline bool is_known_finite(const View& v, uint64_t part) {
-  return __atomic_load_n(v.checked + part, __ATOMIC_RELAXED) == kFinite;
-}
-
-// Finds them in their order, from the segments [segment, last) that are known to be finite.
+// Finds them in their order, in those of the segments [segment, last) that products read row by row (kFinite).
 struct Ahead {
   const View& v;
   const uint8_t* live;  // of each row of x, whether it holds anything but zeros
@@ -35,7 +30,7 @@ struct Ahead {
   void begin(uint64_t next) {
     const uint64_t part = next - v.first;
     row = rows = 0;
-    if (!is_known_finite(v, part)) return;
+    if (__atomic_load_n(v.checked + part, __ATOMIC_RELAXED) != kFinite) return;
     for (uint32_t s = 0; s < v.streams; ++s) {
       const Stream& stream = v.stream[s];
       if (stream.coder) return;

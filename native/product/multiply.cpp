@@ -193,7 +193,8 @@ Result multiply_segment(const View& v, const Product& w, uint64_t segment, const
                         Ahead& ahead, Choice& choice, Workspace& work) {
   const Place at = v.grid.place(segment);
   uint8_t* state = live ? v.checked + (segment - v.first) : nullptr;
-  const bool known = state && is_known_finite(v, segment - v.first);
+  const uint8_t found = state ? __atomic_load_n(state, __ATOMIC_RELAXED) : kWhole;
+  const bool known = found == kFinite;
   if (known && !memchr(live + at.row, 1, at.rows)) return Result();
   Reader r;
   Codebook book;
@@ -207,14 +208,14 @@ Result multiply_segment(const View& v, const Product& w, uint64_t segment, const
       if (!live[at.row + row]) continue;
       Panel p = {};
       p.ahead = ahead.fetch();
-      const Result found = layout.row(r, row, p);
-      if (!found.ok()) return found;
+      const Result taken = layout.row(r, row, p);
+      if (!taken.ok()) return taken;
       const Status used = multiply(p);
       if (used != Status::ok) return failed(used);
     }
     return Result();
   }
-  const bool look = state && __atomic_load_n(state, __ATOMIC_RELAXED) < kFinite;
+  const bool look = state && found < kFinite;
   bool finite = !look || !book.bits || is_finite(w.value, book, v.width, at);
   const Result walked = walk(v, r, book, Wanted::stored, [&](Panel& p) {
     if (look && !book.bits) finite = finite && all_finite<true>(w.value, p.values, v.width, p.count);
