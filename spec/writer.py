@@ -169,7 +169,7 @@ def default_segment(rows: int, cols: int) -> tuple[int, int]:
     size, most = rows * cols, 1 << 22
     if size == 0:
         return 0, 0
-    target = 1 << 17 if size <= 1 << 29 else min(most, -(-size // 4096))
+    target = min(most, max(1 << 17, min(1 << 19, -(-size // 32)), -(-size // 4096)))
     if cols >= 2 * target or cols > most:
         pieces = (2 * cols + target) // (2 * target)
         w = -(-cols // pieces)

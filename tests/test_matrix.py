@@ -14,12 +14,12 @@ from codec.errors import ArgumentError
 from codec.matrix import (
     MAX_NBYTES,
     MAX_SEGMENT,
-    MOST_SEGMENTS,
     SEGMENT,
     Grid,
     TensorSpec,
     default_row_dims,
     matrix_shape,
+    segment_aim,
 )
 
 SIDES = st.one_of(
@@ -51,7 +51,7 @@ def test_segments_of_any_matrix(rows: int, cols: int) -> None:
         assert h < 16 or h % 16 == 0
         assert h < 64 or h % 64 == 0
     # As many elements as are aimed at, give or take a half, where neither a row nor the limit decides.
-    aim = min(MAX_SEGMENT, max(SEGMENT, -(-grid.size // MOST_SEGMENTS)))
+    aim = segment_aim(grid.size)
     if grid.size >= 2 * aim and h > 1 and h * w + w <= MAX_SEGMENT:
         assert aim / 2 <= h * w <= 2 * aim
     assert grid.size < 2 * SEGMENT or grid.segments > 1
