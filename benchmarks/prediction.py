@@ -4,7 +4,8 @@ Products with one thread: shapes of 256 to 8192 rows and columns, 30 to 98 % zer
 four layouts; break-evens and choices on smaller shapes, as each takes many products. Errors are quotients: 1.10 means
 that the greater of two times is 10 % above the other. The profile is measured first, unless --cached.
 Times are processor time, so that other work on the machine counts less; what is compared takes turns, round after
-round. A break-even is found twice: what the two differ by is the error of measuring.
+round, and a product is timed behind one with another matrix of its kind, as in a network. A break-even is found
+twice: what the two differ by is the error of measuring.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from measure import machine, note, one_thread
 import codec
 from codec.costs.machine import MachineProfile, cached
 from codec.costs.machine.libraries import STANDS_FOR, libraries
-from codec.costs.machine.timing import Call, Group, complete, seconds_of, take_turns, warm_and_timed
+from codec.costs.machine.timing import Call, Group, by_turns, complete, take_turns
 from codec.costs.options import named
 from codec.dtypes import BY_NAME, ElementType
 
@@ -35,6 +36,7 @@ ROUNDS = 1.0  # seconds for times that are compared, about
 MOST_ZEROS, COARSE, NEAR = 0.99, 8, (-0.08, -0.04, 0.0, 0.04, 0.08)
 
 Random = np.random.Generator
+Pair = tuple[Call, Call]
 
 
 def shape_of(random: Random, largest: int) -> tuple[int, int]:
@@ -50,22 +52,33 @@ def matrix(random: Random, shape: tuple[int, int], sparsity: float, element: Ele
     return dense.astype(element.dtype)
 
 
-def product(a: np.ndarray, batch: int, layout: str, params: dict[str, Any]) -> Call:
-    """A product, packed."""
-    w = codec.encode(a, layout=layout, objective="memory", **params)
-    x = np.random.default_rng(0).standard_normal((a.shape[1], batch), np.float32)
-    return lambda: codec.matmul(w, x, threads=1)
+def matrices(random: Random, shape: tuple[int, int], sparsity: float, element: ElementType) -> list[np.ndarray]:
+    """Two of the same kind, to be multiplied by turns."""
+    return [matrix(random, shape, sparsity, element) for _ in range(2)]
 
 
-def dense_products(shape: tuple[int, int], batch: int, element: ElementType) -> list[Call]:
-    """The product by each dense library."""
-    return [of(shape)(batch) for _, dtype, of in libraries() if element.name in STANDS_FOR[dtype]]
+def products(of: Sequence[np.ndarray], batch: int, layout: str, params: dict[str, Any]) -> Pair:
+    """The products with two matrices, packed."""
+
+    def product(a: np.ndarray) -> Call:
+        w = codec.encode(a, layout=layout, objective="memory", **params)
+        return lambda: codec.matmul(w, x, threads=1)
+
+    one, other = of
+    x = np.random.default_rng(0).standard_normal((one.shape[1], batch), np.float32)
+    return product(one), product(other)
 
 
-def least_seconds(calls: Sequence[Call]) -> np.ndarray:
-    """The least of each call's times, of rounds in which all take turns."""
-    group = Group(warm_and_timed(calls))
-    take_turns([group], ROUNDS)
+def dense_products(shape: tuple[int, int], batch: int, element: ElementType) -> list[Pair]:
+    """The same by each dense library."""
+    found = [of for _, dtype, of in libraries() if element.name in STANDS_FOR[dtype]]
+    return [(of(shape)(batch), of(shape)(batch)) for of in found]
+
+
+def least_seconds(pairs: Sequence[Pair], budget: float = ROUNDS) -> np.ndarray:
+    """The least of each pair's times, of rounds in which all take turns."""
+    group = Group(by_turns(pairs))
+    take_turns([group], budget)
     complete([group])
     return group.seconds
 
@@ -76,10 +89,10 @@ def time_case(profile: MachineProfile, random: Random, largest: int) -> dict[str
     element = BY_NAME[DTYPES[int(random.integers(len(DTYPES)))]]
     shape, sparsity = shape_of(random, largest), float(random.uniform(0.3, 0.98))
     batch = int(MOST_BATCH ** random.random())
-    a = matrix(random, shape, sparsity, element)
+    two = matrices(random, shape, sparsity, element)
     asked: dict[str, Any] = {"layout": name, "shape": shape, "dtype": element.dtype, "sparsity": sparsity, **params}
     found = profile.predict("matmul", batch=batch, **asked)
-    seconds = seconds_of(product(a, batch, name, params), BUDGET)
+    seconds = float(least_seconds([products(two, batch, name, params)], BUDGET)[0])
     return {
         "layout": name, "dtype": element.name, "shape": shape, "sparsity": sparsity, "batch": batch,
         "predicted": found.seconds, "measured": seconds, "quotient": seconds / found.seconds, "bound": found.bound_by,
@@ -95,7 +108,7 @@ def break_even_case(profile: MachineProfile, random: Random) -> dict[str, Any]:
 
     def times(points: np.ndarray) -> np.ndarray:
         """Of sell, as shares of the dense library's."""
-        ours = [product(matrix(random, shape, float(s), element), batch, "sell", {}) for s in points]
+        ours = [products(matrices(random, shape, float(s), element), batch, "sell", {}) for s in points]
         found = least_seconds([*dense, *ours])
         return found[len(dense) :] / found[: len(dense)].min()
 
@@ -121,12 +134,12 @@ def choice_case(profile: MachineProfile, random: Random) -> dict[str, Any]:
     """What the planner takes, and how much slower that is than the best of all."""
     element, batch = BY_NAME[DTYPES[int(random.integers(2))]], int(2 ** random.integers(0, 6))
     shape, sparsity = shape_of(random, FEW), float(random.uniform(0.3, 0.98))
-    a = matrix(random, shape, sparsity, element)
-    chosen = codec.plan({"w": a}, objective="speed", machine=profile, batch=batch).choice("w")
+    two = matrices(random, shape, sparsity, element)
+    chosen = codec.plan({"w": two[0]}, objective="speed", machine=profile, batch=batch).choice("w")
     packed = {}
     for name, params in [*profile.executed(), *([(chosen.layout, dict(chosen.params))] if chosen.packed else [])]:
         with suppress(codec.ArgumentError):
-            packed[named(name, params)] = product(a, batch, name, params)
+            packed[named(name, params)] = products(two, batch, name, params)
     dense = dense_products(shape, batch, element)
     found = least_seconds([*dense, *packed.values()])
     times = {"library": found[: len(dense)].min(), **dict(zip(packed, found[len(dense) :], strict=True))}

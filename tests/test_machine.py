@@ -210,7 +210,7 @@ def test_verbs_with_a_profile(kept: MachineProfile, plain: Path, tmp_path: Path)
 
 
 def test_groups_take_turns_by_the_time_they_had() -> None:
-    """A call's time is the least of its runs; a group of slow calls has fewer rounds, and one without any has one."""
+    """A time is the lower quartile of runs; a group of slow calls has fewer rounds, and one without any has one."""
     log: list[str] = []
 
     def call(name: str, turns: int) -> Callable[[], object]:

@@ -29,8 +29,6 @@ STANDS_FOR = {"float64": ("F64",), "float32": ("F32", "BF16", "F16", "I8"), "bfl
 # larger ones (torch's float16 without instructions for it).
 _TOLD, _HOPELESS = 1, 5
 _LOOK = 1e-3  # seconds for that
-# Up to so many elements code and x count, too, and are brought into the caches first; above, only the matrix.
-_WARMED = 1 << 19
 _PATTERN = len(sizes(1)) - 2  # the size that is multiplied with every batch
 # A matrix of some shape, then a number of columns, then the call.
 Product = Callable[[tuple[int, int]], Callable[[int], Call]]
@@ -131,8 +129,8 @@ class _Library:
 
     def __init__(self, library: str, dtype: str, product: Product, least: Mapping[tuple[str, int], float]) -> None:
         self._library, self._dtype = library, dtype
-        made = cache(product)
-        self.told = {batch: _once_made(made(_shape(sizes(batch)[_TOLD], False))(batch)) for batch in ANCHORS}
+        one, other = cache(product), cache(product)  # two matrices of each shape, multiplied by turns (Group)
+        self.told = {batch: _once_made(one(_shape(sizes(batch)[_TOLD], False))(batch)) for batch in ANCHORS}
         stands_for = STANDS_FOR[dtype][-1]
         slow = {b for b, seconds in self.told.items() if seconds > _HOPELESS * least.get((stands_for, b), inf)}
         # By batch, step and alignment; the step of fixed costs is None.
@@ -145,10 +143,10 @@ class _Library:
         self._cells, self._slow = cells, slow
         calls: list[tuple[int | None, Call]] = []
         for number, cell in enumerate(cells):
-            shape, call = _shape_of(cell), made(_shape_of(cell))(cell[0])
-            if prod(shape) <= _WARMED or number == 0 or shape != _shape_of(cells[number - 1]):
-                calls.append((None, call))
-            calls.append((number, call))
+            shape = _shape_of(cell)
+            if number == 0 or shape != _shape_of(cells[number - 1]):
+                calls.extend((None, of(shape)(cell[0])) for of in (other, one, other))
+            calls.extend([(None, one(shape)(cell[0])), (number, other(shape)(cell[0]))])
         self.group = Group(calls)
 
     def rows(self) -> Iterator[Row]:

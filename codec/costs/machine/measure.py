@@ -17,7 +17,7 @@ from codec.costs.frames import contenders
 from codec.costs.machine.libraries import Libraries
 from codec.costs.machine.model import ANCHORS, BATCHES, FAR, NEAR, Row, between
 from codec.costs.machine.profile import MachineProfile, cache_path, this_cpu
-from codec.costs.machine.timing import Call, Group, complete, seconds_of, take_turns, warm_and_timed
+from codec.costs.machine.timing import Call, Group, by_turns, complete, seconds_of, take_turns, warm_and_timed
 from codec.dtypes import BY_NAME
 from codec.errors import ArgumentError
 from codec.layouts import LAYOUTS, make_layout
@@ -31,9 +31,7 @@ _DTYPES = ("F32", "BF16", "F16", "F64")
 _DENSITIES, _PATTERN = (0.02, 0.1, 0.3, 0.6, 0.65, 1.0), 2
 # Matrices that tell rows and columns apart. They are small, so that there is time for many rounds.
 _TALL, _SQUARE, _WIDE = (1024, 256), (256, NEAR), (64, FAR)
-# One of each kind brings code and x into the caches, and another is timed: a processor learns the branches of one that
-# comes again and again, as in no network.
-_TURNS = 2
+_TURNS = 2  # matrices of each kind, which are multiplied by turns (Group)
 _ANCHORED = [BATCHES.index(batch) for batch in ANCHORS]
 _LINES = 4096, 256  # columns of matrices of one row without entries: they differ by what columns take
 _SIZES = (1 << 19, 4 << 20, 16 << 20, 48 << 20, 128 << 20)  # bytes of buffers: within caches, and far beyond
@@ -150,7 +148,7 @@ class _Made:
         self._packed = [*([self._encode(a)] for a in zeros), *([self._encode(a) for a in some] for some in turns)]
         self._one = len(self._packed) - len(_DENSITIES) + _PATTERN
         self._cells: list[tuple[int, int]] = []
-        calls: list[tuple[int | None, Call]] = [(None, _product(some[-1], 1)) for some in self._packed]
+        calls: list[tuple[int | None, Call]] = []
 
         def add(i: int, batch: int) -> None:
             calls.extend(
@@ -158,12 +156,9 @@ class _Made:
             )
             self._cells.append((i, batch))
 
-        # A single column waits for weights. They lie in the last cache alone here, as all other matrices come between.
-        for i in range(len(self._packed)):
-            add(i, 1)
         for i, some in enumerate(self._packed):
-            calls.append((None, _product(some[-1], 1)))
-            for batch in BATCHES[1:] if i == self._one else ANCHORS[1:]:
+            calls.extend((None, _product(w, 1)) for w in (some[-1], some[0], some[-1]))
+            for batch in BATCHES if i == self._one else ANCHORS:
                 add(i, batch)
         self.products = Group(calls)
         every = [zeros[0], *(some[0] for some in turns[-len(_DENSITIES) :])]
@@ -309,11 +304,15 @@ def _spread(found: MachineProfile, budget: float) -> tuple[float, float]:
     """Shares of the predicted time that nine of ten times of matrices of other shapes lie between."""
     ratios = []
     for name, params, dtype, shape, density, batch in _cases():
-        w = encode(_matrix(shape, density, dtype), layout=name, objective="memory", **params)
-        time = seconds_of(_product(w, batch), budget / _CHECKED)
+        one, w = (
+            encode(_matrix(shape, density, dtype, turn), layout=name, objective="memory", **params) for turn in (0, 1)
+        )
+        group = Group(by_turns([(_product(one, batch), _product(w, batch))]))
+        take_turns([group], budget / _CHECKED)
+        complete([group])
         predicted = found.predict(
             "matmul", layout=name, shape=shape, dtype=w.dtype, sparsity=1 - density, batch=batch, **params
         )
-        ratios.append(time / predicted.seconds)
+        ratios.append(float(group.seconds[0]) / predicted.seconds)
     low, high = np.quantile(ratios, (0.05, 0.95))
     return float(min(1.0, low)), float(max(1.0, high))

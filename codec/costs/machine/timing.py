@@ -1,7 +1,11 @@
 """How times are taken: the same in every measurement of a profile.
 
 What is measured is cut into groups of calls that take turns, round after round, until the time is used up. So the runs
-of a call lie far apart, and what else the machine does for a moment spoils none of its best times.
+of a call lie far apart, and what else the machine does for a moment spoils few of them.
+
+A product is timed behind the same one with another matrix: code and x are in the caches then, weights where that matrix
+left them, and the processor has not learned a matrix's branches, as happens to one that comes again and again and to no
+layer of a network.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +18,9 @@ import numpy.typing as npt
 Call = Callable[[], object]
 Clock = Callable[[], float]
 _MOST = 200  # runs
+# Of the times of a call. Other work on the machine only ever adds to a time, so the slower ones say less; but the least
+# of many would be less than the least of few where a time depends on what else the caches do.
+_QUARTILE = 0.25
 
 
 class Group:
@@ -22,8 +29,7 @@ class Group:
     Parameters
     ----------
     calls : sequence of (int or None, function)
-        With the number of the time that a call counts for, the least of all its runs; None: for none, it only brings
-        operands into the caches.
+        With the number of the time that a call counts for; None: for none, it only brings operands into the caches.
     weight : float
         How much of the time the group gets, beside others.
     """
@@ -31,13 +37,13 @@ class Group:
     def __init__(self, calls: Sequence[tuple[int | None, Call]], weight: float = 1.0) -> None:
         self._calls, self._weight = calls, weight
         numbers = {number for number, _ in calls if number is not None}
-        self._best: npt.NDArray[np.float64] = np.full(len(numbers), inf)
+        self._times: list[list[float]] = [[] for _ in numbers]
         self._spent = 0.0
 
     @property
     def seconds(self) -> npt.NDArray[np.float64]:
-        """Of each number, the least of its threads' processor time; inf before the first round."""
-        return self._best
+        """Of each number, the lower quartile of its thread's processor time; inf before the first round."""
+        return np.array([np.quantile(times, _QUARTILE) if times else inf for times in self._times])
 
     @property
     def had(self) -> float:
@@ -51,8 +57,19 @@ class Group:
             if number is None:
                 call()
             else:
-                self._best[number] = min(self._best[number], _once(call, thread_time))
+                self._times[number].append(_once(call, thread_time))
         self._spent += thread_time() - start
+
+
+def by_turns(pairs: Sequence[tuple[Call, Call]]) -> list[tuple[int | None, Call]]:
+    """For a Group: products with two matrices of the same kind, of which the second is timed behind the first.
+
+    That is its third turn: weights that come from memory take more than one to settle in the last cache.
+    """
+    calls: list[tuple[int | None, Call]] = []
+    for number, (one, other) in enumerate(pairs):
+        calls += [(None, other), (None, one), (None, other), (None, one), (number, other)]
+    return calls
 
 
 def warm_and_timed(calls: Sequence[Call]) -> list[tuple[int | None, Call]]:
