@@ -13,7 +13,8 @@ def context_cases() -> Iterator[Case]:
     """Every field of the head, every sign, panels at their edges."""
     matrix = sample((9, 24), "F32", 40, seed=1100)
     models: dict[str, dict[str, Any]] = {f"lanes_{1 << lanes}": {"lanes": lanes} for lanes in range(7)}
-    models |= {f"sign_{sign}": {"sign": sign} for sign in range(4)}
+    models |= {f"sign_{sign}": {"sign": sign} for sign in range(5)}
+    models |= {f"fine_{fine}": {"fine": fine, "low": 20, "zeros": 0} for fine in (1, 4, 7)}
     models |= {f"scale_{scale}": {"scale": scale} for scale in (6, 9, 11, 12)}
     models |= {
         "no_masks": {"blocks": []},
@@ -29,6 +30,17 @@ def context_cases() -> Iterator[Case]:
     models |= {"group_24": {"group": 24, "near": [1, 5, 23]}, "group_8": {"group": 8, "near": [7], "lanes": 3}}
     for name, model in models.items():
         yield frame_case(f"context_{name}", "5.10", matrix, "F32", "context", segment=(9, 24), codes={"coded": model})
+    holes = matrix.copy()
+    holes[[2, 5]] = holes[:, 3::7] = 0
+    for name, dead in {"rows": ["rows"], "columns": ["columns"], "lines": ["rows", "columns"]}.items():
+        model = {"dead": dead, "line_scale": 4 + 3 * len(dead), "blocks": [(2, 2)] * len(dead)}
+        yield frame_case(f"context_dead_{name}", "5.10", holes, "F32", "context", codes={"coded": model})
+    alike = {"dead": ["rows"], "rows": [0] * 9, "columns": [0] * 24, "lanes": 5}
+    yield frame_case("context_dead_alone", "5.10", holes, "F32", "context", codes={"coded": alike})
+    for number, (dtype, sign) in enumerate((("I8", 4), ("I16", 4), ("I8", 3), ("U8", 2), ("I64", 4))):
+        bits = sample((5, 11), dtype, 60, seed=1140 + number)
+        model = {"sign": sign, "low": 4 * (dtype == "I64")}
+        yield frame_case(f"context_{dtype}_sign_{sign}", "5.10", bits, dtype, "context", codes={"coded": model})
     for number, dtype in enumerate(("F64", "U64", "I64", "I16", "BF16", "I8", "BOOL")):
         bits = sample((5, 11), dtype, 60, seed=1120 + number)
         yield frame_case(f"context_type_{dtype}", "5.10", bits, dtype, "context", segment=(2, 11))
@@ -64,11 +76,11 @@ _K = 12
 def head_of(**change: Any) -> bytes:
     """Its head, with some fields replaced; one that is None is left out."""
     fields: dict[str, list[Field] | None] = {
-        "k": g(_K, 8), "lanes": [(0, 3)], "masks": [(0, 2)], "rows": [(0, 1)],
-        "columns": [(1, 1), (0, 3), (0, 6), *[one for column in range(6) for one in r(2 * (column > 2), 0)]],
-        "group": g(0, 0), "levels": [*g(2 * 160, 2), *g(2 * 320 - 1, 2)], "tables": [(0, 4)], "table_of": [],
-        "sign": [(0, 2)], "bits": [(0, 6), (0, 6)], "first": [(1, 16)], "symbols": [(0, 8)], "scale": [(4, 3)],
-        "counts": [(7, 3), *g(2 * 512, 7)], "left_out": [(0, 1)],
+        "k": g(_K, 8), "lanes": [(0, 3)], "masks": [(1, 2), *g(3, 2), *g(2, 2), *g(1, 8), (0, 4), *r(0, 0)],
+        "rows": g(0, 1), "columns": g(0, 1), "group": g(0, 0), "levels": g(2 * 160, 2), "tables": [(0, 4)],
+        "table_of": [], "sign": [(0, 3)], "bits": [(0, 6), (0, 6)], "fine": [(0, 3)], "first": [(1, 16)],
+        "symbols": [(0, 8)], "scale": [(4, 3)],
+        "counts": [(3, 2)], "left_out": [(0, 1)],
     }  # fmt: skip
     return joined([one for name, field in fields.items() for one in (change.get(name, field) or [])])
 
@@ -90,8 +102,8 @@ def context_bads() -> Iterator[Bad]:
     right = head_of() + state
     yield bad("head_cut", "R5.10a", head_of()[:8])
     yield bad("nothing", "R5.10a", b"")
-    for fill in range(8):  # one of them leaves bits behind the last field
-        longer = head_of(k=g(_K, 8), counts=[(7, 3), *g(1024, 7), (0, fill), (1, 1)])
+    for fill in range(1, 8):  # one of them leaves bits behind the last field
+        longer = head_of(counts=[(3, 2), (0, fill), (1, 1)])
         if len(longer) == len(head_of()):
             yield bad("padding_of_the_head", "R5.10a", longer + state)
             break
@@ -110,31 +122,40 @@ def context_bads() -> Iterator[Bad]:
     yield head("distance_of_the_group", "R5.10b", group=[*g(2, 0), (1, 2), *g(2, 1)])
     wide = np.zeros((1, 16386), np.uint8)
     wide[0, 0] = 1
-    long = head_of(k=g(1, 8), columns=[(0, 1)], group=[*g(1, 0), (1, 2), *g(0, 1)])
+    long = head_of(k=g(1, 8), masks=[(0, 2)], group=[*g(1, 0), (1, 2), *g(0, 1)])
     yield bad("group_of_long_rows", "R5.10b", long + state, wide, "U8")
-    classes = [(1, 1), (0, 3)]
-    yield head("class_below_0", "R5.10b", rows=[*classes, (0, 6), *r(0, 0), *r(1, 0), *r(0, 0), *r(2, 0)])
-    yield head("class_63", "R5.10b", rows=[*classes, (62, 6), *r(123, 0), *r(2, 0), *r(0, 0), *r(0, 0)])
-    yield head("least_class_1", "R5.10c", rows=[*classes, (1, 6), *r(0, 0), *r(2, 0), *r(0, 0), *r(0, 0)])
-    yield head("classes_do_not_differ", "R5.10c", rows=[*classes, (0, 6), *[one for _ in range(4) for one in r(0, 0)]])
-    rows = [*classes, (0, 6), *r(124, 0), *[one for _ in range(3) for one in r(0, 0)]]
-    yield head("classes_64", "R5.10c", rows=rows)
-    many = [*classes, (0, 6), *r(90, 0), *[one for _ in range(3) for one in r(0, 0)]]
-    yield head("levels_376", "R5.10c", rows=many, group=[*g(5, 0), (3, 2), *g(0, 1), *g(1, 1), *g(2, 1)])
-    yield head("level_321", "R5.10d", levels=[*g(2 * 161, 2), *g(0, 2)])
-    yield head("level_below_0", "R5.10d", levels=[*g(2 * 161 - 1, 2), *g(0, 2)])
-    yield head("table_of_a_class", "R5.10b", tables=[(2, 4)], table_of=[(3, 2), (0, 2)])
+    # Two symbols of rows, whose counts have the sum 32.
+    two = [*g(1, 1), (0, 1), (0, 3), (0, 2)]
+    yield head("symbols_of_rows_65", "R5.10b", rows=g(64, 1))
+    yield head("symbol_of_rows_below_0", "R5.10c", rows=[*two, *g(1, 0)])
+    yield head("symbols_of_rows_long", "R5.10c", rows=[*two, *g(2 * 33, 0)])
+    yield head("symbol_0_of_columns_missing", "R5.10c", columns=[*two, *g(0, 0)])
+    yield head("last_symbol_of_columns_missing", "R5.10c", columns=[*two, *g(2 * 32, 0)])
+    for name, symbols, group in (
+        ("classes_64", 64, g(0, 0)), ("levels_264", 33, [*g(5, 0), (3, 2), *g(0, 1), *g(1, 1), *g(2, 1)]),
+    ):  # fmt: skip
+        rows = [
+            *g(symbols - 1, 1),
+            (0, 1),
+            (2, 3),
+            (0, 2),
+            *g(4, 0),
+            *[one for _ in range(2, symbols) for one in g(0, 0)],
+        ]
+        yield head(name, "R5.10c", rows=rows, group=group)
+    yield head("word_of_rows_missing", "R5.10h", rows=[*two, *g(2 * 16, 0)], levels=[*g(2 * 160, 2), *g(0, 2)])
+    yield head("level_321", "R5.10d", levels=g(2 * 161, 2))
+    yield head("level_below_0", "R5.10d", levels=g(2 * 161 - 1, 2))
+    yield head("table_of_a_class", "R5.10b", tables=[(2, 4)], table_of=[(3, 2)])
     yield head("no_bits_of_a_symbol", "R5.10b", bits=[(8, 6), (8, 6)], first=[])
-    yield head("table_short", "R5.10e", counts=[(7, 3), *g(2 * 511, 7)])
-    yield head("table_long", "R5.10e", counts=[(7, 3), *g(2 * 513, 7)])
-    yield head("count_below_0", "R5.10e", symbols=[(1, 8)], counts=[(7, 3), *g(1, 7), *g(2 * 513, 7)])
-    yield head("first_symbol_missing", "R5.10e", symbols=[(1, 8)], counts=[(7, 3), *g(0, 7), *g(2 * 512, 7)])
-    yield head("last_symbol_missing", "R5.10e", symbols=[(1, 8)], counts=[(7, 3), *g(2 * 512, 7), *g(1023, 7)])
-    yield head("symbols_outside", "R5.10e", first=[(65535, 16)], symbols=[(1, 8)],
-               counts=[(7, 3), *g(2 * 256, 7), *g(0, 7)])  # fmt: skip
-    tables = {"tables": [(15, 4)], "table_of": [(0, 4), (0, 4)], "scale": [(7, 3)]}
-    yield head("tables_too_large", "R5.10e", counts=[(7, 3), *g(2 * 4096, 7)] * 16, **tables)
-    yield bad("sign_of_a_byte", "R5.10b", head_of(sign=[(2, 2)], first=[(1, 7)]) + state, bits.astype(np.uint8), "U8")
+    for name, count in {
+        "table_long": 2 * 513, "count_below_0": 1, "first_symbol_missing": 0, "last_symbol_missing": 2 * 512,
+    }.items():  # fmt: skip
+        yield head(name, "R5.10e", symbols=[(1, 8)], counts=[(3, 2), *g(count, 2)])
+    yield head("symbols_outside", "R5.10e", first=[(65535, 16)], symbols=[(1, 8)], counts=[(3, 2), *g(2 * 256, 2)])
+    tables = {"tables": [(15, 4)], "table_of": [(0, 4)], "scale": [(7, 3)]}
+    yield head("tables_too_large", "R5.10e", counts=[(3, 2)] * 16, **tables)
+    yield head("sign_5", "R5.10b", sign=[(5, 3)], first=[(1, 15)])
     deep = head_of(bits=[(0, 6), (57, 6)], first=[(0, 7)])
     yield bad("raw_field_57", "R5.10b", deep + state + bytes(100), bits.astype("<u8"), "U64")
     yield bad("no_state", "R5.10f", head_of())
@@ -142,13 +163,13 @@ def context_bads() -> Iterator[Bad]:
     none = np.zeros((4, 6), "<u2")
     yield bad("bytes_behind_nothing", "R5.10f", joined(g(0, 8)) + b"\0\0", none)
     yield bad("state_below", "R5.10g", head_of() + (65535).to_bytes(4, "little"))
-    yield bad("word_missing", "R5.10h", head_of(levels=[*g(0, 2), *g(2 * 160 - 1, 2)]) + state)
+    yield bad("word_missing", "R5.10h", head_of(levels=g(0, 2)) + state)
     yield bad("word_left", "R5.10i", right + b"\0\0")
     banks, none_or_one = {"lanes": [(5, 3)]}, [number.to_bytes(4, "little") for number in (0, 1)]
     yield bad("length_cut", "R5.10f", head_of(**banks) + 32 * state)
     yield bad("bank_too_long", "R5.10f", head_of(**banks) + 32 * state + none_or_one[1])
     yield bad("word_left_in_a_bank", "R5.10i", head_of(**banks) + 32 * state + none_or_one[1] + b"\0\0")
-    halves = head_of(levels=[*g(0, 2), *g(2 * 160 - 1, 2)], **banks)
+    halves = head_of(levels=g(0, 2), **banks)
     yield bad("word_missing_in_a_bank", "R5.10h", halves + 32 * state + none_or_one[0] + bytes(100))
     yield bad("state_left", "R5.10i", head_of() + (65537).to_bytes(4, "little"))
     yield head("stored_more", "R5.10j", k=g(_K + 1, 8))
@@ -160,6 +181,7 @@ def context_bads() -> Iterator[Bad]:
     ):  # fmt: skip
         fields = [(1, 1), *g(size, 8), (0, 3), *r(bits_left, 0)]
         yield head(f"left_out_{name}", rule, behind=state + bytes(size), left_out=fields, **narrow)
+    yield head("fine_of_nothing", "R5.10b", fine=[(1, 3)], first=[(2, 17)])
     low = head_of(bits=[(0, 6), (1, 6)], first=[(0, 15)])
     yield bad("padding_of_raw_bits", "R5.10k", low + state + b"\xff\x1f")
     labels = few((4, 6), "F32", 3, 1140)

@@ -14,14 +14,28 @@ def probability(level: int) -> int:
 
 
 @dataclass
+class Lines:
+    """Rows or columns."""
+
+    counts: list[int]
+    scale: int = 0
+    dead: int = 0
+    classes: list[int] = field(default_factory=list)  # -1 for a dead one
+
+    @property
+    def largest(self) -> int:
+        return len(self.counts) - 1 - self.dead
+
+
+@dataclass
 class Coded:
     """The head of a part."""
 
     k: int
     lanes: int = 0
     live: list[tuple[int, int, set[int]]] = field(default_factory=list)
-    row_classes: list[int] = field(default_factory=list)
-    column_classes: list[int] = field(default_factory=list)
+    rows: "Lines" = field(default_factory=lambda: Lines([1]))
+    columns: "Lines" = field(default_factory=lambda: Lines([1]))
     g: int = 1
     distances: list[int] = field(default_factory=list)
     levels: list[int] = field(default_factory=list)
@@ -29,7 +43,7 @@ class Coded:
     sign: int = 0
     zeros: int = 0
     low: int = 0
-    first: int = 0
+    base: int = 0
     scale: int = 0
     tables: list[list[int]] = field(default_factory=list)
     left_out: list[int] = field(default_factory=list)
@@ -37,23 +51,36 @@ class Coded:
 
     @property
     def s(self) -> int:
-        return 1 + max(self.row_classes) + max(self.column_classes)
+        return 1 + self.rows.largest + self.columns.largest
 
     @property
     def raw_field(self) -> int:
-        return self.low + (1 if self.sign == 2 else 0)
+        return self.low + (1 if self.sign in (2, 4) else 0)
 
     def dead(self, row: int, column: int, w: int) -> bool:
+        if self.rows.classes[row] < 0 or self.columns.classes[column] < 0:
+            return True
         return any(row // tall * -(-w // wide) + column // wide not in live for tall, wide, live in self.live)
 
 
-def read_classes(bits: Bits, count: int) -> list[int]:
-    if not bits.take(1):
-        return [0] * count
-    order, middle = bits.take(3), bits.take(6)
-    found = [middle + unfolded(bits.r(order)) for _ in range(count)]
-    need(min(found) == 0 < max(found), "coded: classes that do not begin at 0, or do not differ")
-    return found
+def read_line_counts(bits: Bits) -> Lines:
+    symbols = bits.g(1) + 1
+    need(symbols <= 64, "coded: too many symbols of lines")
+    if symbols == 1:
+        return Lines([1])
+    dead, scale = bits.take(1), bits.take(3) + 5
+    lines = Lines(read_symbol_counts(bits, symbols, scale), scale, dead)
+    need(lines.counts[0] > 0 and lines.counts[-1] > 0, "coded: a first or last symbol of lines that does not occur")
+    return lines
+
+
+def read_symbol_counts(bits: Bits, symbols: int, scale: int) -> list[int]:
+    n, count, counts = bits.take(2), 0, []
+    for _ in range(symbols - 1):
+        count += unfolded(bits.g(max(0, n + count.bit_length() // 2 - 1)))
+        counts.append(count)
+        need(count >= 0 and sum(counts) <= 1 << scale, "coded: counts outside their limits")
+    return [*counts, (1 << scale) - sum(counts)]
 
 
 def read_coded_head(bits: Bits, h: int, w: int, value_bits: int) -> Coded:
@@ -75,7 +102,7 @@ def read_coded_head(bits: Bits, h: int, w: int, value_bits: int) -> Coded:
             need(at < blocks, "coded: a live block behind the last one")
             places.add(at)
         head.live.append((tall, wide, places))
-    head.row_classes, head.column_classes = read_classes(bits, h), read_classes(bits, w)
+    head.rows, head.columns = read_line_counts(bits), read_line_counts(bits)
     head.g = bits.g(0) + 1
     if head.g > 1:
         need(w <= 16384 and w % head.g == 0, "coded: groups that do not fit")
@@ -102,22 +129,18 @@ def read_tables(bits: Bits, head: Coded, value_bits: int) -> None:
     tables = bits.take(4) + 1
     head.table_of = [bits.take((tables - 1).bit_length()) for _ in range(head.s)]
     need(max(head.table_of) < tables, "coded: a table that is not there")
-    head.sign, head.zeros, head.low = bits.take(2), bits.take(6), bits.take(6)
-    need(value_bits > 8 or head.sign < 2, "coded: a sign of values of 8 bits")
-    top = value_bits - (head.sign >= 2) - head.low - head.zeros
-    need(top >= 1 and head.raw_field <= 56, "coded: too many raw bits")
-    head.first, symbols, head.scale = bits.take(top), bits.take(8) + 1, bits.take(3) + 5
+    head.sign, head.zeros, head.low = bits.take(3), bits.take(6), bits.take(6)
+    need(head.sign <= 4, "coded: a sign that there is not")
+    key_bits = value_bits - (head.sign >= 2) - head.zeros
+    need(key_bits > head.low and head.raw_field <= 56, "coded: too many raw bits")
+    fine = bits.take(3)
+    need(fine <= head.low, "coded: more fine bits than raw bits")
+    head.base = bits.take(key_bits - head.low + fine) << head.low - fine
+    symbols, head.scale = bits.take(8) + 1, bits.take(3) + 5
     last = (symbols - 1) // (2 if head.sign == 3 else 1)
-    need(head.first + last < 1 << top, "coded: symbols outside the range of keys")
+    need(head.base + ((last + 1) << head.low) <= 1 << key_bits, "coded: symbols outside the range of keys")
     need(tables << head.scale <= 32768, "coded: tables that are too large")
-    for _ in range(tables):
-        order, count, counts = bits.take(3), 0, []
-        for _ in range(symbols):
-            count += unfolded(bits.g(order))
-            need(0 <= count <= 1 << head.scale, "coded: a count outside its limits")
-            counts.append(count)
-        need(sum(counts) == 1 << head.scale, "coded: an incomplete table")
-        head.tables.append(counts)
+    head.tables = [read_symbol_counts(bits, symbols, head.scale) for _ in range(tables)]
     begin = 2 if head.sign == 3 else 1
     need(any(sum(counts[:begin]) for counts in head.tables), "coded: a first symbol that does not occur")
     need(any(counts[-1] for counts in head.tables), "coded: a last symbol that does not occur")
@@ -133,7 +156,7 @@ def coded_elements(data: bytes, h: int, w: int, value_bits: int, label_bits: int
         need(at == len(data), "coded: bytes behind the head")
         return [], []
     if label_bits:
-        most = ((head.first + len(head.tables[0]) << head.low) - 1) << head.zeros
+        most = (head.base + (len(head.tables[0]) << head.low) - 1) << head.zeros
         need(head.sign == 0 and most < 1 << label_bits, "coded: a symbol for a label that is too large")
     count = 1 << head.lanes
     end, banks = len(data) - head.raw_bytes, -(-count // 16)
@@ -161,6 +184,11 @@ def coded_elements(data: bytes, h: int, w: int, value_bits: int, label_bits: int
         states[lane] = state
         return symbol
 
+    for lines, many in ((head.rows, h), (head.columns, w)):
+        bounds = [0, *accumulate(lines.counts)]
+        lines.classes = [
+            decode(i % count, bounds) - lines.dead if lines.largest + lines.dead else 0 for i in range(many)
+        ]
     bounds_of = [[0, *accumulate(counts)] for counts in head.tables]
     values: list[int] = []
     positions: list[int] = []
@@ -168,7 +196,7 @@ def coded_elements(data: bytes, h: int, w: int, value_bits: int, label_bits: int
         f, low = head.raw_field - left, head.low - left
         place = [(row + j // wide, column + j % wide) for j in range(tall * wide)]
         stored = [False] * len(place)
-        classes = [head.row_classes[y] + head.column_classes[x] for y, x in place]
+        classes = [head.rows.classes[y] + head.columns.classes[x] for y, x in place]
         for start in range(head.g):
             for i, j in enumerate(range(start, len(place), head.g)):
                 if head.dead(*place[j], w):
@@ -182,10 +210,13 @@ def coded_elements(data: bytes, h: int, w: int, value_bits: int, label_bits: int
             symbol = decode(i % count, bounds_of[head.table_of[classes[j]]])
             piece, raw_at = raw >> raw_at & (1 << f) - 1, raw_at + f
             t, sign = (symbol // 2, symbol % 2) if head.sign == 3 else (symbol, piece >> low)
-            key = (head.first + t << head.low | (piece & (1 << low) - 1) << left) << head.zeros
+            key = head.base + (t << head.low | (piece & (1 << low) - 1) << left) << head.zeros
             if head.sign == 1:
                 key ^= 1 << value_bits - 1
-            values.append(key | sign << value_bits - 1 if head.sign >= 2 else key)
+            if head.sign == 4:
+                values.append(((1 << value_bits) - key) % (1 << value_bits) if sign else key)
+            else:
+                values.append(key | sign << value_bits - 1 if head.sign >= 2 else key)
             positions.append(place[j][0] * w + place[j][1])
     need(len(values) == head.k, "coded: fewer stored elements than k")
     need(not any(words) and all(state == 65536 for state in states), "coded: words or states are left over")

@@ -51,13 +51,29 @@ def level_near(share: float) -> int:
     return min(range(1, 320), key=lambda level: abs(probability(level) - 16384 * share))
 
 
-def class_fields(classes: list[int]) -> list[Field]:
-    if not any(classes):
-        return [(0, 1)]
-    middle = sorted(classes)[-(-len(classes) // 2) - 1]
-    numbers = [folded(one - middle) for one in classes]
-    order = shortest(r, numbers, 8)
-    return [(1, 1), (order, 3), (middle, 6), *(field for one in numbers for field in r(one, order))]
+def line_fields(symbols: list[int], dead: bool, scale: int) -> tuple[list[Field], list[int]]:
+    """What the head says of rows or columns, and the counts of their symbols."""
+    n = max(symbols) + 1
+    if n == 1:
+        return g(0, 1), []
+    counts = shares_of({one: symbols.count(one) for one in set(symbols)}, n, scale)
+    return [*g(n - 1, 1), (int(dead), 1), (scale - 5, 3), *count_fields(counts)], counts
+
+
+def count_fields(counts: list[int]) -> list[Field]:
+    before = [0, *counts[:-1]]
+    before = before[: len(counts) - 1]
+    steps = [folded(now - one) for now, one in zip(counts[:-1], before, strict=True)]
+    every = [
+        [
+            piece
+            for step, one in zip(steps, before, strict=True)
+            for piece in g(step, max(0, n + one.bit_length() // 2 - 1))
+        ]
+        for n in range(4)
+    ]
+    best = min(range(4), key=lambda n: sum(bits for _, bits in every[n]))
+    return [(best, 2), *every[best]]
 
 
 def mask_fields(live: np.ndarray, tall: int, wide: int) -> list[Field]:
@@ -102,9 +118,21 @@ def context_part(stored: np.ndarray, values: list[int], value_bits: int, kind: s
     if w % group or w > 16384:
         group, near = 1, []
     rows, columns = (stored.sum(axis=axis) > stored.sum() / stored.shape[1 - axis] for axis in (1, 0))
-    row_classes = model.get("rows", rows.astype(int).tolist() if rows.any() and not rows.all() else [0] * h)
-    column_classes = model.get("columns", (2 * columns).tolist() if columns.any() and not columns.all() else [0] * w)
+    row_classes = list(model.get("rows", rows.astype(int).tolist() if rows.any() and not rows.all() else [0] * h))
+    some_columns = (2 * columns).tolist() if columns.any() and not columns.all() else [0] * w
+    column_classes = list(model.get("columns", some_columns))
+    # A row or a column that may be dead is, if it has no stored element.
+    may_be_dead = model.get("dead", [])
     masks, dead = [], np.zeros((h, w), bool)
+    lines = []
+    for axis, classes, name in ((1, row_classes, "rows"), (0, column_classes, "columns")):
+        live = stored.any(axis=axis).tolist()
+        if name in may_be_dead:
+            dead |= ~stored.any(axis=axis, keepdims=True)
+            for i, alive in enumerate(live):
+                classes[i] *= alive
+        with_dead = [alive * (one + 1) for one, alive in zip(classes, live, strict=True)]
+        lines.append((with_dead if name in may_be_dead else classes, name in may_be_dead))
     for tall, wide in model.get("blocks", [(2, 2)]):
         if tall > h or wide > w or tall * wide < 4:
             continue
@@ -115,6 +143,8 @@ def context_part(stored: np.ndarray, values: list[int], value_bits: int, kind: s
         dead |= ~np.repeat(np.repeat(live, tall, axis=0), wide, axis=1)[:h, :w]
     classes = np.add.outer(np.array(row_classes), np.array(column_classes)).ravel()
     s = 1 + max(row_classes) + max(column_classes)
+    line_scale = model.get("line_scale", 7)
+    line_heads = [line_fields(own, is_dead, line_scale) for own, is_dead in lines]
     flat = stored.ravel()
 
     def number_of(panel: list[int], j: int) -> int:
@@ -131,18 +161,21 @@ def context_part(stored: np.ndarray, values: list[int], value_bits: int, kind: s
 
     sign = model.get("sign", {"float": 2, "signed": 1}.get(kind, 0) if value_bits > 8 else 0)
     top = 1 << value_bits - 1
-    keys = [one ^ top if sign == 1 else one % top if sign >= 2 else one for one in values]
+    keys = [2 * top - one if sign == 4 and one > top else one for one in values]
+    keys = [one ^ top if sign == 1 else one % top if sign >= 2 else one for one in keys]
     key_bits = value_bits - (sign >= 2)
     any_bit = int(np.bitwise_or.reduce(np.array(keys, np.uint64)))
     zeros = model.get("zeros", min((any_bit & -any_bit).bit_length() - 1 if any_bit else key_bits - 1, 3))
     low = model.get("low", 0)
     while (max(keys) >> zeros + low) - (min(keys) >> zeros + low) >= (128 if sign == 3 else 256):
         low += 1
-    first = min(keys) >> zeros + low
-    tops = [(key >> zeros + low) - first for key in keys]
+    fine = min(low, model.get("fine", 0))
+    first = min(keys) >> zeros + low - fine
+    keys = [(key >> zeros) - (first << low - fine) for key in keys]
+    tops = [key >> low for key in keys]
     symbols = [2 * t + (one >= top) for t, one in zip(tops, values, strict=True)] if sign == 3 else tops
     raws = [
-        key >> zeros & (1 << low) - 1 | (int(one >= top) << low if sign == 2 else 0)
+        key & (1 << low) - 1 | (int(one >= top) << low if sign in (2, 4) else 0)
         for key, one in zip(keys, values, strict=True)
     ]
     left_out = model.get("left_out", [])
@@ -166,17 +199,14 @@ def context_part(stored: np.ndarray, values: list[int], value_bits: int, kind: s
         counts.append(shares_of(times, count, scale))
 
     head = [*g(len(values), 8), (lanes, 3), (len(masks), 2), *(one for mask in masks for one in mask)]
-    head += [*class_fields(row_classes), *class_fields(column_classes), *g(group - 1, 0)]
+    head += [*line_heads[0][0], *line_heads[1][0], *g(group - 1, 0)]
     head += [(len(near), 2)] * (group > 1) + [one for distance in near for one in g(distance - 1, 1)]
     for level, before in zip(levels, [160, *levels], strict=False):
         head += g(folded(level - before), 2)
-    head += [(tables - 1, 4), *((one, (tables - 1).bit_length()) for one in table_of), (sign, 2), (zeros, 6), (low, 6)]
-    head += [(first, key_bits - low - zeros), (count - 1, 8), (scale - 5, 3)]
-    for one in counts:
-        steps = [folded(now - before) for now, before in zip(one, [0, *one], strict=False)]
-        order = shortest(g, steps, 8)
-        head += [(order, 3), *(piece for step in steps for piece in g(step, order))]
-    fields = [low + (sign == 2) - left for left in lefts]
+    head += [(tables - 1, 4), *((one, (tables - 1).bit_length()) for one in table_of), (sign, 3), (zeros, 6), (low, 6)]
+    head += [(fine, 3), (first, key_bits - low - zeros + fine), (count - 1, 8), (scale - 5, 3)]
+    head += [piece for one in counts for piece in count_fields(one)]
+    fields = [low + (sign in (2, 4)) - left for left in lefts]
     raw_bytes = -(-sum(fields) // 8)
     head += [(int(bool(left_out)), 1)]
     if left_out:
@@ -185,6 +215,9 @@ def context_part(stored: np.ndarray, values: list[int], value_bits: int, kind: s
 
     # Everything that is coded, in order: lane, first count, counts, bits of their sum.
     coded: list[tuple[int, int, int, int]] = []
+    for (own, _), (_, of) in zip(lines, line_heads, strict=True):
+        if of:
+            coded += [(i % (1 << lanes), sum(of[:one]), of[one], line_scale) for i, one in enumerate(own)]
     number = 0
     for panel in panels(h, w):
         for start in range(group):
@@ -192,8 +225,8 @@ def context_part(stored: np.ndarray, values: list[int], value_bits: int, kind: s
                 if dead.flat[panel[j]]:
                     continue
                 chance = probability(levels[number_of(panel, j)])
-                own = (0, chance) if flat[panel[j]] else (chance, 16384 - chance)
-                coded.append((i % (1 << lanes), *own, 14))
+                interval = (0, chance) if flat[panel[j]] else (chance, 16384 - chance)
+                coded.append((i % (1 << lanes), *interval, 14))
         for i, place in enumerate([place for place in panel if flat[place]]):
             table = counts[table_of[classes[place]]]
             coded.append((i % (1 << lanes), sum(table[: symbols[number]]), table[symbols[number]], scale))

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from sets import printed_by_every_set
 import codec
 from codec import kernels
 from codec.entropy import context_plain as plain
-from codec.entropy.context_model import Model
+from codec.entropy.context_model import NEGATED, RAW, Model
 from codec.layouts.context import Context
 
 RNG = np.random.default_rng(0)
@@ -37,7 +38,7 @@ def model_of(a: np.ndarray) -> Model:
     rows, cols = a.shape
     streams = kernels.Streams(rows, cols, rows, cols, a.itemsize, (1 << 8 * a.itemsize) - 1, 0, Context.number, (), 1)
     streams.encode(kernels.octets(a), None, 1)
-    return plain.read_model(bytes(streams.part(0, 0)), rows, cols, a.itemsize)[0]
+    return plain.read_model(bytes(streams.part(0, 0)), rows, cols, a.itemsize)
 
 
 def coded_bits(a: np.ndarray) -> float:
@@ -64,8 +65,8 @@ def test_rows_and_columns_of_different_density_are_classes() -> None:
     share = 1 / (1 + np.exp(-odds))
     a = np.where(RNG.random(share.shape) < share, np.float32(1), np.float32(0))
     model = model_of(a)
-    assert model.row_class is not None
-    assert model.col_class is not None
+    assert model.rows.coded
+    assert model.cols.coded
     assert coded_bits(a) < float(np.mean([entropy(one) for one in share.ravel()])) + 0.03
 
 
@@ -81,10 +82,15 @@ def test_dead_blocks_rows_and_columns_cost_next_to_nothing() -> None:
 
 def test_lines_that_are_dead_by_chance_are_not_said() -> None:
     a = np.where(RNG.random((384, 384)) < 0.001, np.float32(1), np.float32(0))
-    assert not model_of(a).blocks
+    assert not model_of(a).rows.dead
+    assert not model_of(a).cols.dead
     live = RNG.random(384) < 0.3
     a = np.where(live & (RNG.random((384, 384)) < 0.02), np.float32(1), np.float32(0))
-    assert [one[:2] for one in model_of(a).blocks] == [(384, 1)]
+    model = model_of(a)
+    assert model.cols.dead
+    assert not model.rows.dead
+    assert model.cols.symbols is not None
+    assert np.array_equal(model.cols.symbols > 0, a.any(axis=0))
 
 
 def test_few_values_take_a_small_table() -> None:
@@ -158,6 +164,31 @@ def test_what_values_tell() -> None:
     rows = np.exp(2 * RNG.standard_normal((400, 1)))
     scaled = np.rint(np.clip(a * rows * 20, -127, 127)).astype(np.int8)
     assert len(model_of(scaled).tables) > 1
+
+
+def test_eight_bits_are_a_sign_and_a_size() -> None:
+    sizes = np.clip(np.rint(pruned(normal(300, 400), 0.5) * 30), -127, 127).astype(np.int8)
+    assert model_of(sizes).sign == NEGATED
+    # The least integer has no size.
+    sizes[0, 0] = -128
+    assert model_of(sizes).sign != NEGATED
+    assert codec.decode(codec.encode(sizes, layout="context")).tobytes() == sizes.tobytes()
+    assert model_of(pruned(normal(300, 400), 0.5).astype(ml_dtypes.float8_e4m3fn).view(np.uint8)).sign == RAW
+
+
+def test_symbols_begin_at_the_least_value() -> None:
+    a = pruned(normal(300, 400), 0.99)
+    model = model_of(a)
+    assert model.fine > 0
+    least = int(np.abs(a[a != 0]).min().view(np.uint32))
+    assert 0 <= least - model.base < 1 << model.low - model.fine
+
+
+def test_few_elements_have_a_probability_for_each_pair_of_classes() -> None:
+    share = np.where(np.arange(600) < 200, 0.05, 0.002)[:, None] * np.where(np.arange(400) < 40, 8, 1)
+    share[:200, :40] = 0.06  # not what rows and columns tell
+    a = np.where(RNG.random((600, 400)) < share, np.float32(1), np.float32(0))
+    assert coded_bits(a) < float(np.mean([entropy(one) for one in share.ravel()])) + 0.005
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from codec.errors import FormatError
 MASK_BITS, LEVELS, LOW = 14, 321, 1 << 16
 PANEL, BANK = 16384, 16
 _MOST_CLASSES, _MOST_CHANCES, _MOST_ITEMS, _MOST_RAW, _LEAST_SCALE = 63, 256, 1 << 15, 56, 5
+_MOST_SYMBOLS = 64  # of rows, and of columns
 # How the bits of a value are read as a key.
-NONE, INVERTED, RAW, MODELLED = range(4)
+NONE, INVERTED, RAW, MODELLED, NEGATED = range(5)
 
 
 def refuse(what: str) -> FormatError:
@@ -28,14 +29,38 @@ def chance_at(level: int) -> int:
 
 
 @dataclasses.dataclass
+class Lines:
+    """How all rows, or all columns, are classed: each has a symbol, which is coded with the values."""
+
+    counts: tuple[int, ...] = (0,)  # of each symbol; of one alone, nothing is coded
+    scale: int = _LEAST_SCALE
+    dead: bool = False  # whether symbol 0 stands for lines without stored elements
+    symbols: np.ndarray | None = None  # of each line
+
+    @property
+    def coded(self) -> bool:
+        """Whether there is anything to tell."""
+        return len(self.counts) > 1
+
+    @property
+    def most(self) -> int:
+        """The largest class."""
+        return len(self.counts) - 1 - self.dead
+
+    def classes(self, n: int) -> np.ndarray:
+        """The class of each of n lines; -1 for a dead one."""
+        return np.zeros(n, np.int64) if self.symbols is None else self.symbols - self.dead
+
+
+@dataclasses.dataclass
 class Model:
     """What the head of a part says; arrays are of the segment's rows and columns."""
 
     stored: int
     lanes: int = 1
     blocks: tuple[tuple[int, int, np.ndarray], ...] = ()  # rows, columns, whether each holds stored elements
-    row_class: np.ndarray | None = None
-    col_class: np.ndarray | None = None
+    rows: Lines = dataclasses.field(default_factory=Lines)
+    cols: Lines = dataclasses.field(default_factory=Lines)
     group: int = 1
     near: tuple[int, ...] = ()
     levels: tuple[int, ...] = (160,)
@@ -43,6 +68,7 @@ class Model:
     sign: int = NONE
     zeros: int = 0
     low: int = 0
+    fine: int = 0
     first: int = 0
     scale: int = 12
     tables: tuple[tuple[int, ...], ...] = dataclasses.field(default=(), init=False)
@@ -53,7 +79,7 @@ class Model:
     @property
     def classes(self) -> int:
         """Classes of an element: those of its row and of its column, added."""
-        return 1 + sum(int(one.max()) for one in (self.row_class, self.col_class) if one is not None)
+        return 1 + self.rows.most + self.cols.most
 
     @property
     def banks(self) -> int:
@@ -61,17 +87,19 @@ class Model:
         return max(1, self.lanes // BANK)
 
     @property
+    def base(self) -> int:
+        """The least key, without its zeros."""
+        return self.first << self.low - self.fine
+
+    @property
     def field(self) -> int:
         """Raw bits of a value."""
-        return self.low + (self.sign == RAW)
+        return self.low + (self.sign in (RAW, NEGATED))
 
     def class_of(self, rows: int, cols: int) -> np.ndarray:
-        """The class of every element; -1 where a coarse mask says that none is stored."""
-        found = np.zeros((rows, cols), np.int64)
-        if self.row_class is not None:
-            found += self.row_class[:, None]
-        if self.col_class is not None:
-            found += self.col_class
+        """The class of every element; -1 for a dead one."""
+        by_row, by_col = self.rows.classes(rows)[:, None], self.cols.classes(cols)
+        found = np.where((by_row < 0) | (by_col < 0), -1, by_row + by_col)
         for tall, wide, live in self.blocks:
             grown = np.repeat(np.repeat(live, tall, axis=0), wide, axis=1)[:rows, :cols]
             found[~grown] = -1
@@ -86,8 +114,8 @@ def panels(rows: int, cols: int) -> Iterator[tuple[int, int, int, int]]:
             yield row, col, min(max(1, tall), rows - row), min(PANEL, cols - col)
 
 
-def read_model(part: bytes, rows: int, cols: int, width: int) -> tuple[Model, int]:
-    """The head of a part and its bytes."""
+def read_head(part: bytes, rows: int, cols: int, width: int) -> tuple[Model, int]:
+    """The head of a part, which lacks the symbols of lines, and its bytes."""
     data = BitReader(part)
     model = Model(data.golomb(8))
     if model.stored > rows * cols:
@@ -107,10 +135,7 @@ def _read_mask(data: BitReader, model: Model, rows: int, cols: int) -> None:
         raise refuse(f"2**{lanes} lanes, {masks} coarse masks")
     model.lanes = 1 << lanes
     model.blocks = tuple(_read_blocks(data, rows, cols) for _ in range(masks))
-    if data.bits(1):
-        model.row_class = _read_classes(data, rows)
-    if data.bits(1):
-        model.col_class = _read_classes(data, cols)
+    model.rows, model.cols = _read_lines(data), _read_lines(data)
     model.group = data.golomb(0) + 1
     if model.group > 1:
         if cols > PANEL or cols % model.group:
@@ -147,39 +172,55 @@ def _read_blocks(data: BitReader, rows: int, cols: int) -> tuple[int, int, np.nd
     return tall, wide, live
 
 
-def _read_classes(data: BitReader, n: int) -> np.ndarray:
-    k, middle = data.bits(3), data.bits(6)
-    found = np.array([middle + unfolded(data.rice(k, 2 * _MOST_CLASSES)) for _ in range(n)])
-    if found.min() != 0 or not 0 < found.max() < _MOST_CLASSES:
-        raise refuse(f"classes from {found.min()} to {found.max()}")
-    return found
+def _read_lines(data: BitReader) -> Lines:
+    symbols = data.golomb(1) + 1
+    if symbols > _MOST_SYMBOLS:
+        raise refuse(f"{symbols} symbols of lines")
+    if symbols == 1:
+        return Lines()
+    dead, scale = bool(data.bits(1)), _LEAST_SCALE + data.bits(3)
+    counts = _read_counts(data, symbols, scale)
+    if not counts[0] or not counts[-1]:
+        raise refuse("a first or last symbol of lines that does not occur")
+    return Lines(counts, scale, dead)
+
+
+def _count_order(n: int, before: int) -> int:
+    """The order of the code of a count's difference to the one before it, which differs the more the larger it is."""
+    return max(0, n + before.bit_length() // 2 - 1)
+
+
+def _read_counts(data: BitReader, symbols: int, scale: int) -> tuple[int, ...]:
+    """Counts with the sum 2**scale: the last is what the others leave."""
+    n, count, left, counts = data.bits(2), 0, 1 << scale, []
+    for _ in range(symbols - 1):
+        count += unfolded(data.golomb(_count_order(n, count)))
+        if not 0 <= count <= left:
+            raise refuse(f"a symbol of {count}, where {left} are left")
+        counts.append(count)
+        left -= count
+    return (*counts, left)
 
 
 def _read_values(data: BitReader, model: Model, width: int) -> None:
     tables = data.bits(4) + 1
     bits = (tables - 1).bit_length()
     model.table_of = tuple(data.bits(bits) for _ in range(model.classes))
-    model.sign, model.zeros, model.low = data.bits(2), data.bits(6), data.bits(6)
+    model.sign, model.zeros, model.low = data.bits(3), data.bits(6), data.bits(6)
     key_bits = 8 * width - (model.sign >= RAW)
-    if max(model.table_of) >= tables or (width == 1 and model.sign >= RAW):
-        raise refuse("a table that is not there, or a sign of values of a byte")
+    if max(model.table_of) >= tables or model.sign > NEGATED:
+        raise refuse(f"table {max(model.table_of)} of {tables}, sign {model.sign}")
     if model.low + model.zeros >= key_bits or model.field > _MOST_RAW:
         raise refuse(f"{model.low} raw and {model.zeros} zero bits of {key_bits}")
-    top = key_bits - model.low - model.zeros
-    model.first, symbols, model.scale = data.bits(top), data.bits(8) + 1, _LEAST_SCALE + data.bits(3)
-    if model.first + (symbols - 1 >> (model.sign == MODELLED)) >= 1 << top or tables << model.scale > _MOST_ITEMS:
-        raise refuse(f"{symbols} symbols from {model.first}, {tables} tables")
-    found = []
-    for _ in range(tables):
-        k, count, counts = data.bits(3), 0, []
-        for _ in range(symbols):
-            count += unfolded(data.golomb(k))
-            if not 0 <= count <= 1 << model.scale:
-                raise refuse(f"a symbol of {count}")
-            counts.append(count)
-        if sum(counts) != 1 << model.scale:
-            raise refuse(f"a table of {sum(counts)}")
-        found.append(tuple(counts))
+    model.fine = data.bits(3)
+    if model.fine > model.low:
+        raise refuse(f"{model.fine} bits below a symbol, which has {model.low}")
+    model.first = data.bits(key_bits - model.low - model.zeros + model.fine)
+    symbols, model.scale = data.bits(8) + 1, _LEAST_SCALE + data.bits(3)
+    end = model.base + ((symbols - 1 >> (model.sign == MODELLED)) + 1 << model.low)
+    if end > 1 << key_bits - model.zeros or tables << model.scale > _MOST_ITEMS:
+        raise refuse(f"{symbols} symbols from {model.base}, {tables} tables")
+    found = [_read_counts(data, symbols, model.scale) for _ in range(tables)]
     head = 2 if model.sign == MODELLED else 1
     if not any(any(one[:head]) for one in found) or not any(one[-1] for one in found):
         raise refuse("a first or last symbol that does not occur")
@@ -196,8 +237,8 @@ def _read_left_out(data: BitReader, model: Model, rows: int, cols: int) -> None:
         raise refuse(f"{max(model.left_out)} of {model.low} raw bits left out")
 
 
-def write_model(model: Model, width: int) -> bytes:
-    """The inverse of `read_model`."""
+def write_head(model: Model, width: int) -> bytes:
+    """The inverse of `read_head`."""
     out = BitWriter()
     out.golomb(model.stored, 8)
     if not model.stored:
@@ -213,16 +254,12 @@ def write_model(model: Model, width: int) -> bytes:
         out.bits(k, 4)
         for gap in gaps:
             out.rice(gap, k)
-    for classes in (model.row_class, model.col_class):
-        out.bits(classes is not None, 1)
-        if classes is not None:
-            middle = int(np.sort(classes)[-(-len(classes) // 2) - 1])
-            steps = [folded(int(one) - middle) for one in classes]
-            k = best_order(steps, 8, rice_bits)
-            out.bits(k, 3)
-            out.bits(middle, 6)
-            for value in steps:
-                out.rice(value, k)
+    for lines in (model.rows, model.cols):
+        out.golomb(len(lines.counts) - 1, 1)
+        if lines.coded:
+            out.bits(lines.dead, 1)
+            out.bits(lines.scale - _LEAST_SCALE, 3)
+            _write_counts(out, lines.counts)
     out.golomb(model.group - 1, 0)
     if model.group > 1:
         out.bits(len(model.near), 2)
@@ -245,15 +282,21 @@ def _write_values(out: BitWriter, model: Model, width: int) -> None:
     out.bits(len(model.tables) - 1, 4)
     for table in model.table_of:
         out.bits(table, (len(model.tables) - 1).bit_length())
-    out.bits(model.sign, 2)
+    out.bits(model.sign, 3)
     out.bits(model.zeros, 6)
     out.bits(model.low, 6)
-    out.bits(model.first, 8 * width - (model.sign >= RAW) - model.low - model.zeros)
+    out.bits(model.fine, 3)
+    out.bits(model.first, 8 * width - (model.sign >= RAW) - model.low - model.zeros + model.fine)
     out.bits(len(model.tables[0]) - 1, 8)
     out.bits(model.scale - _LEAST_SCALE, 3)
     for counts in model.tables:
-        steps = [folded(count - before) for count, before in zip(counts, (0, *counts), strict=False)]
-        k = best_order(steps, 8, golomb_bits)
-        out.bits(k, 3)
-        for step in steps:
-            out.golomb(step, k)
+        _write_counts(out, counts)
+
+
+def _write_counts(out: BitWriter, counts: tuple[int, ...]) -> None:
+    steps = [(folded(count - before), before) for count, before in zip(counts[:-1], (0, *counts), strict=False)]
+    bits = [sum(golomb_bits(step, _count_order(n, before)) for step, before in steps) for n in range(4)]
+    n = bits.index(min(bits))
+    out.bits(n, 2)
+    for step, before in steps:
+        out.golomb(step, _count_order(n, before))

@@ -1,9 +1,9 @@
 """context: mask and values in one interleaved rANS stream, under a model of their row and column (spec section 5.10).
 
 The smallest form on disk. Rows and columns have classes, and an element's class is the sum of the two: how likely it
-is stored, and by which table its value is coded, follows from that. Coarse masks leave out blocks, rows and columns
-without stored elements, and elements of a group may be coded by those before them, which finds n:m groups, images and
-kernels. Raw bits of values that are 0 in a whole panel are left out.
+is stored, and by which table its value is coded, follows from that. Rows, columns and blocks without stored elements
+are left out, and elements of a group may be coded by those before them, which finds n:m groups, images and kernels. Raw
+bits of values that are 0 in a whole panel are left out.
 """
 
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ class Context(Layout):
 
     def part_limit(self, grid: Grid, width: int) -> int:
         """The head, states, two words of an element, and its raw bits."""
-        return 16 * (grid.segment_rows + grid.segment_cols) + 13 * grid.segment_rows * grid.segment_cols + 20480
+        return 2 * (grid.segment_rows + grid.segment_cols) + 13 * grid.segment_rows * grid.segment_cols + 20480
 
     def ideal_bits(self, sparsity: float, value_bits: float) -> float:
         """H(s) + d b: the entropy of the mask, and values that no table makes smaller."""
@@ -73,11 +73,11 @@ class Context(Layout):
         return float(mask + (1 - sparsity) * value_bits)
 
     def encode(self, segment: np.ndarray, stored: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Codes by the model that the kernels choose, which is read from the head that they write."""
+        """Codes by the model that the kernels choose, which is read from the part that they write."""
         rows, cols = segment.shape
         native = kernels.Streams(rows, cols, rows, cols, segment.itemsize, 255, 0, self.number, self.native(), 1)
         native.encode(kernels.octets(np.ascontiguousarray(segment)), kernels.octets(stored.copy()), 1)
-        model, _ = plain.read_model(bytes(native.part(0, 0)), rows, cols, segment.itemsize)
+        model = plain.read_model(bytes(native.part(0, 0)), rows, cols, segment.itemsize)
         return (np.frombuffer(plain.encode(segment, stored, model), np.uint8),)
 
     def decode(self, streams: tuple[np.ndarray, ...], rows: int, cols: int, dtype: np.dtype) -> np.ndarray:

@@ -16,40 +16,42 @@ inline double log_sum(uint64_t n) { return double(n) * log2_of(n); }
 // Bits of n yes-or-no symbols of which `ones` are yes.
 inline double binary_bits(uint64_t ones, uint64_t n) { return log_sum(n) - log_sum(ones) - log_sum(n - ones); }
 
-// Bits of numbers in the head as folded differences, each to the one before it, by the order that takes the fewest.
+// Bits of the counts of symbols in the head but for the last one, which the others tell.
 template <class T>
-double steps_bits(const T* numbers, uint32_t n) {
-  uint64_t sums[8] = {};
-  int64_t before = 0;
-  for (uint32_t i = 0; i < n; ++i) {
-    const int64_t step = int64_t(numbers[i]) - before;
+double counts_bits(const T* counts, uint32_t symbols) {
+  uint64_t sums[kCountOrders] = {}, before = 0;
+  for (uint32_t s = 0; s + 1 < symbols; before = counts[s++]) {
+    const int64_t step = int64_t(counts[s]) - int64_t(before);
     const uint64_t folded = step < 0 ? uint64_t(-step) * 2 - 1 : uint64_t(step) * 2;
-    for (uint32_t k = 0; k < 8; ++k) sums[k] += 2 * (64 - uint32_t(__builtin_clzll((folded >> k) + 1))) - 1 + k;
-    before = numbers[i];
+    for (uint32_t k = 0; k < kCountOrders; ++k) {
+      const uint32_t order = count_order(k, before);
+      sums[k] += 2 * (64 - uint32_t(__builtin_clzll((folded >> order) + 1))) - 1 + order;
+    }
   }
   uint64_t least = sums[0];
   for (uint64_t sum : sums) least = sum < least ? sum : least;
-  return double(least) + 3;
+  return double(least) + 2;
 }
 
 // What a coarse mask of so many blocks takes in the head, about.
 inline double coarse_side(uint64_t live, uint64_t blocks) { return binary_bits(live, blocks) * 1.04 + 24; }
 
-// Bits of classes in the head, from how often each occurs.
-inline double classes_bits(const uint32_t* times, uint64_t n) {
-  uint64_t below = 0, best = ~uint64_t{0};
-  uint32_t middle = 0;
-  while ((below += times[middle]) * 2 < n) ++middle;
-  for (uint32_t k = 0; k < 8; ++k) {
-    uint64_t bits = 0;
-    for (uint32_t c = 0; c < kSums; ++c) {
-      const uint32_t folded = c < middle ? 2 * (middle - c) - 1 : 2 * (c - middle);
-      bits += uint64_t{times[c]} * ((folded >> k) + 1 + k);
-    }
-    if (bits < best) best = bits;
+// Bits of the classes of lines that are not dead, from how often each occurs, and of the counts that code them.
+inline double classes_bits(const uint32_t* times) {
+  uint64_t n = 0;
+  uint32_t symbols = 0;
+  double bits = 0;
+  for (uint32_t c = 0; c < kSums; ++c) {
+    if (!times[c]) continue;
+    bits -= log_sum(times[c]);
+    n += times[c];
+    symbols = c + 1;
   }
-  return double(best) + 9;
+  return symbols < 2 ? 0 : bits + log_sum(n) + 9 + 5.0 * symbols;
 }
+
+// What it takes to say which of n lines are dead.
+inline double dead_bits(uint64_t live, uint64_t n) { return binary_bits(live, n) + 20; }
 
 // Every so many rows of a segment tell enough to choose by.
 inline uint32_t sample_step(const Flat& f) {
@@ -89,9 +91,12 @@ inline void classify(const uint32_t* ones, const uint32_t* of, uint64_t n, doubl
   }
 }
 
-inline void count_classes(const uint8_t* classes, uint64_t n, uint32_t* times) {
+inline bool is_dead(const Lines& lines, uint64_t i) { return lines.dead && !lines.live[i]; }
+
+// How often each class occurs among n lines, but for dead ones.
+inline void count_classes(const Lines& lines, const uint8_t* classes, uint64_t n, uint32_t* times) {
   memset(times, 0, 4 * kSums);
-  for (uint64_t i = 0; i < n; ++i) ++times[classes[i]];
+  for (uint64_t i = 0; i < n; ++i) times[classes[i]] += !is_dead(lines, i);
 }
 
 inline uint32_t largest(const uint32_t* times) {

@@ -4,6 +4,7 @@
 
 #include "fit_mask.hpp"
 #include "fit_near.hpp"
+#include "fit_pairs.hpp"
 #include "fit_values.hpp"
 
 namespace codec {
@@ -33,51 +34,60 @@ struct Fitter {
   Work& w;
   MaskFitter mask{f, m, w};
   NearFitter neighbours{f, m, w};
+  PairFitter pairs{f, m, w};
   ValueFitter values{f, m, w};
 
   double side_bits(const uint8_t* rows, const uint8_t* cols, uint32_t* sums) {
     uint32_t times[kSums];
-    double bits = 0;
-    count_classes(rows, f.rows, times);
+    count_classes(m.rows, rows, f.rows, times);
     *sums = 1 + largest(times);
-    if (largest(times)) bits += classes_bits(times, f.rows);
-    count_classes(cols, f.cols, times);
+    double bits = classes_bits(times);
+    count_classes(m.cols, cols, f.cols, times);
     *sums += largest(times);
-    if (largest(times)) bits += classes_bits(times, f.cols);
-    return bits;
+    return bits + classes_bits(times);
   }
 
-  void take_classes(const uint8_t* rows, const uint8_t* cols) {
-    uint32_t times[kSums];
-    memcpy(m.row_class, rows, f.rows);
-    memcpy(m.col_class, cols, f.cols);
-    count_classes(rows, f.rows, times);
-    m.rows_differ = largest(times);
-    m.sums = 1 + largest(times);
-    count_classes(cols, f.cols, times);
-    m.cols_differ = largest(times);
-    m.sums += largest(times);
+  // The symbols of lines and what codes them; returns their bits.
+  static double take_lines(Lines& lines, const uint8_t* classes, uint64_t n) {
+    uint32_t times[256] = {};
+    lines.symbols = 1;
+    for (uint64_t i = 0; i < n; ++i) {
+      lines.classes[i] = is_dead(lines, i) ? 0 : classes[i];
+      const uint32_t symbol = line_symbol(lines, i);
+      ++times[symbol];
+      if (symbol >= lines.symbols) lines.symbols = symbol + 1;
+    }
+    if (!lines.coded()) return 0;
+    double least = 1e300;
+    for (uint32_t scale = kLeastScale; scale <= 12; ++scale) {
+      const double bits = ValueFitter::exact_bits(times, lines.symbols, scale);
+      if (bits < least) least = bits, lines.scale = scale;
+    }
+    normalise(times, lines.symbols, lines.scale, lines.counts);
+    return least;
   }
 
   void fit(double* bits) {
     m.stored = f.count;
     m.coarse_count = m.near_count = 0;
+    m.rows.dead = m.cols.dead = false;
     m.group = 1;
     m.lanes = 0;
     m.shortened = false;
     *bits = 16;
     if (!f.count) return;
-    double plain, mask_bits = mask.fit_density(&plain);
+    double plain, within = mask.fit_density(&plain), mask_bits = within;
     const double coarse = mask.fit_coarse(mask_bits, plain);
-    if (m.coarse_count) {
+    if (m.limited()) {
       double inside;
-      const double within = mask.fit_density(&inside);
+      within = mask.fit_density(&inside);
       if (coarse + within - inside < mask_bits) {
         plain = coarse;
         mask_bits = coarse + within - inside;
       } else {
         m.coarse_count = 0;
-        mask.fit_density(&plain);
+        m.rows.dead = m.cols.dead = false;
+        within = mask.fit_density(&plain);
       }
     }
     if (f.width == 1) values.choose_sign<uint8_t>();
@@ -87,18 +97,20 @@ struct Fitter {
     // The classes are those that serve mask and values best: by density, by size, or none.
     uint32_t sums, tables = 1;
     uint8_t *rows = w.rows, *cols = w.cols;
-    side_bits(rows, cols, &sums);
     const bool fours = mask.fours_bits() < 0.98 * mask_bits;
     if (fours) {
       memset(rows, 0, f.rows);
       for (uint32_t c = 0; c < f.cols; ++c) cols[c] = c % 4;
-      sums = 4;
       m.group = 4;
       m.near_count = 3;
       for (uint32_t i = 0; i < 3; ++i) m.near[i] = i + 1;
     }
     if (!fours) mask_bits = neighbours.fit(mask_bits);
-    if (m.near_count) side_bits(rows, cols, &sums);
+    if (!m.near_count && f.count * 16 < f.size()) {
+      mask.classify_lines(w.other_rows, w.other_cols);
+      mask_bits += pairs.fit(within) - within;
+    }
+    side_bits(rows, cols, &sums);
     double least = values.choose_tables(rows, cols, sums, &tables) + mask_bits;
     if (!m.near_count && f.count >= 2048 && values.fit_sizes()) {
       uint32_t other_tables = 1, other_sums;
@@ -111,14 +123,14 @@ struct Fitter {
         tables = other_tables;
       }
     }
-    take_classes(rows, cols);
+    double side = take_lines(m.rows, rows, f.rows) + take_lines(m.cols, cols, f.cols);
+    m.sums = 1 + m.rows.most() + m.cols.most();
     values.count_symbols(rows, cols, tables > 1, 1);
     values.split(m.sums, tables, m.table_of);
     *bits = values.finish_tables() + mask.choose_levels();
     if (f.width == 2) *bits -= values.leave_out<uint16_t>();
     if (f.width == 4) *bits -= values.leave_out<uint32_t>();
     if (f.width == 8) *bits -= values.leave_out<uint64_t>();
-    double side = side_bits(rows, cols, &sums);
     for (uint32_t i = 0; i < m.coarse_count; ++i) {
       uint64_t live = 0;
       for (uint64_t b = 0; b < m.coarse[i].count; ++b) live += m.coarse[i].live[b / 8] >> b % 8 & 1;

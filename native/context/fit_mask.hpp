@@ -19,7 +19,7 @@ struct MaskFitter {
       each_bit(f, r, [&](uint32_t c) { ++w.col_ones[c], ++count; });
       w.row_ones[r] = count;
     }
-    if (!m.coarse_count) {
+    if (!m.limited()) {
       for (uint64_t r = 0; r < f.rows; ++r) w.row_of[r] = f.cols;
       for (uint64_t c = 0; c < f.cols; ++c) w.col_of[c] = f.rows;
       return;
@@ -37,21 +37,21 @@ struct MaskFitter {
 
   void count_joint(const uint8_t* rows, const uint8_t* cols) {
     memset(&w.joint, 0, sizeof w.joint);
-    const uint32_t step = m.coarse_count ? 1 : sample_step(f);
+    const uint32_t step = m.limited() ? 1 : sample_step(f);
     LiveLines lines(m, 0, f.cols, w.live);
     for (uint64_t r = 0; r < f.rows; r += step) {
       uint32_t* ones = w.joint.ones[rows[r]];
       each_bit(f, r, [&](uint32_t c) { ++ones[cols[c]]; });
-      if (!m.coarse_count) continue;
+      if (!m.limited()) continue;
       const uint8_t* live = lines.of(uint32_t(r));
       uint32_t* of = w.joint.of[rows[r]];
       for (uint64_t c = 0; c < f.cols; ++c) of[cols[c]] += live[c] & 1u;
     }
-    if (m.coarse_count) return;
+    if (m.limited()) return;
     uint32_t row_times[kSums], col_times[kSums];
     memset(row_times, 0, sizeof row_times);
     for (uint64_t r = 0; r < f.rows; r += step) row_times[rows[r]] += step;
-    count_classes(cols, f.cols, col_times);
+    count_classes(m.cols, cols, f.cols, col_times);
     for (uint32_t a = 0; a < kSums; ++a)
       for (uint32_t b = 0; b < kSums; ++b) {
         w.joint.of[a][b] = row_times[a] * col_times[b];
@@ -78,12 +78,12 @@ struct MaskFitter {
         bits += binary_bits(ones[s], of[s]) + kLevelBits;
       }
     if (by_row) {
-      for (uint64_t r = 0; r < f.rows; ++r) ++row_times[(w.rows[r] + up) >> halved];
-      bits += classes_bits(row_times, f.rows);
+      for (uint64_t r = 0; r < f.rows; ++r) row_times[(w.rows[r] + up) >> halved] += !is_dead(m.rows, r);
+      bits += classes_bits(row_times);
     }
     if (by_col) {
-      for (uint64_t c = 0; c < f.cols; ++c) ++col_times[(w.cols[c] + up) >> halved];
-      bits += classes_bits(col_times, f.cols);
+      for (uint64_t c = 0; c < f.cols; ++c) col_times[(w.cols[c] + up) >> halved] += !is_dead(m.cols, c);
+      bits += classes_bits(col_times);
     }
     return bits;
   }
@@ -97,6 +97,14 @@ struct MaskFitter {
     for (uint64_t i = 0; i < n; ++i) classes[i] = uint8_t(classes[i] - least);
   }
 
+  // Fine classes by density, and what there is of each pair of them in w.joint.
+  void classify_lines(uint8_t* rows, uint8_t* cols) {
+    constexpr double kStep = 0.25;
+    classify(w.row_ones, w.row_of, f.rows, kStep, rows);
+    classify(w.col_ones, w.col_of, f.cols, kStep, cols);
+    count_joint(rows, cols);
+  }
+
   // Classes of rows and columns by density in w.rows and w.cols, all 0 where they do not pay; returns the mask's bits.
   double fit_density(double* plain) {
     count_lines();
@@ -105,12 +113,8 @@ struct MaskFitter {
     *plain = binary_bits(f.count, all) + kLevelBits;
     memset(w.rows, 0, f.rows);
     memset(w.cols, 0, f.cols);
-    // Classes cost a bit a line at least.
     if (*plain < 64 || f.size() < 64) return *plain;
-    double step = 0.25;
-    classify(w.row_ones, w.row_of, f.rows, step, w.rows);
-    classify(w.col_ones, w.col_of, f.cols, step, w.cols);
-    count_joint(w.rows, w.cols);
+    classify_lines(w.rows, w.cols);
     double best = *plain;
     uint32_t halved = 0;
     bool by_row = false, by_col = false;
@@ -118,7 +122,8 @@ struct MaskFitter {
       for (uint32_t mode = 1; mode < 4; ++mode) {
         if ((mode & 1 && f.rows == 1) || (mode & 2 && f.cols == 1)) continue;
         const double bits = mask_bits(h, mode & 1, mode & 2);
-        if (bits < best) best = bits, halved = h, by_row = mode & 1, by_col = mode & 2;
+        // A line or two that differ by chance are not worth classes.
+        if (bits < best && bits < 0.999 * *plain) best = bits, halved = h, by_row = mode & 1, by_col = mode & 2;
       }
     halve(w.rows, f.rows, halved, by_row);
     halve(w.cols, f.cols, halved, by_col);
@@ -127,7 +132,7 @@ struct MaskFitter {
 
   // Bits of the mask as groups of four, each by those before it, without classes.
   double fours_bits() {
-    if (f.cols % 4 || f.cols > kPanel || m.coarse_count) return 1e300;
+    if (f.cols % 4 || f.cols > kPanel || m.limited()) return 1e300;
     uint64_t* times = w.fours;
     memset(times, 0, sizeof w.fours);
     const uint8_t* bytes = reinterpret_cast<const uint8_t*>(f.mask);
@@ -168,8 +173,13 @@ struct MaskFitter {
     return coarse_side(live, coarse.count) + binary_bits(f.count, inside) + kLevelBits;
   }
 
-  // Structured zeros: blocks that are dead as a whole. Bits of the mask with them and without classes, where there are
-  // any. `least` and `plain`: its bits without them, with classes and without.
+  static void mark_dead(Lines& lines, const uint32_t* ones, uint64_t n) {
+    lines.dead = true;
+    for (uint64_t i = 0; i < n; ++i) lines.live[i] = ones[i] ? 0xFF : 0;
+  }
+
+  // Structured zeros: blocks, or rows and columns, that are dead as a whole. Bits of the mask with them and without
+  // classes, where there are any. `least` and `plain`: its bits without them, with classes and without.
   double fit_coarse(double least, double plain) {
     m.coarse_count = 0;
     if (f.count * 50 > f.size() * 49 || f.size() < 256) return least;
@@ -199,15 +209,15 @@ struct MaskFitter {
     // Dead rows, dead columns, or both.
     uint32_t lines = 0;
     for (uint32_t which = 1; which < 4; ++which) {
-      if ((which & 1 && (!dead_rows || f.cols < 4)) || (which & 2 && (!dead_cols || f.rows < 4))) continue;
+      if ((which & 1 && !dead_rows) || (which & 2 && !dead_cols)) continue;
       const uint64_t rows = which & 1 ? f.rows - dead_rows : f.rows, cols = which & 2 ? f.cols - dead_cols : f.cols;
       double bits = binary_bits(f.count, rows * cols) + kLevelBits;
-      if (which & 1) bits += coarse_side(rows, f.rows);
-      if (which & 2) bits += coarse_side(cols, f.cols);
+      if (which & 1) bits += dead_bits(rows, f.rows);
+      if (which & 2) bits += dead_bits(cols, f.cols);
       if (bits < plain) plain = bits, lines = which;
     }
-    if (lines & 1) coarse_bits(m.coarse[m.coarse_count++], 1, f.cols);
-    if (lines & 2) coarse_bits(m.coarse[m.coarse_count++], f.rows, 1);
+    if (lines & 1) mark_dead(m.rows, w.row_ones, f.rows);
+    if (lines & 2) mark_dead(m.cols, w.col_ones, f.cols);
     return plain;
   }
 
@@ -233,27 +243,27 @@ struct MaskFitter {
   void count_chances() {
     memset(w.ones, 0, sizeof w.ones);
     memset(w.of, 0, sizeof w.of);
-    if (!m.coarse_count && !m.near_count) {
+    if (!m.limited() && !m.near_count) {
       uint32_t row_times[kSums], col_times[kSums];
-      count_classes(m.row_class, f.rows, row_times);
-      count_classes(m.col_class, f.cols, col_times);
+      count_classes(m.rows, m.rows.classes, f.rows, row_times);
+      count_classes(m.cols, m.cols.classes, f.cols, col_times);
       for (uint32_t a = 0; a < kSums; ++a)
         for (uint32_t b = 0; b < kSums && row_times[a]; ++b) w.of[a + b] += uint64_t{row_times[a]} * col_times[b];
       if (m.sums == 1) {
         w.ones[0] = f.count;
-      } else if (!m.cols_differ) {
-        for (uint64_t r = 0; r < f.rows; ++r) w.ones[m.row_class[r]] += w.row_ones[r];
-      } else if (!m.rows_differ) {
-        for (uint64_t c = 0; c < f.cols; ++c) w.ones[m.col_class[c]] += w.col_ones[c];
+      } else if (!m.cols.coded()) {
+        for (uint64_t r = 0; r < f.rows; ++r) w.ones[m.rows.classes[r]] += w.row_ones[r];
+      } else if (!m.rows.coded()) {
+        for (uint64_t c = 0; c < f.cols; ++c) w.ones[m.cols.classes[c]] += w.col_ones[c];
       } else {
         for (uint64_t r = 0; r < f.rows; ++r) {
-          uint64_t* ones = w.ones + m.row_class[r];
-          each_bit(f, r, [&](uint32_t c) { ++ones[m.col_class[c]]; });
+          uint64_t* ones = w.ones + m.rows.classes[r];
+          each_bit(f, r, [&](uint32_t c) { ++ones[m.cols.classes[c]]; });
         }
       }
       return;
     }
-    if (!m.coarse_count && m.group == 4 && m.sums == 4) {
+    if (!m.limited() && m.group == 4 && m.sums == 4) {
       for (uint32_t group = 0; group < 16; ++group)
         for (uint32_t k = 0; k < 4; ++k) {
           uint32_t chance = k;

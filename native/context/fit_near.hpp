@@ -106,7 +106,8 @@ struct NearFitter {
       const uint8_t* from;
       uint8_t* to;
       uint64_t n;
-    } both[2] = {{w.rows, w.other_rows, f.rows}, {w.cols, w.other_cols, f.cols}};
+      const Lines& lines;
+    } both[2] = {{w.rows, w.other_rows, f.rows, m.rows}, {w.cols, w.other_cols, f.cols, m.cols}};
     for (const auto& one : both) {
       uint8_t least = 255;
       for (uint64_t i = 0; i < one.n; ++i) {
@@ -114,8 +115,8 @@ struct NearFitter {
         least = one.to[i] < least ? one.to[i] : least;
       }
       for (uint64_t i = 0; i < one.n; ++i) one.to[i] = uint8_t(one.to[i] - least);
-      count_classes(one.to, one.n, times);
-      if (largest(times)) *side += classes_bits(times, one.n);
+      count_classes(one.lines, one.to, one.n, times);
+      *side += classes_bits(times);
       sums += largest(times);
     }
     return sums;

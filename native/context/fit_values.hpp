@@ -19,6 +19,7 @@ struct ValueFitter {
   template <class T>
   static T key_of(T item, Sign sign) {
     const T top = T(T(1) << (8 * sizeof(T) - 1));
+    if (sign == Sign::negated) item = folded_value(item);
     return sign == Sign::none ? item : sign == Sign::inverted ? T(item ^ top) : T(item & T(top - 1));
   }
 
@@ -62,31 +63,65 @@ struct ValueFitter {
     return m.sign == Sign::modelled ? 2 * top + uint32_t(item >> (8 * sizeof(T) - 1)) : top;
   }
 
+  // Whether a value is the least integer, which has no negative.
+  template <class T>
+  bool has_least() const {
+    bool found = false;
+    for (uint64_t i = 0; i < f.count; ++i) {
+      T item;
+      memcpy(&item, f.values + i * sizeof(T), sizeof(T));
+      found |= item == T(T(1) << (8 * sizeof(T) - 1));
+    }
+    return found;
+  }
+
+  // Bits of every `step`-th value, which have such symbols, with the share of their table.
+  double sample_bits(const uint32_t* times, uint64_t step) const {
+    double least = 1e300;
+    for (uint32_t merges = 0; merges < 8 && m.low + merges + m.zeros < key_width(f.width, m.sign); ++merges) {
+      if (m.field() + merges > kMostRaw) break;
+      uint32_t merged[256];
+      const bool pairs = m.sign == Sign::modelled;
+      const uint32_t symbols = coarser(times, room_before(merges), m.symbols, pairs, merges, merged);
+      uint64_t n = 0, used = 0;
+      double bits = 0;
+      for (uint32_t s = 0; s < symbols; ++s) {
+        bits -= log_sum(merged[s]);
+        n += merged[s];
+        used += merged[s] != 0;
+      }
+      bits += log_sum(n) + double(n) * (m.field() + merges) + counts_bits(merged, symbols) / double(step);
+      // Symbols that occur once tell as much of a sample as of the tensor: half a bit for each of all.
+      if (step > 1) bits += double(used) * 0.72;
+      least = bits < least ? bits : least;
+    }
+    return least;
+  }
+
   // How the sign is treated, by a sample.
   template <class T>
   void choose_sign() {
     Sign best = Sign::none;
-    if (sizeof(T) > 1) {
-      const uint64_t step = f.count / 2048 + 1;
-      double least = 1e300;
-      for (Sign sign : {Sign::raw, Sign::none, Sign::inverted, Sign::modelled}) {
-        T low, high, any;
-        key_range<T>(sign, step, &low, &high, &any);
-        finest<T>(sign, low, high, any);
-        if (m.field() > kMostRaw) continue;
-        uint32_t times[256] = {};
-        uint64_t n = 0, used = 0;
-        for (uint64_t i = 0; i < f.count; i += step, ++n) {
-          T item;
-          memcpy(&item, f.values + i * sizeof(T), sizeof(T));
-          ++times[symbol_of(item)];
-        }
-        double bits = log_sum(n) + double(n) * m.field();
-        for (uint32_t one : times) bits -= log_sum(one), used += one != 0;
-        // Symbols that occur once tell as much of the sample as of the tensor: half a bit for each of all.
-        bits += double(used) * 0.72;
-        if (bits < least * (sign == Sign::raw ? 1 : 0.99)) least = bits, best = sign;
+    const uint64_t step = f.count / 2048 + 1;
+    const bool folds = !has_least<T>();
+    double least = 1e300;
+    for (Sign sign : {Sign::raw, Sign::none, Sign::inverted, Sign::modelled, Sign::negated}) {
+      if (sign == Sign::negated && !folds) continue;
+      T low, high, any;
+      key_range<T>(sign, step, &low, &high, &any);
+      finest<T>(sign, low, high, any);
+      if (m.field() > kMostRaw) continue;
+      uint32_t times[256] = {};
+      for (uint64_t i = 0; i < f.count; i += step) {
+        T item;
+        memcpy(&item, f.values + i * sizeof(T), sizeof(T));
+        ++times[symbol_of(item)];
       }
+      const double bits = sample_bits(times, step);
+      // Signs of numbers are as likely as each other, and without them tables are half as large, which samples hardly
+      // tell.
+      const bool number = sign == Sign::negated && best == Sign::none;
+      if (bits < least * (number ? step > 1 ? 1.005 : 1 : sign == Sign::raw ? 1 : 0.99)) least = bits, best = sign;
     }
     T low, high, any;
     key_range<T>(best, 1, &low, &high, &any);
@@ -123,14 +158,23 @@ struct ValueFitter {
     }
   }
 
+  // What symbols begin before their first one where neighbours are merged so often: nothing, unless the last would stand
+  // for keys that do not fit into their bits.
+  uint32_t room_before(uint32_t times) const {
+    const uint32_t bits = key_width(f.width, m.sign) - m.low - m.zeros;
+    const uint64_t most = bits < 64 ? (uint64_t{1} << bits) - 1 : ~uint64_t{0};
+    const uint64_t last = (m.symbols - 1) >> (m.sign == Sign::modelled);
+    const bool fits = (((last >> times) + 1) << times) - 1 <= most - m.first;
+    return fits ? 0 : uint32_t(m.first & ((1u << times) - 1));
+  }
+
   // Merges neighbouring symbols of a table so often.
-  static uint32_t coarser(const uint32_t* from, uint64_t first, uint32_t symbols, bool pairs, uint32_t times,
+  static uint32_t coarser(const uint32_t* from, uint32_t before, uint32_t symbols, bool pairs, uint32_t times,
                           uint32_t* to) {
     uint32_t count = 0;
     memset(to, 0, 256 * sizeof(uint32_t));
     for (uint32_t s = 0; s < symbols; ++s) {
-      const uint64_t key = first + (pairs ? s / 2 : s);
-      const uint32_t top = uint32_t((key >> times) - (first >> times));
+      const uint32_t top = (before + (pairs ? s / 2 : s)) >> times;
       const uint32_t into = pairs ? 2 * top + s % 2 : top;
       to[into] += from[s];
       if (from[s] && into >= count) count = into + 1;
@@ -155,7 +199,7 @@ struct ValueFitter {
       }
       counts[s] = uint32_t((count + 128) / 256);
     }
-    return bits + double(n) * log2_of(total) + steps_bits(counts, symbols);
+    return bits + double(n) * log2_of(total) + counts_bits(counts, symbols);
   }
 
   // The same, exactly. Fewer bits of counts make tables smaller and symbols larger: of few values, both matter.
@@ -165,7 +209,7 @@ struct ValueFitter {
     for (uint32_t s = 0; s < symbols; ++s) used += times[s] != 0;
     if (used > 1u << scale) return 1e300;
     normalise(times, symbols, scale, counts);
-    double bits = steps_bits(counts, symbols);
+    double bits = counts_bits(counts, symbols);
     for (uint32_t s = 0; s < symbols; ++s)
       if (times[s]) bits += times[s] * (scale - log2_of(counts[s]));
     return bits;
@@ -304,7 +348,7 @@ struct ValueFitter {
       for (uint32_t by = most; by >= kLeastScale; --by) {
         double bits = double(f.count) * (m.field() + times);
         for (uint32_t t = 0; t < m.tables; ++t) {
-          const uint32_t symbols = coarser(w.by_table[t], m.first, m.symbols, pairs, times, merged);
+          const uint32_t symbols = coarser(w.by_table[t], room_before(times), m.symbols, pairs, times, merged);
           bits += f.count < kFew ? exact_bits(merged, symbols, by) : table_bits(merged, symbols, by);
         }
         if (bits < least) least = bits, best = times, scale = by;
@@ -314,14 +358,16 @@ struct ValueFitter {
       }
       if (own > least * 1.01) break;
     }
+    const uint32_t before = room_before(best);
     uint32_t symbols = 0;
     for (uint32_t t = 0; t < m.tables; ++t) {
-      const uint32_t own = coarser(w.by_table[t], m.first, m.symbols, pairs, best, merged);
+      const uint32_t own = coarser(w.by_table[t], before, m.symbols, pairs, best, merged);
       memcpy(w.by_table[t], merged, sizeof merged);
       symbols = own > symbols ? own : symbols;
     }
     for (uint32_t t = 0; t < m.tables; ++t) normalise(w.by_table[t], symbols, scale, m.counts[t]);
-    m.first >>= best;
+    m.first -= before;
+    m.fine = best;
     m.low += best;
     m.symbols = symbols;
     m.scale = scale;
@@ -343,7 +389,7 @@ struct ValueFitter {
       for (uint64_t i = at; i < end; ++i) {
         T item;
         memcpy(&item, f.values + i * sizeof(T), sizeof(T));
-        any |= T(key_of(item, m.sign) >> m.zeros);
+        any |= T((key_of(item, m.sign) >> m.zeros) - m.base());
       }
       any &= mask;
       const uint32_t bits = at == end ? 0 : any ? uint32_t(__builtin_ctzll(any)) : m.low;

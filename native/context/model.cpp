@@ -2,6 +2,7 @@
 #include "fit.hpp"
 
 #include <cstring>
+#include <utility>
 
 namespace codec {
 
@@ -102,36 +103,58 @@ uint32_t bit_length(uint64_t n) { return n ? 64 - uint32_t(__builtin_clzll(n)) :
 
 uint64_t low_ones(uint32_t n) { return n < 64 ? (uint64_t{1} << n) - 1 : ~uint64_t{0}; }
 
-// Classes of n rows or columns: 0 to 62, the least of them 0, and not all of them. Returns the largest, or more than
-// kMostSums.
-uint32_t read_classes(BitReader& in, uint64_t n, uint8_t* classes) {
-  const uint32_t k = uint32_t(in.bits(3)), middle = uint32_t(in.bits(6));
-  uint32_t least = kMostSums, most = 0;
-  for (uint64_t i = 0; i < n && !in.over; ++i) {
-    const int64_t found = int64_t(middle) + unfold(in.rice(k, 2 * kMostSums));
-    if (found < 0 || found >= int64_t(kMostSums)) return kMostSums + 1;
-    classes[i] = uint8_t(found);
-    if (uint32_t(found) < least) least = uint32_t(found);
-    if (uint32_t(found) > most) most = uint32_t(found);
+// Counts of n symbols whose sum is 2^scale: the last is what the others leave.
+Status read_counts(BitReader& in, uint32_t n, uint32_t scale, uint16_t* counts, uint64_t* found) {
+  const uint32_t k = uint32_t(in.bits(2));
+  int64_t count = 0, left = int64_t(1) << scale;
+  for (uint32_t s = 0; s + 1 < n; ++s) {
+    count += unfold(in.golomb(count_order(k, uint64_t(count))));
+    if (in.over) return Status::too_short;
+    *found = uint64_t(count);
+    if (count < 0 || count > left) return Status::bad_table;
+    counts[s] = uint16_t(count);
+    left -= count;
   }
-  return least || !most ? kMostSums + 1 : most;
+  counts[n - 1] = uint16_t(left);
+  return Status::ok;
 }
 
-void write_classes(BitWriter& out, const uint8_t* classes, uint64_t n) {
-  uint64_t times[kMostSums + 1] = {}, below = 0;
-  for (uint64_t i = 0; i < n; ++i) ++times[classes[i]];
-  uint32_t middle = 0;
-  while ((below += times[middle]) * 2 < n) ++middle;
+void write_counts(BitWriter& out, uint32_t n, const uint16_t* counts) {
+  const auto each = [&](uint32_t k, auto&& use) {
+    uint64_t before = 0;
+    for (uint32_t s = 0; s + 1 < n; before = counts[s++])
+      use(fold(int64_t(counts[s]) - int64_t(before)), count_order(k, before));
+  };
+  uint64_t sums[kCountOrders] = {};
   uint32_t best = 0;
-  uint64_t least = ~uint64_t{0};
-  for (uint32_t k = 0; k < 8; ++k) {
-    uint64_t bits = 0;
-    for (uint32_t c = 0; c < kMostSums; ++c) bits += times[c] * ((fold(int64_t(c) - middle) >> k) + 1 + k);
-    if (bits < least) least = bits, best = k;
+  for (uint32_t k = 0; k < kCountOrders; ++k) {
+    each(k, [&](uint64_t step, uint32_t order) { sums[k] += 2 * bit_length((step >> order) + 1) - 1 + order; });
+    if (sums[k] < sums[best]) best = k;
   }
-  out.bits(best, 3);
-  out.bits(middle, 6);
-  for (uint64_t i = 0; i < n; ++i) out.rice(fold(int64_t(classes[i]) - middle), best);
+  out.bits(best, 2);
+  each(best, [&](uint64_t step, uint32_t order) { out.golomb(step, order); });
+}
+
+Status read_lines(BitReader& in, Lines& lines, uint64_t* found) {
+  const uint64_t symbols = *found = in.golomb(1) + 1;
+  if (symbols > kMostLines) return Status::out_of_range;
+  lines.symbols = uint32_t(symbols);
+  lines.dead = false;
+  if (!lines.coded()) return Status::ok;
+  lines.dead = in.bits(1);
+  lines.scale = kLeastScale + uint32_t(in.bits(3));
+  const Status status = read_counts(in, lines.symbols, lines.scale, lines.counts, found);
+  if (status != Status::ok) return status;
+  *found = symbols;
+  return lines.counts[0] && lines.counts[symbols - 1] ? Status::ok : Status::bad_table;
+}
+
+void write_lines(BitWriter& out, const Lines& lines) {
+  out.golomb(lines.symbols - 1, 1);
+  if (!lines.coded()) return;
+  out.bits(lines.dead, 1);
+  out.bits(lines.scale - kLeastScale, 3);
+  write_counts(out, lines.symbols, lines.counts);
 }
 
 Status read_coarse(BitReader& in, uint32_t rows, uint32_t cols, Coarse& coarse, uint64_t* found) {
@@ -187,7 +210,14 @@ void write_coarse(BitWriter& out, const Coarse& coarse) {
   each([&](uint64_t n) { out.rice(n, best); });
 }
 
-// Tables: complete, and no longer than they have to be.
+// Whether every symbol stands for keys that fit into their bits.
+bool symbols_fit(const ContextModel& m, uint32_t width) {
+  const uint32_t bits = key_width(width, m.sign) - m.zeros;
+  const uint64_t last = (m.symbols - 1) >> (m.sign == Sign::modelled);
+  return last <= low_ones(bits - m.low) && ((last + 1) << m.low) - 1 <= low_ones(bits) - m.base();
+}
+
+// Tables: no longer than they have to be.
 Status read_tables(BitReader& in, uint32_t width, ContextModel& m, uint64_t* found) {
   m.tables = uint32_t(in.bits(4)) + 1;
   for (uint32_t s = 0; m.tables > 1 && s < m.sums; ++s) {
@@ -195,34 +225,25 @@ Status read_tables(BitReader& in, uint32_t width, ContextModel& m, uint64_t* fou
     *found = m.table_of[s];
     if (m.table_of[s] >= m.tables) return Status::out_of_range;
   }
-  m.sign = Sign(in.bits(2));
+  m.sign = Sign(in.bits(3));
   m.zeros = uint32_t(in.bits(6));
   m.low = uint32_t(in.bits(6));
   const uint32_t bits = key_width(width, m.sign);
   *found = m.low + m.zeros;
-  if ((width == 1 && m.sign >= Sign::raw) || m.low + m.zeros >= bits || m.field() > kMostRaw) return Status::bad_table;
-  m.first = in.bits(bits - m.low - m.zeros);
+  if (m.sign > Sign::negated || m.low + m.zeros >= bits || m.field() > kMostRaw) return Status::bad_table;
+  *found = m.fine = uint32_t(in.bits(3));
+  if (m.fine > m.low) return Status::bad_table;
+  m.first = in.bits(bits - m.low - m.zeros + m.fine);
   m.symbols = uint32_t(in.bits(8)) + 1;
   m.scale = kLeastScale + uint32_t(in.bits(3));
   *found = m.first;
-  if (((m.symbols - 1) >> (m.sign == Sign::modelled)) > low_ones(bits - m.low - m.zeros) - m.first)
-    return Status::bad_table;
+  if (!symbols_fit(m, width)) return Status::bad_table;
   *found = m.tables << m.scale;
   if (*found > kMostTableItems) return Status::bad_table;
   uint32_t least = 0, most = 0;
   for (uint32_t t = 0; t < m.tables; ++t) {
-    const uint32_t k = uint32_t(in.bits(3));
-    int64_t count = 0, total = 0;
-    for (uint32_t s = 0; s < m.symbols; ++s) {
-      count += unfold(in.golomb(k));
-      if (in.over) return Status::too_short;
-      *found = uint64_t(count);
-      if (count < 0 || count > int64_t(1) << m.scale) return Status::bad_table;
-      m.counts[t][s] = uint16_t(count);
-      total += count;
-    }
-    *found = uint64_t(total);
-    if (total != int64_t(1) << m.scale) return Status::bad_table;
+    const Status status = read_counts(in, m.symbols, m.scale, m.counts[t], found);
+    if (status != Status::ok) return status;
     least |= m.counts[t][0];
     if (m.sign == Sign::modelled && m.symbols > 1) least |= m.counts[t][1];
     most |= m.counts[t][m.symbols - 1];
@@ -234,25 +255,14 @@ Status read_tables(BitReader& in, uint32_t width, ContextModel& m, uint64_t* fou
 void write_tables(BitWriter& out, uint32_t width, const ContextModel& m) {
   out.bits(m.tables - 1, 4);
   for (uint32_t s = 0; m.tables > 1 && s < m.sums; ++s) out.bits(m.table_of[s], bit_length(m.tables - 1));
-  out.bits(uint32_t(m.sign), 2);
+  out.bits(uint32_t(m.sign), 3);
   out.bits(m.zeros, 6);
   out.bits(m.low, 6);
-  out.bits(m.first, key_width(width, m.sign) - m.low - m.zeros);
+  out.bits(m.fine, 3);
+  out.bits(m.first, key_width(width, m.sign) - m.low - m.zeros + m.fine);
   out.bits(m.symbols - 1, 8);
   out.bits(m.scale - kLeastScale, 3);
-  for (uint32_t t = 0; t < m.tables; ++t) {
-    uint64_t sums[8] = {};
-    for (uint32_t s = 0; s < m.symbols; ++s) {
-      const uint64_t step = fold(int64_t(m.counts[t][s]) - (s ? m.counts[t][s - 1] : 0));
-      for (uint32_t k = 0; k < 8; ++k) sums[k] += 2 * bit_length((step >> k) + 1) - 1 + k;
-    }
-    uint32_t best = 0;
-    for (uint32_t k = 1; k < 8; ++k)
-      if (sums[k] < sums[best]) best = k;
-    out.bits(best, 3);
-    for (uint32_t s = 0; s < m.symbols; ++s)
-      out.golomb(fold(int64_t(m.counts[t][s]) - (s ? m.counts[t][s - 1] : 0)), best);
-  }
+  for (uint32_t t = 0; t < m.tables; ++t) write_counts(out, m.symbols, m.counts[t]);
 }
 
 Status read_left_out(BitReader& in, uint64_t panels, ContextModel& m, uint64_t* found) {
@@ -288,9 +298,12 @@ void write_left_out(BitWriter& out, uint64_t panels, const ContextModel& m) {
 }  // namespace
 
 void place_model(ContextModel& m, uint64_t rows, uint64_t cols, uint8_t* room) {
-  m.row_class = room;
-  m.col_class = room + rows + kSlack;
-  uint8_t* next = m.col_class + cols + kSlack;
+  uint8_t* next = room;
+  for (auto [lines, n] : {std::pair(&m.rows, rows), std::pair(&m.cols, cols)})
+    for (uint8_t** one : {&lines->classes, &lines->live}) {
+      *one = next;
+      next += n + kSlack;
+    }
   for (Coarse& coarse : m.coarse) {
     coarse.live = next;
     next += rows * cols / 8 + 16;
@@ -314,10 +327,11 @@ Status read_model(const uint8_t* part, uint64_t size, uint32_t rows, uint32_t co
       const Status status = read_coarse(in, rows, cols, m.coarse[i], found);
       if (status != Status::ok) return status;
     }
-    m.rows_differ = in.bits(1);
-    m.sums = 1 + (m.rows_differ ? read_classes(in, rows, m.row_class) : 0);
-    m.cols_differ = in.bits(1);
-    m.sums += m.cols_differ ? read_classes(in, cols, m.col_class) : 0;
+    for (Lines* lines : {&m.rows, &m.cols}) {
+      const Status status = read_lines(in, *lines, found);
+      if (status != Status::ok) return status;
+    }
+    m.sums = 1 + m.rows.most() + m.cols.most();
     if (in.over) return Status::too_short;
     *found = m.sums;
     if (m.sums > kMostSums) return Status::out_of_range;
@@ -358,8 +372,8 @@ Status read_model(const uint8_t* part, uint64_t size, uint32_t rows, uint32_t co
 }
 
 uint64_t most_head(uint64_t rows, uint64_t cols) {
-  // Classes take at most 1 + 2 * 63 bits even by an order that does not suit them, gaps less than two bits a block.
-  return 64 + 16 * (rows + cols) + kMostCoarse * (rows * cols / 4 + 64) + 4 * kMostChances + 4 * 256 * kMostTables +
+  // Gaps take less than two bits a block.
+  return 64 + 2 * 4 * kMostLines + kMostCoarse * (rows * cols / 4 + 64) + 4 * kMostChances + 4 * 256 * kMostTables +
          2 * Panels::most(rows * cols);
 }
 
@@ -370,10 +384,8 @@ uint64_t write_model(const ContextModel& m, uint32_t rows, uint32_t cols, uint32
     to.bits(m.lanes, 3);
     to.bits(m.coarse_count, 2);
     for (uint32_t i = 0; i < m.coarse_count; ++i) write_coarse(to, m.coarse[i]);
-    to.bits(m.rows_differ, 1);
-    if (m.rows_differ) write_classes(to, m.row_class, rows);
-    to.bits(m.cols_differ, 1);
-    if (m.cols_differ) write_classes(to, m.col_class, cols);
+    write_lines(to, m.rows);
+    write_lines(to, m.cols);
     to.golomb(m.group - 1, 0);
     if (m.group > 1) {
       to.bits(m.near_count, 2);
@@ -392,59 +404,6 @@ void fill_table(const uint16_t* counts, uint32_t symbols, uint32_t* items) {
     for (uint32_t i = 0; i < counts[s]; ++i) items[start + i] = s | i << 8 | (counts[s] - 1u) << 20;
     start += counts[s];
   }
-}
-
-namespace {
-
-bool is_live(const Coarse& coarse, uint64_t block) { return coarse.live[block / 8] >> block % 8 & 1; }
-
-}  // namespace
-
-void LiveLines::mark(const Coarse& coarse, uint32_t row) {
-  uint64_t block = uint64_t{row / coarse.rows} * coarse.across + col / coarse.cols;
-  uint32_t end = coarse.cols - col % coarse.cols;
-  for (uint32_t at = 0; at < n; at = end, end += coarse.cols, ++block) {
-    if (end > n) end = n;
-    if (is_live(coarse, block)) continue;
-    const uint64_t dead = 0;
-    uint32_t i = at;
-    for (; i + 8 <= end; i += 8) memcpy(line + i, &dead, 8);
-    for (; i < end; ++i) line[i] = 0;
-  }
-}
-
-const uint8_t* LiveLines::of(uint32_t row) {
-  if (!m.coarse_count) return nullptr;
-  bool fresh = !begun, dead = false;
-  for (uint32_t i = 0; i < m.coarse_count; ++i) {
-    const Coarse& coarse = m.coarse[i];
-    if (one_block(coarse))
-      dead |= !is_live(coarse, uint64_t{row / coarse.rows} * coarse.across + col / coarse.cols);
-    else
-      fresh |= row % coarse.rows == 0;
-  }
-  begun = !dead;
-  if (dead) {
-    memset(line, 0, n);
-  } else if (fresh) {
-    memset(line, 0xFF, n);
-    for (uint32_t i = 0; i < m.coarse_count; ++i)
-      if (!one_block(m.coarse[i])) mark(m.coarse[i], row);
-  }
-  return line;
-}
-
-void class_line(const ContextModel& m, uint32_t row, uint32_t col, uint32_t n, const uint8_t* __restrict live,
-                uint8_t* __restrict line) {
-  const uint8_t own = uint8_t(1 + (m.rows_differ ? m.row_class[row] : 0));
-  // A pointer of its own: bytes may be anything's, also the pointer in m.
-  const uint8_t* __restrict cols = m.col_class + col;
-  if (m.cols_differ)
-    for (uint32_t i = 0; i < n; ++i) line[i] = uint8_t(own + cols[i]);
-  else
-    memset(line, own, n);
-  if (live)
-    for (uint32_t i = 0; i < n; ++i) line[i] &= live[i];
 }
 
 }  // namespace codec

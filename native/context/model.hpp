@@ -10,6 +10,7 @@ constexpr uint32_t kBankLanes = 16;  // of a bank, which has words of its own, s
 constexpr uint32_t kMostBanks = kMostLanes / kBankLanes;
 constexpr uint32_t kMaskBits = 14;      // bits of a probability of the mask
 constexpr uint32_t kMostSums = 63;      // classes of an element
+constexpr uint32_t kMostLines = 64;     // symbols of rows, and of columns
 constexpr uint32_t kMostChances = 256;  // probabilities of the mask
 constexpr uint32_t kMostTables = 16;
 constexpr uint32_t kLeastScale = 5;            // bits of the sum of a table's counts
@@ -21,8 +22,17 @@ constexpr uint32_t kLow = 1u << 16;      // states are at least this; words of 1
 constexpr uint32_t kMostRaw = 56;        // raw bits of a value: one load of 64 bits, shifted by up to 7, holds them
 
 // How the bits of a value are read as a key: as they are; with the top bit inverted; without the top bit, which is raw,
-// or the lowest bit of the symbol.
-enum class Sign : uint32_t { none, inverted, raw, modelled };
+// or the lowest bit of the symbol; or the negative of a value whose top bit is set, which is raw.
+enum class Sign : uint32_t { none, inverted, raw, modelled, negated };
+
+inline bool is_raw(Sign sign) { return sign == Sign::raw || sign == Sign::negated; }
+
+// A value as its key and its top bit, and the other way round. The negative of the least integer is no key.
+template <class T>
+T folded_value(T item) {
+  const T top = T(T(1) << (8 * sizeof(T) - 1));
+  return item & top ? T(top | T(T(0) - item)) : item;
+}
 
 // A coarse mask: which blocks of rows x cols hold stored elements, a bit each in row-major order.
 struct Coarse {
@@ -46,14 +56,26 @@ struct Panels {
   }
 };
 
+// How all rows, or all columns, are classed: each has a symbol, which is coded with the values. That is its class, or,
+// where symbol 0 stands for lines without stored elements, its class plus 1.
+struct Lines {
+  uint32_t symbols;  // 1: none is coded, and all classes are 0
+  bool dead;         // whether symbol 0 stands for dead lines
+  uint32_t scale;
+  uint16_t counts[kMostLines];  // of each symbol, of 2^scale
+  uint8_t* classes;             // of each line, 0 for a dead one
+  uint8_t* live;                // 0 for a dead line, else all bits set
+
+  bool coded() const { return symbols > 1; }
+  uint32_t most() const { return symbols - 1 - dead; }  // the largest class
+};
+
 struct ContextModel {
   uint64_t stored;
   uint32_t lanes;  // log2
   uint32_t coarse_count;
   Coarse coarse[kMostCoarse];
-  uint8_t* row_class;  // of each row and column of the segment
-  uint8_t* col_class;
-  bool rows_differ, cols_differ;
+  Lines rows, cols;
   uint32_t sums;                 // classes of an element: of its row plus of its column
   uint32_t group;                // columns that are coded one after the other; 1: all together
   uint32_t near_count;           // how many columns before an element in its group say more of it
@@ -63,7 +85,8 @@ struct ContextModel {
   uint8_t table_of[kMostSums + 1];  // by class
   Sign sign;
   uint32_t zeros, low, symbols, scale;
-  uint64_t first;
+  uint32_t fine;                      // bits of `first` below those of a symbol
+  uint64_t first;                     // where symbols begin
   uint16_t counts[kMostTables][256];  // of each symbol, of 2^scale in a table
   bool shortened;                     // whether panels leave out raw bits that are 0
   uint8_t* left_out;                  // lowest raw bits that are not written, of each panel
@@ -71,7 +94,9 @@ struct ContextModel {
 
   uint32_t banks() const { return lanes > 4 ? 1u << (lanes - 4) : 1; }
   uint32_t chances() const { return sums << near_count; }
-  uint32_t field() const { return low + (sign == Sign::raw); }
+  uint64_t base() const { return first << (low - fine); }  // the least key, without its zeros
+  uint32_t field() const { return low + is_raw(sign); }
+  bool limited() const { return coarse_count || rows.dead || cols.dead; }  // whether there are dead elements
   uint64_t raw_bytes() const { return shortened ? raw_size : (stored * field() + 7) / 8; }
 };
 
@@ -83,11 +108,19 @@ inline uint32_t chance_at(uint32_t level) {
   return level <= 160 ? chance : (1u << kMaskBits) - chance;
 }
 
+constexpr uint32_t kCountOrders = 4;
+
+// The order of the code of a count's difference to the one before it, which differs the more the larger it is.
+inline uint32_t count_order(uint32_t n, uint64_t before) {
+  const uint32_t sum = n + (before ? 64 - uint32_t(__builtin_clzll(before)) : 0) / 2;
+  return sum ? sum - 1 : 0;
+}
+
 inline uint32_t key_width(uint32_t width, Sign sign) { return 8 * width - (sign >= Sign::raw); }
 
 // Bytes that the arrays of a model take for a segment of so many rows and columns.
 inline uint64_t model_room(uint64_t rows, uint64_t cols) {
-  return rows + cols + 2 * kSlack + kMostCoarse * (rows * cols / 8 + 16) + Panels::most(rows * cols);
+  return 2 * (rows + cols + 2 * kSlack) + kMostCoarse * (rows * cols / 8 + 16) + Panels::most(rows * cols);
 }
 // Points a model's arrays into such room.
 void place_model(ContextModel&, uint64_t rows, uint64_t cols, uint8_t* room);
@@ -98,6 +131,12 @@ Status read_model(const uint8_t* part, uint64_t size, uint32_t rows, uint32_t co
 // The head of a model; returns its bytes, which are at most most_head().
 uint64_t write_model(const ContextModel&, uint32_t rows, uint32_t cols, uint32_t width, uint8_t* out);
 uint64_t most_head(uint64_t rows, uint64_t cols);
+
+// A line's symbol from its class, and the other way round, for all n lines whose symbols are in `classes`.
+inline uint8_t line_symbol(const Lines& lines, uint64_t i) {
+  return uint8_t(!lines.dead ? lines.classes[i] : lines.live[i] ? lines.classes[i] + 1 : 0);
+}
+void class_lines(Lines&, uint64_t n);
 
 // What the states of a table's symbols become, by the low bits of a state: symbol in bits 0 to 7, bias in 8 to 19,
 // count - 1 in 20 to 31.

@@ -18,6 +18,7 @@ namespace scalar {
 #include "../simd/bits.inc"
 #include "../simd/fallback.inc"
 #include "../simd/scalar.inc"
+#include "../simd/scalar_lanes.inc"
 #include "../crc32c/rows.inc"
 #include "../crc32c/table.inc"
 #include "kernels.inc"
