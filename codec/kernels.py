@@ -28,7 +28,9 @@ except ImportError as error:
         "start Python in another folder, or run `pip install -e .` in this one"
     ) from None
 
-SETS = ("avx512", "avx2", "scalar")
+SETS = ("amx", "avx512", "avx2", "scalar")
+# The scalar set with a model of the tile instructions of "amx" in portable C++: for tests, and only by its name.
+MODEL = "amx-model"
 MAX_THREADS = 64
 # Bytes that kernels may read behind a part, as they load whole registers (kSlack in native code): a part behind which
 # a buffer has fewer is read from a copy.
@@ -49,7 +51,7 @@ def _select() -> str | None:
     if not outcome:
         return None
     why = {
-        1: f"is not a kernel: expected one of {', '.join(SETS)}",
+        1: f"is not a kernel: expected one of {', '.join((*SETS, MODEL))}",
         2: "is not built into this installation: it was compiled for another processor architecture",
         3: "needs instructions that this CPU does not have",
     }[outcome]

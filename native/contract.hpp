@@ -265,6 +265,21 @@ enum class Codes : uint8_t { none, fours, bytes };
 // Rows of Kernels::products at most: an operand has a flag for each.
 constexpr uint32_t kMostRows = 256;
 
+// What a kernel takes for items of x: as those of the sums; or what is prepared for it of x that holds bf16 numbers alone (2
+// bytes each), of numbers that are sums of three bf16 numbers (6 bytes), or of integers that fit a signed byte.
+enum class Items : uint8_t { sums, bf16, parts, i8 };
+constexpr uint32_t kItems = 4;
+
+// Exponents of the numbers that products by bf16 numbers take, but for zeros: of x, and of weights where their products are
+// added up by tiles. Then no product of a weight and an item is below 2^-100: instructions that take what is below 2^-126
+// for zero lose less than 2^-22 of it, in all steps together; and no sum overflows.
+constexpr int32_t kLeastX = -64, kMostX = 64, kLeastWeight = -36, kMostWeight = 36;
+// The bits of 2^exponent, without the sign, one place to the left: as an f32 or a bf16 number.
+template <class Bits>
+constexpr Bits twice_bits(int32_t exponent) {
+  return Bits(Bits(127 + exponent) << (8 * sizeof(Bits) - 8));
+}
+
 // One product kernel: a row of one of product/*_rows.inc.
 struct ProductKernel {
   const char* name;
@@ -284,9 +299,8 @@ struct ProductKernel {
   // the next power of two needs.
   void (*run)(const Panel&, const void* x, void* y, uint64_t strip, uint64_t columns);
   Codes codes = Codes::none;
-  // Not 0: x must hold bf16 numbers, none but zeros below 2^-126. They are prepared in 2 bytes each, so many bytes from one
-  // column to the next.
-  uint32_t narrow = 0;
+  Items items = Items::sums;
+  uint32_t column = 0;       // of other items: bytes from one column to the next
   bool (*here)() = nullptr;  // whether it is for this CPU; null: for each that has the set
 };
 
@@ -300,6 +314,16 @@ inline uint32_t strip_of(uint64_t batch) {
 inline uint64_t strip_rows(uint64_t n) { return (n + 15) / 16 * 16; }
 // Rows of what is prepared of a single strip: whole panels in sliced form from any position on.
 inline uint64_t prepared_rows(uint64_t n) { return (n + kTileCols - 1) / kTileCols * kTileCols + kTileCols; }
+// Bytes of x as a kernel takes it: of an item, and of a column from one strip to the next.
+inline uint64_t bytes_of(const ProductKernel& row) {
+  return row.items == Items::bf16    ? 2
+         : row.items == Items::parts ? 6
+         : row.items == Items::i8    ? 1
+                                     : item_bytes(row.accumulator);
+}
+inline uint64_t column_bytes(const ProductKernel& row, uint64_t n) {
+  return (row.items == Items::sums ? strip_rows(n) : (n + 63) / 64 * 64) * bytes_of(row);
+}
 
 // Whether an array of a type can be put into strips of another, and be rounded from them: to nearest, ties to even.
 constexpr bool widens_to(Type item, Type type) {
@@ -333,6 +357,22 @@ struct Window {
 
   uint64_t rows() const { return channels * kernel[0] * kernel[1]; }
   uint64_t columns() const { return images * output[0] * output[1]; }
+};
+
+// Tile registers: how many there are, their rows and the bytes of a row at most; and their shapes, as the instruction wants
+// them.
+constexpr uint32_t kTiles = 8, kTileHeight = 16, kTileWidth = 64, kTileShapes = 16;
+struct alignas(64) TileShapes {
+  uint8_t palette = 1, start = 0, reserved[14] = {};
+  uint16_t bytes[kTileShapes] = {};  // of a row
+  uint8_t rows[kTileShapes] = {};
+};
+
+// What a set that multiplies by tiles has to say of them.
+struct TileKernels {
+  void (*release)();  // for the calling thread, behind its last product: tiles in use slow down what runs next
+  // One instruction, for tests: C (m, n) of f32 or i32, plus A (m, k) B (k, n) of pairs of bf16 or of four signed bytes.
+  void (*dot)(bool bytes, uint32_t m, uint32_t k, uint32_t n, const void* a, const void* b, void* c);
 };
 
 // ---- the table -------------------------------------------------------------------------------------------------
@@ -383,10 +423,12 @@ struct Kernels {
   void (*from_strips)(const Strips&, const void* scale, const void* bias);
 
   Status (*convert_values)(Type from, const uint8_t* values, uint32_t n, Type to, void* out, uint64_t limit);
+
+  const TileKernels* tiles = nullptr;  // null: none
 };
 
-// dispatch.cpp. Which set is in use: the one that CODEC_KERNEL names, else the first of avx512, avx2, scalar that runs
-// here.
+// dispatch.cpp. Which set is in use: the one that CODEC_KERNEL names, else the first of amx, avx512, avx2, scalar that
+// runs here.
 enum class Selection : uint32_t { ok, unknown, not_built, not_this_cpu };
 const Kernels& kernels();
 Selection select(const char* name);  // nullptr: the best

@@ -3,6 +3,10 @@
 #include <cstring>
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #endif
 
 #include "contract.hpp"
@@ -10,9 +14,11 @@
 namespace codec {
 
 extern const Kernels kScalar;
+extern const Kernels kAmxModel;
 #if defined(__x86_64__)
 extern const Kernels kAvx2;
 extern const Kernels kAvx512;
+extern const Kernels kAmx;
 #endif
 
 namespace {
@@ -36,6 +42,24 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2") &&
          __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("vpclmulqdq");
 }
+
+// Asks the system for room for the tiles, without which their first use ends the process: once, for all of its threads and
+// for what it forks. Where it refuses, as one that does not know of tiles does, this CPU has none.
+bool ask_for_tiles() {
+#if defined(__linux__)
+  constexpr unsigned kNeeded = 1u << 22 | 1u << 24 | 1u << 25;  // AMX-BF16, AMX-TILE, AMX-INT8
+  constexpr int kRequest = 0x1023, kTileData = 18;              // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  unsigned a, b, c, d;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & kNeeded) == kNeeded &&
+         syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+bool has_amx() {
+  static const bool found = has_avx512() && ask_for_tiles();
+  return found;
+}
 #endif
 bool always() { return true; }
 
@@ -45,16 +69,14 @@ struct Set {
   bool (*runs_here)();
 };
 
-// Best first.
+// Best first. Behind the set that runs everywhere stands what is never chosen but by its name.
 const Set kSets[] = {
 #if defined(__x86_64__)
-    {"avx512", &kAvx512, has_avx512},
-    {"avx2", &kAvx2, has_avx2},
+    {"amx", &kAmx, has_amx},      {"avx512", &kAvx512, has_avx512},  {"avx2", &kAvx2, has_avx2},
 #else
-    {"avx512", nullptr, nullptr},
-    {"avx2", nullptr, nullptr},
+    {"amx", nullptr, nullptr},    {"avx512", nullptr, nullptr},      {"avx2", nullptr, nullptr},
 #endif
-    {"scalar", &kScalar, always},
+    {"scalar", &kScalar, always}, {"amx-model", &kAmxModel, always},
 };
 
 const Set* find(const char* name) {

@@ -1,7 +1,11 @@
 """Weights and operands for products, and the bound that a product must keep."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
+from codec import _native
 from codec.dtypes import ElementType, element_type
 
 # A sum in float32 is off by this share of the sum of magnitudes, and one step of the result's dtype comes on top.
@@ -49,3 +53,14 @@ def x_for(element: ElementType, shape: tuple[int, ...], seed: int) -> np.ndarray
     if element.is_float or element.name in ("I8", "U8", "I16", "U16", "BOOL"):
         return rng.standard_normal(shape).astype(np.float32)
     return rng.integers(-9, 10, shape)
+
+
+@contextmanager
+def using(name: str) -> Iterator[None]:
+    """Kernels of another instruction set than the one in use; not while other threads multiply."""
+    before = _native.kernel()
+    assert _native.select(name) == 0
+    try:
+        yield
+    finally:
+        _native.select(before)

@@ -169,7 +169,11 @@ def test_quiet_leaves_only_the_result(plain, monkeypatch, verb):
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
-        ("CODEC_KERNEL", "foo", "CODEC_KERNEL=foo is not a kernel: expected one of avx512, avx2, scalar"),
+        (
+            "CODEC_KERNEL",
+            "foo",
+            "CODEC_KERNEL=foo is not a kernel: expected one of amx, avx512, avx2, scalar, amx-model",
+        ),
         ("CODEC_NUM_THREADS", "foo", "CODEC_NUM_THREADS='foo'; expected an int from 1 to 64"),
         ("CODEC_NUM_THREADS", "0", "CODEC_NUM_THREADS=0; expected an int from 1 to 64"),
     ],

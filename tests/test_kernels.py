@@ -141,14 +141,14 @@ def test_the_kernel_demanded_is_the_one_in_use() -> None:
     wanted = os.environ.get("CODEC_KERNEL")
     if wanted:
         assert kernels.info()["kernel"] == wanted
-    for name in kernels.info()["available"]:
+    for name in (*kernels.info()["available"], kernels.MODEL):
         done = run("import codec.kernels; print(codec.kernels.info()['kernel'])", CODEC_KERNEL=name)
         assert done.stdout.strip() == name, done.stderr
 
 
 def test_a_demand_that_cannot_be_met_raises() -> None:
     done = run("import codec.kernels; codec.kernels.info()", CODEC_KERNEL="avx1024")
-    assert "CODEC_KERNEL=avx1024 is not a kernel: expected one of avx512, avx2, scalar" in done.stderr
+    assert "CODEC_KERNEL=avx1024 is not a kernel: expected one of amx, avx512, avx2, scalar, amx-model" in done.stderr
     for name in set(kernels.SETS) - set(kernels.info()["available"]):
         done = run("import codec.kernels; codec.kernels.info()", CODEC_KERNEL=name)
         assert "CPU does not have" in done.stderr or "is not built" in done.stderr

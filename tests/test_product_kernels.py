@@ -1,16 +1,19 @@
-"""Every product kernel of the instruction set in use, forced in turn, against NumPy in float64."""
+"""Every product kernel of the instruction set in use and of the model of tiles, forced in turn, against NumPy."""
 
 from typing import Any
 
 import numpy as np
 import pytest
-from products import weights
+from products import using, weights
 
 import codec
 from codec import _native, kernels
 from codec.dtypes import element_type
 
+IN_USE = _native.kernel()
 ROWS = _native.product_kernels()
+with using(kernels.MODEL):
+    TILES = [row for row in _native.product_kernels() if row["items"] != "sums" and IN_USE != kernels.MODEL]
 # Layouts whose panels have a form; where lines are columns, a product by rows goes along the sums.
 LAYOUTS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "mask": [("bitmap", {}), ("bitmap", {"order": "lanes"})],
@@ -24,6 +27,7 @@ DTYPES |= {"i64": "int64", "i32": "int32", "i8": "int8"}
 # What stands for "any" value type, which is converted first.
 ANY = {"f32": "float16", "f64": "float32", "i64": "int16", "i32": "int8"}
 SHAPES = [(70, 65), (130, 3000), (9, 17_000)]
+MODELLED = [(70, 65), (130, 600)]  # a model of an instruction takes its time
 
 
 def forced(row: dict[str, Any], layout: str, params: dict[str, Any], batch: int, case: tuple[Any, ...]) -> bool:
@@ -38,7 +42,7 @@ def forced(row: dict[str, Any], layout: str, params: dict[str, Any], batch: int,
     rng = np.random.default_rng(batch)
     exact = (p.to_dense().T if transposed else p.to_dense()).astype(np.float64)
     x = rng.standard_normal((exact.shape[1], batch)) if acc.is_float else rng.integers(-9, 9, (exact.shape[1], batch))
-    x = x.astype("bfloat16" if row["narrow"] else acc.dtype).astype(acc.dtype)
+    x = x.astype("bfloat16" if row["items"] == "bf16" else acc.dtype).astype(acc.dtype)
     sums = np.zeros((exact.shape[0], batch), acc.dtype)
     operand = kernels.backend.operand(x, element, acc)
     view = p.spans.view(0, p.spans.head.grid.segments, 1)
@@ -49,10 +53,21 @@ def forced(row: dict[str, Any], layout: str, params: dict[str, Any], batch: int,
     return row["name"] in operand.kernels
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["name"])
-def test_every_kernel_multiplies_what_it_is_for(row: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("row", "kernel"),
+    [(r, IN_USE) for r in ROWS] + [(r, kernels.MODEL) for r in TILES],
+    ids=lambda each: each if isinstance(each, str) else each["name"],
+)
+def test_every_kernel_multiplies_what_it_is_for(row: dict[str, Any], kernel: str) -> None:
+    modelled = kernel == kernels.MODEL and row["items"] != "sums"
+    shapes = MODELLED if modelled else SHAPES if row["form"] != "block" else [(70, 80), (130, 3000), (9, 17_000)]
+    with using(kernel):
+        assert multiplies(row, shapes)
+
+
+def multiplies(row: dict[str, Any], shapes: list[tuple[int, int]]) -> bool:
+    """Whether the kernel multiplied a panel of one of them, for its least batch and for others."""
     least, most = row["batch"]
-    shapes = SHAPES if row["form"] != "block" else [(70, 80), (130, 3000), (9, 17_000)]
     batches = sorted({least, min(most or 70, 70), min(most or 37, 37)})
     sparsities = (0.2, 0.7, 0.97) if row["form"] == "mask" else (0.2, 0.97)
     used = False
@@ -63,7 +78,7 @@ def test_every_kernel_multiplies_what_it_is_for(row: dict[str, Any]) -> None:
             for shape in shapes:
                 for sparsity in sparsities:
                     used |= forced(row, layout, params, batch, (shape, sparsity, transposed))
-    assert used
+    return used
 
 
 def test_names_are_told_apart_and_the_last_rows_take_everything() -> None:

@@ -58,7 +58,7 @@ def test_the_smallest_numbers_count(layout: str, params: dict[str, Any]) -> None
         assert np.allclose(codec.matmul(p, large)[3], w[3].astype(np.float64) @ large, rtol=1e-4, atol=0)
         tiny = x.copy()
         tiny[7] = np.float32(2.0**-130)
-        assert not any("pairs" in name for name in used(p, tiny))
+        assert not any("pairs" in name or "tiles" in name for name in used(p, tiny))
         alone = np.zeros_like(x)
         alone[7] = np.float32(2.0**-130)
         exact = w.astype(np.float64) @ alone
@@ -66,8 +66,9 @@ def test_the_smallest_numbers_count(layout: str, params: dict[str, Any]) -> None
 
 
 def test_pairs_are_for_x_of_bfloat16_numbers() -> None:
-    rows = {row["name"] for row in _native.product_kernels() if row["narrow"]}
-    for layout, params in (("sell", {}), ("dense", {}), ("bitmap", {"order": "lanes"})):
+    forms = (("sell", {}, "sliced"), ("dense", {}, "dense"), ("bitmap", {"order": "lanes"}, "mask"))
+    for layout, params, form in forms:
+        rows = {r["name"] for r in _native.product_kernels() if (r["items"], r["form"]) == ("bf16", form)}
         p = codec.encode(weights((70, 130), BF16, 0.3, 1), layout=layout, objective="memory", **params)
         assert bool(rows & set(used(p, rounded((130, 32), 1)))) == bool(rows)
         x = rounded((130, 32), 1)
@@ -77,12 +78,15 @@ def test_pairs_are_for_x_of_bfloat16_numbers() -> None:
 
 @pytest.mark.parametrize(("sparsity", "batch"), [(0.35, 8), (0.6, 8), (0.4, 32)])
 def test_what_multiplies_pairs_fastest(sparsity: float, batch: int) -> None:
-    pairs = any(row["narrow"] for row in _native.product_kernels())
+    items = {row["items"] for row in _native.product_kernels()}
+    pairs, tiles = "bf16" in items, "parts" in items
     w = weights((256, 300), BF16, sparsity)
     p = codec.encode(w, objective="speed", batch=batch)
     assert (p.layout, p.params) == (("bitmap", {"order": "lanes"}) if pairs else ("sell", {}))
     assert codec.encode(w[:9], objective="speed", batch=batch).layout == "bitmap"
-    assert codec.encode(weights((256, 300), BF16, 0.8), objective="speed", batch=batch).layout == "sell"
+    assert codec.encode(weights((256, 300), BF16, 0.8), objective="speed", batch=batch).layout == (
+        "bitmap" if tiles else "sell"
+    )
 
 
 def test_columns_of_up_to_64_rows() -> None:

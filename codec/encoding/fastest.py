@@ -29,6 +29,12 @@ _CSR_FROM = 0.95
 # Batches from so many columns on where weights and x are bfloat16: between these shares of zeros, spreading columns and
 # multiplying pairs of elements, zeros included, is faster than looking up non-zeros.
 _PAIRS_BATCH, _PAIRS_FROM, _PAIRS_TO = 5, 0.15, ((8, 0.68), (16, 0.55), (None, 0.45))
+# Where tiles multiply (AMX), batches of so many columns on, between these shares of zeros by dtype. These kernels were
+# never timed: prototypes of them, on one core of a Granite Rapids, were faster there than sell and dense libraries.
+_TILES_BATCH, _TILES_FROM = 5, 0.1
+_TILES_TO: dict[str, tuple[tuple[int | None, float], ...]] = {
+    "F32": ((16, 0.0), (64, 0.6), (None, 0.85)), "BF16": ((None, 0.93),), "I8": ((None, 0.9),),
+}  # fmt: skip
 # Codes of up to so many bits are looked up in a register by kernels of their own, for a single column.
 _CODE_BITS = 4
 # Batches above 8 columns read a row of x for the four rows of a block (below, sell is as fast): blocks are looked for
@@ -66,6 +72,8 @@ def fastest(nnz: int, spec: TensorSpec, batch: int | None, code_bits: int = 0) -
     single = (batch or TYPICAL) == 1
     if batch is not None and batch >= _PAIRS_BATCH and _PAIRS_FROM <= sparsity < _of(batch, _PAIRS_TO) and _pairs(spec):
         return _LANES if spec.grid.rows >= _ROWS else Bitmap()
+    if batch is not None and _by_tiles(spec, batch, sparsity):
+        return _LANES
     shared = single and spec.element.is_float and 0 < code_bits <= _CODE_BITS
     steps = _TABLE.get(("code" if shared else _kind(spec), single))
     if steps and spec.grid.rows >= _ROWS and sparsity <= _SELL_TO:
@@ -80,9 +88,22 @@ def _of(batch: int, shares: tuple[tuple[int | None, float], ...]) -> float:
     return next(share for most, share in shares if most is None or batch <= most)
 
 
+def _by_tiles(spec: TensorSpec, batch: int, sparsity: float) -> bool:
+    """Whether tiles multiply the columns of bitmap's lanes faster than anything else."""
+    name = spec.element.name
+    if batch < _TILES_BATCH or spec.grid.rows < _ROWS or name not in _TILES_TO:
+        return False
+    return _TILES_FROM <= sparsity < _of(batch, _TILES_TO[name]) and _multiplies("parts")
+
+
+def _multiplies(items: str) -> bool:
+    """Whether this processor has instructions for x of such items; see `product_kernels`."""
+    return any(row["items"] == items for row in product_kernels())
+
+
 def _pairs(spec: TensorSpec) -> bool:
     """Whether this processor multiplies pairs of bfloat16 weights by one instruction."""
-    return spec.element.name == "BF16" and any(row["narrow"] for row in product_kernels())
+    return spec.element.name == "BF16" and _multiplies("bf16")
 
 
 def structured(source: Source, batch: int | None) -> Layout | None:

@@ -27,6 +27,8 @@ cdef extern from "contract.hpp" namespace "codec" nogil:
         pass
     enum class Codes(uint8_t):
         pass
+    enum class Items(uint8_t):
+        pass
     uint32_t item_bytes(Type) noexcept
     bint widens_to(Type, Type) noexcept
 
@@ -54,15 +56,19 @@ cdef extern from "contract.hpp" namespace "codec" nogil:
         uint64_t least
         uint64_t most
         bint finite
-        uint32_t narrow
         bint (*here)() noexcept
         Codes codes
+        Items items
+
+    cdef struct TileKernels:
+        void (*dot)(bint, uint32_t, uint32_t, uint32_t, const void*, const void*, void*) noexcept nogil
 
     cdef struct Kernels:
         const char* name
         uint32_t (*crc32c)(uint32_t, const uint8_t*, size_t) noexcept nogil
         const ProductKernel* products
         uint32_t product_count
+        const TileKernels* tiles
         void (*assign_codes)(const uint8_t*, uint64_t, uint32_t, Order, const uint64_t*, const uint8_t*, uint32_t, uint8_t*) noexcept nogil
 
     enum class Selection(uint32_t):

@@ -71,10 +71,11 @@ cdef extern from "product.hpp" namespace "codec" nogil:
     Result c_multiply_rows "codec::multiply_rows"(const CView&, const CRows&, uint32_t) noexcept
 
 
-# In the order of enum Form, enum Direction, enum Codes and enum Type.
+# In the order of enum Form, enum Direction, enum Codes, enum Items and enum Type.
 _FORMS = ("mask", "index", "dense", "sliced", "block")
 _DIRECTIONS = ("dot", "axpy")
 _CODES = (None, "fours", "bytes")
+_ITEMS = ("sums", "bf16", "parts", "i8")
 cdef uint8_t kTypes = 14
 _TYPES = ("f64", "f32", "f16", "bf16", "e4m3", "e5m2", "i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "any")
 
@@ -85,8 +86,9 @@ def product_kernels():
 
     Each is a dict: name; form and direction of the panels; value, the weights' type, "any" if they are converted; accumulator,
     the type of x and of the sums; batch, the columns that it is for, (least, most) or (least, None); finite, whether x
-    must be; narrow, whether x must hold bf16 numbers alone; codes, those of a codebook that it looks up itself: of 4 bits as they are stored ("fours"), or a
-    byte each ("bytes").
+    must be; items, what it takes for those of x: as the sums are ("sums"), or x must hold bf16 numbers alone ("bf16"), numbers
+    that are sums of three of them ("parts"), or integers of a signed byte ("i8"); codes, those of a codebook that it looks
+    up itself: of 4 bits as they are stored ("fours"), or a byte each ("bytes").
     """
     rows = []
     for i in range(kernels().product_count):
@@ -101,10 +103,24 @@ def product_kernels():
             "accumulator": _TYPES[<uint8_t>row.accumulator],
             "batch": (row.least, None if row.most == <uint64_t>-1 else row.most),
             "finite": bool(row.finite),
-            "narrow": row.narrow != 0,
+            "items": _ITEMS[<uint8_t>row.items],
             "codes": _CODES[<uint8_t>row.codes],
         })
     return rows
+
+
+def tile_dot(const uint8_t[::1] a, const uint8_t[::1] b, uint8_t[::1] c, uint32_t m, uint32_t k, uint32_t n, bint signed_bytes):
+    """One tile instruction of the set in use, for tests: c (m, n) += a (m, k) b (k, n), row-major, of items of four bytes.
+
+    Those of c are f32, those of a and b pairs of bf16 numbers; or i32 and four signed bytes. ValueError where the set has no tiles.
+    """
+    if kernels().tiles == NULL:
+        raise ValueError("no tiles in this set")
+    if not (1 <= m <= 16 and 1 <= k <= 16 and 1 <= n <= 16):
+        raise ValueError("tiles of more than 16 rows, or of more than 16 items in a row")
+    if <uint64_t>a.shape[0] != 4 * m * k or <uint64_t>b.shape[0] != 4 * k * n or <uint64_t>c.shape[0] != 4 * m * n:
+        raise ValueError("tiles of another size")
+    kernels().tiles.dot(signed_bytes, m, k, n, &a[0], &b[0], &c[0])
 
 
 cdef Strides _strides(const Py_buffer* at, uint64_t width) except *:

@@ -56,7 +56,7 @@ struct Choice {
   void add(const ProductKernel& row) {
     of[uint32_t(row.form)][uint32_t(row.direction)].add(row);
     codes = codes || row.codes != Codes::none;
-    if (row.narrow && row.form == Form::dense) dense_from = kDensePairsFrom;
+    if (row.items != Items::sums && row.form == Form::dense) dense_from = kDensePairsFrom;
   }
 };
 
@@ -162,7 +162,7 @@ Status multiply_panel(const View& v, const Product& w, const Place& at, const Co
   const uint64_t left = own ? columns.left : 0;
   const void* prepared = __atomic_load_n(&found->x, __ATOMIC_ACQUIRE);
   if (!prepared) {
-    prepared = own ? w.x->x : w.x->prepared(found->row->prepare);
+    prepared = own ? w.x->x : w.x->prepared(*found->row);
     if (!prepared) return Status::no_memory;
     __atomic_store_n(&w.x->used[found->row - k.products], uint8_t{1}, __ATOMIC_RELAXED);
     __atomic_store_n(&found->x, prepared, __ATOMIC_RELEASE);
@@ -174,16 +174,15 @@ Status multiply_panel(const View& v, const Product& w, const Place& at, const Co
     p.values = reinterpret_cast<const uint8_t*>(scratch.values);
   }
   const uint64_t strip = w.x->strip(), item = item_bytes(w.accumulator), row_bytes = strip * item;
-  // Of x as the row wants it: bytes of a row, and from one column to the next.
-  const uint64_t x_row = found->row->narrow ? strip * sizeof(uint16_t) : row_bytes,
-                 x_item = found->row->narrow ? found->row->narrow : item;
-  const uint8_t* x = static_cast<const uint8_t*>(prepared) + x_at * x_row;
+  // Of x as the row wants it: bytes from one column to the next in a strip, and between strips.
+  const uint64_t x_item = found->row->items == Items::sums ? item : found->row->column,
+                 x_column = column_bytes(*found->row, w.x->n);
+  const uint8_t* x = static_cast<const uint8_t*>(prepared) + x_at * strip * bytes_of(*found->row);
   uint8_t* y = columns.sums + (y_at - columns.top) * row_bytes;
   for (uint64_t from = columns.from, end; from < columns.to; from = end, y += columns.height * row_bytes) {
     const uint64_t begin = from & ~(strip - 1), inside = from - begin;  // a strip is a power of two
     end = begin + strip < columns.to ? begin + strip : columns.to;
-    found->row->run(p, x + (begin - left) * strip_rows(w.x->n) * item + inside * x_item, y + inside * item, strip,
-                    end - from);
+    found->row->run(p, x + (begin - left) * x_column + inside * x_item, y + inside * item, strip, end - from);
   }
   return Status::ok;
 }
@@ -293,6 +292,7 @@ void Work::run(uint64_t band, uint64_t group) {
   if (live) ahead.fetch();
   for (; segment < to && r.ok(); ++segment) r = multiply_segment(v, w, segment, mine, live, ahead, choice, work);
   work.trim();
+  if (kernels().tiles) kernels().tiles->release();
   if (!r.ok()) return failure.report(r, segment - 1);
   const auto term = [&](const void* of) {
     return of && whole ? static_cast<const uint8_t*>(of) + row * item : nullptr;
@@ -321,8 +321,7 @@ const ProductKernel* find_product(const char* name) {
 
 bool can_run(const ProductKernel& row, const Product& w) {
   return row.accumulator == w.accumulator && (row.value == Type::any || row.value == w.value) && row.least <= w.batch &&
-         w.batch <= row.most && (!row.finite || w.x->finite) && (!row.here || row.here()) &&
-         (!row.narrow || w.x->narrow());
+         w.batch <= row.most && (!row.finite || w.x->finite) && (!row.here || row.here()) && w.x->holds(row.items);
 }
 
 Result multiply(const View& v, const Product& w, uint64_t first, uint64_t last, uint32_t threads) {

@@ -25,10 +25,11 @@ bool is_finite(Type type, const void* x, Strides at, uint64_t n, uint64_t batch)
   return finite;
 }
 
-// Whether every item, the bits of an f32 or bf16, is a bf16 number, and none but zeros is below 2^-126.
+// Whether every item, the bits of an f32 or bf16, is a number of those that bf16 numbers stand for (kLeastX), with no bit of
+// `tail`.
 template <class Bits>
-bool all_narrow(const void* x, Strides at, uint64_t n, uint64_t batch) {
-  constexpr Bits kTail = sizeof(Bits) == 4 ? 0xFFFF : 0, kTiny = Bits(~Bits{0}) >> 8;
+bool all_moderate(const void* x, Strides at, uint64_t n, uint64_t batch, Bits tail) {
+  constexpr Bits kLeast = twice_bits<Bits>(kLeastX), kMost = twice_bits<Bits>(kMostX);
   if (at.column != 1) {
     at = {at.column, at.row};
     std::swap(n, batch);
@@ -38,7 +39,18 @@ bool all_narrow(const void* x, Strides at, uint64_t n, uint64_t batch) {
     for (uint64_t j = 0; j < batch; ++j) {
       Bits bits;
       memcpy(&bits, static_cast<const Bits*>(x) + int64_t(i) * at.row + int64_t(j) * at.column, sizeof(bits));
-      found |= (bits & kTail) || Bits((bits << 1) - 1) < kTiny;
+      const Bits twice = Bits(bits << 1);
+      found |= ((bits & tail) != 0) | (Bits(twice - 1) < Bits(kLeast - 1)) | (twice >= kMost);
+    }
+  return !found;
+}
+
+bool all_bytes(const void* x, Strides at, uint64_t n, uint64_t batch) {
+  bool found = false;
+  for (uint64_t i = 0; i < n && !found; ++i)
+    for (uint64_t j = 0; j < batch; ++j) {
+      const int32_t item = static_cast<const int32_t*>(x)[int64_t(i) * at.row + int64_t(j) * at.column];
+      found |= item != int8_t(item);
     }
   return !found;
 }
@@ -95,12 +107,24 @@ void keep(Buffer& from) {
 
 Operand::~Operand() { keep(strips_); }
 
-bool Operand::narrow() {
-  if (narrow_ < 0)
-    narrow_ = accumulator == Type::f32 && !window.images &&
-              (item == Type::f32 ? all_narrow<uint32_t>(x, at, n, batch)
-                                 : item == Type::bf16 && all_narrow<uint16_t>(x, at, n, batch));
-  return narrow_;
+bool Operand::holds(Items items) {
+  if (items == Items::sums) return true;
+  Answer& known = holds_[uint32_t(items)];
+  if (known == Answer::none) {
+    bool found = false;
+    if (window.images)
+      found = false;
+    else if (items == Items::i8)
+      found = item == Type::i32 && all_bytes(x, at, n, batch);
+    else if (item == Type::f32)
+      found = accumulator == Type::f32 && all_moderate<uint32_t>(x, at, n, batch, items == Items::bf16 ? 0xFFFF : 0);
+    else if (item == Type::bf16)
+      found = all_moderate<uint16_t>(x, at, n, batch, 0);
+    else  // every finite f16
+      found = item == Type::f16 && items == Items::parts && finite;
+    known = found ? Answer::yes : Answer::no;
+  }
+  return known == Answer::yes;
 }
 
 uint64_t Operand::laid_out_bytes(uint64_t columns) const {
@@ -143,20 +167,23 @@ const uint8_t* Operand::live() {
   return sparse_ ? live_.data : nullptr;
 }
 
-const void* Operand::prepared(Prepare by) {
+const void* Operand::prepared(const ProductKernel& row) {
+  const Prepare by = row.prepare;
   while (__atomic_exchange_n(&lock_, 1, __ATOMIC_ACQUIRE)) {
   }
   const void* found = strips();
   if (by && found) {
     const void* only = found;
     found = nullptr;
-    const uint64_t wide = strip(), size = strip_rows(n) * item_bytes(accumulator);  // of a column
+    // Of a column: of x in strips, and as it is prepared.
+    const uint64_t wide = strip(), item = item_bytes(accumulator), from = strip_rows(n) * item,
+                   to = column_bytes(row, n);
     for (auto& entry : ready_) {
       const uint64_t strips = (batch + wide - 1) / wide;
-      if (!entry.by && entry.x.reserve((strips * strip_rows(n) + 2 * kTileCols) * wide * item_bytes(accumulator))) {
+      if (!entry.by && entry.x.reserve((strips * to + 2 * kTileCols * item) * wide)) {
         for (uint64_t left = 0; left < batch; left += wide)
-          by(static_cast<const uint8_t*>(only) + left * size, n, wide, batch - left < wide ? batch - left : wide,
-             entry.x.data + left * size);
+          by(static_cast<const uint8_t*>(only) + left * from, n, wide, batch - left < wide ? batch - left : wide,
+             entry.x.data + left * to);
         entry.by = by;
       }
       if (entry.by == by) found = entry.x.data;

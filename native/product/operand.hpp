@@ -16,12 +16,12 @@ struct Operand {
   Type item = Type::f32, accumulator = Type::f32;  // of x as it lies there, and in strips
   bool finite = true;                              // no infinity or NaN in it
 
-  // Whether each item is a bf16 number, and none but zeros is below 2^-126: of an array of f32 or bf16 alone.
-  bool narrow();
+  // Whether x can be prepared as such items. Not for pixels under a filter.
+  bool holds(Items);
 
   uint32_t strip() const { return strip_of(batch); }
-  // x in strips, or as `by` prepares each; once for the operand whoever asks first. Null: no memory.
-  const void* prepared(Prepare by);
+  // x in strips, or as a row prepares each; once for the operand whoever asks first. Null: no memory.
+  const void* prepared(const ProductKernel&);
   // Of each row of x, whether it holds anything but zeros; null where most do, so that to pass over the others brings
   // little. Not for pixels under a filter, nor for several threads at once.
   const uint8_t* live();
@@ -38,7 +38,7 @@ struct Operand {
   const void* strips();
 
   Buffer strips_;
-  int narrow_ = -1;  // not asked yet
+  enum class Answer : uint8_t { none, no, yes } holds_[kItems] = {};
   Buffer live_;
   bool laid_out_ = false, counted_ = false, sparse_ = false;
   struct {

@@ -1,4 +1,5 @@
-// The AVX-512 set: what Ice Lake and Zen 4 have beyond AVX2. dispatch.cpp tests for each of these.
+// The AVX-512 set: what Ice Lake and Zen 4 have beyond AVX2. dispatch.cpp tests for each of these. And the AMX set: the same,
+// with products by the tiles that Sapphire Rapids has beyond it.
 #if defined(__x86_64__)
 #include <immintrin.h>
 
@@ -59,10 +60,15 @@ constexpr ProductKernel kProductRows[] = {
 
 #include "table.inc"
 
+#include "../simd/amx.inc"
+#include "tiles.inc"
+
 }  // namespace avx512
 
 extern const Kernels kAvx512;
 const Kernels kAvx512 = avx512::kTable;
+extern const Kernels kAmx;
+const Kernels kAmx = avx512::with_tiles(avx512::kTable, "amx");
 
 }  // namespace codec
 #endif

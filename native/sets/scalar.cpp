@@ -1,4 +1,5 @@
-// The scalar set: portable C++, what every kernel means, and what runs where nothing wider does.
+// The scalar set: portable C++, what every kernel means, and what runs where nothing wider does. And the same with products
+// by a model of AMX's tiles, which tests take in their place.
 #include <algorithm>
 #include <cstring>
 #include <new>
@@ -35,9 +36,14 @@ constexpr ProductKernel kProductRows[] = {
 
 #include "table.inc"
 
+#include "../simd/amx_model.inc"
+#include "tiles.inc"
+
 }  // namespace scalar
 
 extern const Kernels kScalar;
 const Kernels kScalar = scalar::kTable;
+extern const Kernels kAmxModel;
+const Kernels kAmxModel = scalar::with_tiles(scalar::kTable, "amx-model");
 
 }  // namespace codec
