@@ -118,6 +118,12 @@ class TorchBfloat16(Torch):
     name, dtype, precision = "torch BF16", "bfloat16", "BF16"
 
 
+def quantised(dense: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights of 8 bits, and a scale for each row."""
+    scale = np.maximum(np.abs(dense).max(axis=1), 1e-30) / 127
+    return np.rint(dense / scale[:, None]).astype(np.int8), scale.astype(np.float32)
+
+
 class TorchInt8(Torch):
     """Dense weights of 8 bits, a scale for each row, by torch; x and result are float32, a line for each column."""
 
@@ -126,9 +132,9 @@ class TorchInt8(Torch):
     def pack(self, dense: np.ndarray) -> Any:
         import torch
 
-        scale = np.maximum(np.abs(dense).max(axis=1), 1e-30) / 127
-        self.scale = torch.from_numpy(scale.astype(np.float32))
-        return torch.from_numpy(np.rint(dense / scale[:, None]).astype(np.int8))
+        weights, scale = quantised(dense)
+        self.scale = torch.from_numpy(scale)
+        return torch.from_numpy(weights)
 
     def operand(self, x: np.ndarray) -> Any:
         import torch
@@ -186,16 +192,26 @@ class OnnxRuntime(Runtime):
 class OpenVino(Runtime):
     """OpenVINO on the CPU."""
 
-    name, needs, kept_as = "OpenVINO", "openvino", "f32"
+    name, needs = "OpenVINO", "openvino"
+    bits, computed_in = 32, "f32"
+
+    def constant(self, dense: np.ndarray) -> Any:
+        """The weights in the model."""
+        import openvino
+
+        return openvino.opset13.constant(dense)
 
     def pack(self, dense: np.ndarray) -> Any:
         import openvino
 
-        self.held = dense.nbytes * (2 if self.kept_as == "bf16" else 4) // 4
+        self.held = dense.size * self.bits // 8
         ops = openvino.opset13
         x = ops.parameter(openvino.PartialShape([-1, dense.shape[1]]), np.float32)
-        model = openvino.Model([ops.matmul(x, ops.constant(dense), False, True)], [x])
-        hints = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": self.kept_as}
+        model = openvino.Model([ops.matmul(x, self.constant(dense), False, True)], [x])
+        hints = {
+            "INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": self.computed_in,
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",  # or x would be rounded to 8 bits where weights are
+        }  # fmt: skip
         return openvino.Core().compile_model(model, "CPU", hints).create_infer_request()
 
     def multiply(self, x: Any) -> Any:
@@ -205,7 +221,21 @@ class OpenVino(Runtime):
 class OpenVinoBfloat16(OpenVino):
     """Dense bfloat16, by OpenVINO: weights and sums of pairs; x and result are float32."""
 
-    name, kept_as, precision = "OpenVINO BF16", "bf16", "BF16"
+    name, precision = "OpenVINO BF16", "BF16"
+    bits, computed_in = 16, "bf16"
+
+
+class OpenVinoInt8(OpenVino):
+    """Dense weights of 8 bits, a scale for each row, by OpenVINO; x, sums and result are float32."""
+
+    name, precision, bits = "OpenVINO int8 weights", "I8", 8
+
+    def constant(self, dense: np.ndarray) -> Any:
+        import openvino
+
+        ops = openvino.opset13
+        weights, scale = quantised(dense)
+        return ops.multiply(ops.convert(ops.constant(weights), np.float32), ops.constant(scale[:, None]))
 
 
 class TorchCsr(Torch):
@@ -223,8 +253,8 @@ class TorchCsr(Torch):
 
 
 PEERS: tuple[type[Peer], ...] = (
-    Numpy, Torch, TorchBfloat16, TorchInt8, OnnxRuntime, OpenVino, OpenVinoBfloat16, ScipyCsr, ScipyBsr, TorchBsr,
-    TorchCsr,
+    Numpy, Torch, TorchBfloat16, TorchInt8, OnnxRuntime, OpenVino, OpenVinoBfloat16, OpenVinoInt8,
+    ScipyCsr, ScipyBsr, TorchBsr, TorchCsr,
 )  # fmt: skip
 
 

@@ -4,9 +4,14 @@
 come from memory: every contender has copies that do not fit in the caches, used in turn, and each copy is used once
 before. Contenders take turns, medians. "x dense" compares with the fastest dense library of the same precision in the
 same run, "x sparse" with the fastest of those that skip zeros. With --plot it draws the picture of the README.
+
+With --warm it measures the layers of small networks instead, whose weights stay in the caches: one copy each, in
+float32, and each contender runs twice in its turn, of which the second run counts. "x best" compares with the fastest
+of NumPy, torch, and compressed sparse rows of SciPy and of torch (MKL).
 """
 
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +19,7 @@ from typing import Any
 import multipliers
 import numpy as np
 from datasets import Cold, cast, cold_packed, values_of
-from measure import Cell, Table, arguments, emit, interleaved, median, note, one_thread
+from measure import Cell, Table, arguments, emit, interleaved, median, note, one_thread, times_as_fast
 
 import codec
 
@@ -23,6 +28,13 @@ BATCHES = (1, 8, 32, 128)
 DTYPES = ("F32", "BF16")
 COLD_BYTES = 160 << 20
 TOLERANCE = {"F32": 1e-4, "BF16": 2e-2}
+
+WARM_SHAPES = ((384, 384), (1536, 384), (1000, 1000), (1024, 1024), (4096, 1024))
+WARM_SPARSITIES = (0.7, 0.8, 0.9, 0.95)
+WARM_BATCHES = (1, 2, 3, 8, 16, 33, 128, 1024)
+WARM_PEERS: tuple[type[multipliers.Peer], ...] = (
+    multipliers.Numpy, multipliers.Torch, multipliers.ScipyCsr, multipliers.TorchCsr,
+)  # fmt: skip
 
 
 def copies(nbytes: int) -> int:
@@ -86,6 +98,45 @@ def fastest(times: dict[str, float], dtype: str, *, sparse: bool) -> float:
     return min(times[peer.name] for peer in chosen)
 
 
+def warm(values: np.ndarray, seconds: float) -> list[Table]:
+    """Microseconds of layers whose weights are in the caches; how fast against the best, in all and for each batch."""
+    rows: list[list[Cell]] = []
+    gains: dict[int, list[tuple[float, float]]] = {}
+    for shape in WARM_SHAPES:
+        for sparsity in WARM_SPARSITIES:
+            note(f"{shape[0]} x {shape[1]}, {sparsity:.0%} zeros")
+            dense = codec.prune.magnitude(values[: shape[0] * shape[1]].reshape(shape), sparsity)
+            peers = [peer(dense) for peer in WARM_PEERS if peer in multipliers.present()]
+            for batch in WARM_BATCHES:
+                x = np.random.default_rng(1).standard_normal((shape[1], batch)).astype(np.float32)
+                x = x[:, 0].copy() if batch == 1 else x
+                packed = codec.encode(dense, objective="speed", batch=batch)
+                check("codec", packed @ x, dense.astype(np.float64) @ x, "F32")
+                runs = {"codec": partial(operator.matmul, packed, x)}
+                runs |= {one.name: partial(one.multiply, one.operand(x)) for one in peers}
+                times = interleaved(runs, seconds=seconds, most=2000, warm=True)
+                best = times[min((one.name for one in peers), key=lambda name: median(times[name]))]
+                gain = times_as_fast(times["codec"], best), times_as_fast(times["codec"], times[peers[-1].name])
+                gains.setdefault(batch, []).append(gain)
+                row: list[Cell] = [f"{shape[0]} x {shape[1]}", f"{sparsity:.0%}", str(batch), packed.layout, *gain]
+                rows.append(row + [1e6 * median(times[name]) for name in runs])
+    columns = ["matrix", "zeros", "batch", "layout", "x best", "x MKL CSR", "codec us"]
+    columns += [f"{one.name} us" for one in peers]
+    every = [gain for found in gains.values() for gain in found]
+    summary: list[list[Cell]] = [
+        [name, *(f(column) for column in zip(*found, strict=True) for f in (min, _geometric_mean))]
+        for name, found in [*((str(batch), found) for batch, found in gains.items()), ("all", every)]
+    ]
+    return [
+        Table("One thread, float32, weights in the caches", columns, rows, left=4),
+        Table("By batch", ["batch", "least x best", "mean x best", "least x MKL CSR", "mean x MKL CSR"], summary),
+    ]
+
+
+def _geometric_mean(ratios: Sequence[float]) -> float:
+    return float(np.exp(np.log(ratios).mean()))
+
+
 def draw(path: Path, found: dict[tuple[str, int], list[float]]) -> None:
     """Speed-up over sparsity, a curve for each batch and a panel for each precision."""
     import matplotlib as mpl
@@ -113,11 +164,15 @@ def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--side", type=int, default=4096, metavar="N", help="rows and columns")
     parser.add_argument("--seconds", type=float, default=2.0, metavar="S", help="for each point")
+    parser.add_argument("--warm", action="store_true", help="measure layers whose weights stay in the caches")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the speed-ups as an SVG")
     options = parser.parse_args()
     values = values_of(options.weights, options.side**2).reshape(options.side, options.side)
     if absent := multipliers.missing():
         note(f"not installed: {', '.join(absent)}")
+    if options.warm:
+        emit(options, warm(values.reshape(-1), options.seconds))
+        return
     names = [peer.name for peer in multipliers.present()]
     rows: list[list[Cell]] = []
     found: dict[tuple[str, int], list[float]] = {}

@@ -137,6 +137,18 @@ class View:
         bias: _Bytes | None = None,
         kernel: str | None = None,
     ) -> _Result: ...
+    def multiply_array(
+        self,
+        item: int,
+        value: int,
+        accumulator: int,
+        transposed: bool,
+        x: _Bytes,
+        y: _Bytes,
+        across: bool,
+        bias: _Bytes | None,
+        threads: int,
+    ) -> _Result: ...
     def multiply_at(
         self,
         item: int,

@@ -185,6 +185,16 @@ class View(Protocol):
         y is what `bits_of` gives for an array. Sums that come from several views in turn are in their own dtype.
         """
 
+    def multiply_array(
+        self, item: int, value: int, accumulator: int, transposed: bool, x: np.ndarray, y: np.ndarray, across: bool,
+        bias: np.ndarray | None, threads: int,
+    ) -> Result:  # fmt: skip
+        """W x + bias, or the transpose's product, of floats into y; types as `type_code` gives them.
+
+        x and y, of type ``item``, are (n, batch) and (m, batch) or vectors, with ``across`` (batch, n) and (batch, m).
+        A bias has the sums' type. ValueError for arrays that kernels cannot take as they lie.
+        """
+
     def multiply_at(
         self, item: int, value: int, accumulator: int, transposed: bool, x: int, batch: int, y: int, bias: int,
         wide_bias: bool, threads: int, team: int,

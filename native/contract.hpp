@@ -90,7 +90,7 @@ struct Panel {
 
 // Entries, in the type of the sums, of the table that product kernels from codes read; a code's upper bits say nothing to
 // them.
-constexpr uint32_t kCodeEntries = 16;
+constexpr uint32_t kCodeBits = 4, kCodeEntries = 1 << kCodeBits;
 
 inline uint64_t words(uint64_t length) { return (length + 63) / 64; }
 

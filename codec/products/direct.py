@@ -11,29 +11,29 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from codec import kernels
-from codec.dtypes import ElementType, element_type
-from codec.kernels import Result, View
+from codec.dtypes import element_type
+from codec.kernels import Result
 from codec.products.operands import Factor, Kind
 
 
 class Direct(NamedTuple):
     """What products of a frame, or of its transpose, with x of one dtype are.
 
-    (outputs, inputs) is the shape of the matrix that multiplies x, and ``most`` the columns of x at most.
+    (outputs, inputs) is the shape of the matrix that multiplies x, ``most`` the columns of x at most, and ``foreign``
+    whether the dtype is none of NumPy's own. ``array(x, y, across, bias, threads)`` is the product of arrays, or of the
+    bits of foreign ones, as `View.multiply_array` takes them.
     ``at(x, batch, y, bias, wide_bias, threads, team)`` is x @ W.T (+ bias), or x @ W, into y, of arrays by their
     addresses, as `View.multiply_at` takes them. Its caller has proved that x is (batch, inputs), y (batch, outputs) and
     a bias that is not 0 (outputs,), all row-major and of the dtype that this is remembered for, or with ``wide_bias`` a
     bias of the dtype of sums; and that batch is from 1 to ``most``.
     """
 
-    view: View
-    transposed: bool
-    segments: int
     outputs: int
     inputs: int
     most: int
     kind: Kind
-    weights: ElementType
+    foreign: bool
+    array: Callable[[np.ndarray, np.ndarray, bool, np.ndarray | None, int], Result]
     at: Callable[[int, int, int, int, bool, int, int], Result]
 
 
@@ -44,10 +44,9 @@ def remember(w: Factor, kind: Kind, most: int) -> None:
     # Of an empty matrix, no kernel writes the result; filters are a matrix to convolutions alone.
     if view is not None and kind.acc.is_float and head.grid.size and len(head.shape) < 4:
         item, value, acc = map(kernels.type_code, (element_type(kind.result), head.element, kind.acc))
-        at = partial(view.multiply_at, item, value, acc, w.transposed)
-        spans.products[kind.result, w.transposed] = Direct(
-            view, w.transposed, head.grid.segments, *w.shape, most, kind, head.element, at
-        )
+        array, at = (partial(one, item, value, acc, w.transposed) for one in (view.multiply_array, view.multiply_at))
+        foreign = kind.result.isbuiltin != 1
+        spans.products[kind.result, w.transposed] = Direct(*w.shape, most, kind, foreign, array, at)
 
 
 def direct(
@@ -67,29 +66,23 @@ def direct(
     except (AttributeError, KeyError):
         return None
     shape = x.shape
-    if len(shape) > 2 or not shape or not x.flags.aligned:
-        return None
-    across = rows_of_x and len(shape) == 2
-    if shape[-1 if across else 0] != known.inputs or (
-        len(shape) == 2 and not 0 < shape[0 if across else 1] <= known.most
-    ):
+    if len(shape) == 1:
+        y = np.empty(known.outputs, x.dtype)
+    elif len(shape) == 2 and 0 < shape[0 if rows_of_x else 1] <= known.most:
+        y = np.empty((shape[0], known.outputs) if rows_of_x else (known.outputs, shape[1]), x.dtype)
+    else:
         return None
     if bias is not None:
         acc = known.kind.acc.dtype
         if type(bias) is not np.ndarray or bias.shape != (known.outputs,) or bias.dtype not in (x.dtype, acc):
             return None
         bias = np.ascontiguousarray(bias, acc)
+    own, sums = (kernels.bits_of(x), kernels.bits_of(y)) if known.foreign else (x, y)
     count = kernels.thread_count(threads)
-    if across:
-        y = np.empty((shape[0], known.outputs), x.dtype)
-        x, sums = x.T, y.T
-    else:
-        y = sums = np.empty((known.outputs, *shape[1:]), x.dtype)
     try:
-        prepared = kernels.backend.operand(x, known.weights, known.kind.acc)
-    except ValueError:  # strides that are not whole items
+        result = known.array(own, sums, rows_of_x, bias, count)
+    except ValueError:  # another size, or items that kernels cannot take as they lie
         return None
-    sums = kernels.bits_of(sums)
-    result = known.view.multiply(0, known.segments, prepared, sums, known.transposed, 0, count, None, bias)
-    spans.raise_for(result)
+    if result[0]:
+        spans.raise_for(result)
     return y

@@ -141,8 +141,19 @@ cdef int _check_types(uint8_t item, uint8_t value, uint8_t accumulator) except -
     return 0
 
 
-cdef uint64_t _batch(const Py_buffer* at) noexcept:
-    return at.shape[1] if at.ndim == 2 else 1
+cdef Strides _columns(const Py_buffer* at, uint64_t width, bint across, uint64_t n) except *:
+    """Those of (n, batch) or (n,) items, or with `across` of the transpose of (batch, n), at addresses that suit them."""
+    cdef Strides strides = _strides(at, width)
+    across = across and at.ndim == 2
+    if <uint64_t>at.shape[at.ndim - 1 if across else 0] != n or <size_t>at.buf % width:
+        raise ValueError("an array of another size, or not aligned")
+    if across:
+        strides.row, strides.column = strides.column, strides.row
+    return strides
+
+
+cdef uint64_t _batch(const Py_buffer* at, bint across) noexcept:
+    return at.shape[0 if across else 1] if at.ndim == 2 else 1
 
 
 cdef CWindow _window(const Py_buffer* at, uint64_t item, sizes) except *:
@@ -189,7 +200,7 @@ cdef class Operand:
         cdef CWindow pixels
         if window is None:
             strides = _strides(&self.at, item_bytes(self.item))
-            self.n, self.batch = self.at.shape[0], _batch(&self.at)
+            self.n, self.batch = self.at.shape[0], _batch(&self.at, False)
             self.operand = new_operand(self.item, self.accumulator, self.at.buf, strides, self.n, self.batch)
         else:
             pixels = _window(&self.at, self.width, window)

@@ -124,13 +124,56 @@ cdef class View:
             if w.result != x.accumulator and (first != 0 or last != self.segments):
                 raise ValueError("parts of sums in another type than theirs")
             w.at = _strides(&y_at, item_bytes(w.result))
-            if <uint64_t>y_at.shape[0] != m or _batch(&y_at) != x.batch:
+            if <uint64_t>y_at.shape[0] != m or _batch(&y_at, False) != x.batch:
                 raise ValueError("y of another size")
             w.y = y_at.buf
             with nogil:
                 r = c_multiply(self.view, w, first, last, threads)
         finally:
             PyBuffer_Release(&y_at)
+        return _result(r)
+
+    def multiply_array(self, uint8_t item, uint8_t value, uint8_t accumulator, bint transposed, x, y, bint across, bias,
+                       uint32_t threads):
+        """y = W x + bias, or of W^T, of floats of type `item`: x is (n, batch) or (n,), y is (m, batch) or (m,).
+
+        With `across` x is (batch, n) and y is (batch, m). bias: None, or (m,) contiguous items of the sums' type. The view
+        holds all segments. ValueError for arrays of another size, or that kernels cannot take as they lie.
+        """
+        cdef Product w
+        cdef Result r
+        cdef Py_buffer x_at, y_at
+        cdef Strides from_at
+        cdef _Term term = None
+        cdef uint64_t n = self.view.grid.rows if transposed else self.view.grid.cols
+        cdef uint64_t m = self.view.grid.cols if transposed else self.view.grid.rows
+        self._check_range(0, self.segments)
+        _check_types(item, value, accumulator)
+        if item_bytes(<Type>value) != self.view.width:
+            raise ValueError("weights of another type")
+        w.value, w.accumulator, w.result, w.transposed, w.limit = <Type>value, <Type>accumulator, <Type>item, transposed, 0
+        w.first = w.scale = w.bias = NULL
+        if bias is not None:
+            term = _Term(bias, m * item_bytes(w.accumulator))
+            w.bias = term.at.buf
+        PyObject_GetBuffer(x, &x_at, PyBUF_STRIDED_RO)
+        try:
+            PyObject_GetBuffer(y, &y_at, PyBUF_STRIDED | PyBUF_WRITABLE)
+            try:
+                from_at, w.batch = _columns(&x_at, item_bytes(w.result), across, n), _batch(&x_at, across)
+                w.at, w.y = _columns(&y_at, item_bytes(w.result), across, m), y_at.buf
+                if w.batch != _batch(&y_at, across) or x_at.ndim != y_at.ndim:
+                    raise ValueError("y of another size")
+                w.x = new_operand(w.result, w.accumulator, x_at.buf, from_at, n, w.batch)
+                if w.x == NULL:
+                    raise MemoryError
+                with nogil:
+                    r = c_multiply(self.view, w, 0, self.segments, threads)
+                    free_operand(w.x)
+            finally:
+                PyBuffer_Release(&y_at)
+        finally:
+            PyBuffer_Release(&x_at)
         return _result(r)
 
     def multiply_at(self, uint8_t item, uint8_t value, uint8_t accumulator, bint transposed, size_t x, uint64_t batch,

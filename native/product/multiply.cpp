@@ -49,9 +49,10 @@ struct Choice {
   uint32_t dense_from = kDenseFrom;
 
   explicit Choice(const Product& w) {
+    const Kernels& k = kernels();
     if (w.first) add(*w.first);
-    for (uint32_t i = 0; i < kernels().product_count; ++i)
-      if (can_run(kernels().products[i], w)) add(kernels().products[i]);
+    for (const ProductKernel* row = k.products; row != k.products + k.product_count; ++row)
+      if (row->accumulator == w.accumulator && can_run(*row, w)) add(*row);  // most are for other sums
   }
   void add(const ProductKernel& row) {
     of[uint32_t(row.form)][uint32_t(row.direction)].add(row);

@@ -10,11 +10,20 @@ namespace codec {
 
 namespace {
 
-bool is_finite(Type type, const void* x, Strides at, uint64_t n, uint64_t batch) {
-  if (at.column != 1 || batch == 1) {  // the other way round, so that what lies side by side is read side by side
+// What lies side by side as few long lines as can be, `batch` items each.
+void lengthen(Strides& at, uint64_t& n, uint64_t& batch) {
+  if (at.column != 1 || batch == 1) {  // the other way round
     at = {at.column, at.row};
     std::swap(n, batch);
   }
+  if (at.column == 1 && at.row == int64_t(batch)) {
+    batch *= n;
+    n = 1;
+  }
+}
+
+bool is_finite(Type type, const void* x, Strides at, uint64_t n, uint64_t batch) {
+  lengthen(at, n, batch);
   const int64_t item = item_bytes(type);
   bool finite = true;
   for (uint64_t i = 0; i < n; ++i) {
