@@ -38,6 +38,8 @@ constexpr uint32_t kPanel = 16384;
 constexpr uint32_t kTileRows = 64, kTileCols = 256;
 // Reads may run this many bytes past the end of any stream; every buffer that we are given or make has them.
 constexpr size_t kSlack = 64;
+// Stores that bypass the cache pay once an output of so many bytes is past what the caches hold (memcpy does the same).
+constexpr uint64_t kStreamed = 4 << 20;
 
 // Item kinds: what the value bits of an item mean (spec section 6.2).
 enum class Kind : uint8_t { unsigned_, signed_, float_ };
@@ -332,6 +334,7 @@ struct Strips {
   void* strips;
   Images images = {};
   uint64_t place = 0;
+  bool streaming = false;  // the array is so large that several strips of it are written past the cache
 };
 
 // Pixels under a filter: the array whose item (row, column) is the one at `row` of the filter (a channel, a line and a pixel
@@ -398,11 +401,12 @@ struct Kernels {
   // From the pixels under a filter, of type `item`, to strips of their columns from `left` on, in the same way.
   void (*unroll)(Type type, Type item, const void* pixels, const Window&, uint64_t left, uint64_t columns,
                  uint32_t strip, uint64_t height, void* to);
-  // One channel of an image, of type `item`, with zeros around it as its padding says: `lines` lines of `line` items, and
-  // kSlack bytes behind them.
-  void (*pad)(Type type, Type item, const void* pixels, const Window&, uint64_t lines, uint64_t line, void* to);
-  // The output of a filter over such channels, side by side, of type `item`.
-  void (*filter)(Type type, Type item, const void* padded, const Window&, uint64_t line, const Taps&, void* out);
+  // One channel of an image, of type `item`, into what has zeros around it as its padding says, in lines of `line` items.
+  void (*put_inside)(Type type, Type item, const void* pixels, const Window&, uint64_t line, void* to);
+  // The output of a filter over so many of such channels of `lines` lines, side by side, with kSlack bytes behind them; of
+  // type `item`.
+  void (*filter)(Type type, Type item, const void* padded, const Window&, uint64_t channels, uint64_t lines,
+                 uint64_t line, const Taps&, void* out);
   // From the strips to the array: each row times its scale, plus its bias, where these are not null.
   void (*from_strips)(const Strips&, const void* scale, const void* bias);
 

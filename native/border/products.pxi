@@ -243,7 +243,7 @@ def filter_images(pixels, uint8_t item, tuple sizes, uint64_t groups, const uint
     cdef CFilters f
     cdef _Pixels images
     cdef const uint8_t[::1] term
-    cdef uint64_t width, cols, padded, last = 0
+    cdef uint64_t width, cols, wrong = 0
     cdef bint made
     cdef Py_ssize_t i
     _check_types(item, item, type)
@@ -262,12 +262,15 @@ def filter_images(pixels, uint8_t item, tuple sizes, uint64_t groups, const uint
     cols = f.window.channels // groups * f.window.kernel[0] * f.window.kernel[1]
     if starts[0] != 0 or starts[starts.shape[0] - 1] != <uint64_t>columns.shape[0] or weights.shape[0] != columns.shape[0] * <Py_ssize_t>width:
         raise ValueError("columns or weights of another size")
+    f.starts = &starts[0]
+    f.columns = &columns[0] if columns.shape[0] else NULL
     for i in range(starts.shape[0] - 1):
-        if starts[i + 1] < starts[i]:
-            raise ValueError("starts that go back")
+        wrong |= f.starts[i + 1] < f.starts[i]
+    if wrong:
+        raise ValueError("starts that go back")
     for i in range(columns.shape[0]):
-        last = max(last, columns[i])
-    if columns.shape[0] and last >= cols:
+        wrong |= f.columns[i] >= cols
+    if wrong:
         raise ValueError("a column behind the filter")
     if out.shape[0] == 0:
         return
@@ -281,8 +284,7 @@ def filter_images(pixels, uint8_t item, tuple sizes, uint64_t groups, const uint
         if <uint64_t>term.shape[0] != f.filters * width:
             raise ValueError("bias of another size")
         f.bias = _bytes(term)
-    f.weights, f.out, f.starts = _bytes(weights), &out[0], &starts[0]
-    f.columns = &columns[0] if columns.shape[0] else NULL
+    f.weights, f.out = _bytes(weights), &out[0]
     with nogil:
         made = c_filter(f, threads)
     if not made:

@@ -17,27 +17,29 @@ struct Work {
   void run(uint64_t first, uint64_t end);
 };
 
-// Tasks that follow each other often see the same channels, which are padded once for all of them.
+// Tasks that follow each other often see the same channels, which are put between zeros once for all of them.
 void Work::run(uint64_t first, uint64_t end) {
   const uint64_t item = item_bytes(f.item), width = item_bytes(f.type), plane = f.lines * f.line * width,
-                 size = f.window.output[0] * f.window.output[1] * item;
+                 size = f.window.output[0] * f.window.output[1] * item, each = f.filters / f.groups;
   Buffer& padded = workspace().strips;
   if (!padded.reserve(channels() * plane + kSlack)) return __atomic_store_n(&failed, 1, __ATOMIC_RELAXED);
-  uint64_t held = ~uint64_t{0};
+  memset(padded.data, 0, channels() * plane + kSlack);
+  uint64_t image = first / f.filters, filter = first % f.filters, group = filter / each;
+  bool there = false;
   for (uint64_t task = first; task < end; ++task) {
-    const uint64_t image = task / f.filters, filter = task % f.filters, group = filter / (f.filters / f.groups);
-    if (held != image * f.groups + group) {
-      for (uint64_t c = 0; c < channels(); ++c) {
-        const int64_t from = int64_t(image) * f.window.image + int64_t(group * channels() + c) * f.window.channel;
-        kernels().pad(f.type, f.item, static_cast<const uint8_t*>(f.pixels) + from * int64_t(item), f.window, f.lines,
-                      f.line, padded.data + c * plane);
-      }
-      held = image * f.groups + group;
+    for (uint64_t c = 0; !there && c < channels(); ++c) {
+      const int64_t from = int64_t(image) * f.window.image + int64_t(group * channels() + c) * f.window.channel;
+      kernels().put_inside(f.type, f.item, static_cast<const uint8_t*>(f.pixels) + from * int64_t(item), f.window,
+                           f.line, padded.data + c * plane);
     }
     const uint64_t start = f.starts[filter];
     const Taps taps = {f.columns + start, offsets, f.weights + start * width, f.starts[filter + 1] - start,
                        f.bias ? f.bias + filter * width : nullptr};
-    kernels().filter(f.type, f.item, padded.data, f.window, f.line, taps, f.out + task * size);
+    kernels().filter(f.type, f.item, padded.data, f.window, channels(), f.lines, f.line, taps, f.out + task * size);
+    there = ++filter < (group + 1) * each;
+    if (there || ++group < f.groups) continue;
+    filter = group = 0;
+    ++image;
   }
   workspace().trim();
 }

@@ -236,6 +236,7 @@ struct Work {
   uint64_t first, last, across, bands, width;
   bool apart;         // each task puts its own columns of x into strips
   uint64_t together;  // bands of a task
+  bool streaming;     // y goes past the cache
   Failure failure;
 
   uint64_t groups() const { return (w.batch + width - 1) / width; }
@@ -271,6 +272,7 @@ void Work::run(uint64_t task) {
   }
   const uint64_t begin = task / groups() * together, end = begin + together < bands ? begin + together : bands;
   for (uint64_t band = begin; band < end; ++band) run_band(band, mine);
+  if (streaming) store_fence();
   work.trim();
 }
 
@@ -309,7 +311,8 @@ void Work::run_band(uint64_t band, Columns& mine) {
                        w.at,
                        work.sums.data + inside * item,
                        w.images,
-                       places ? left % places : 0};
+                       places ? left % places : 0,
+                       streaming};
   if (begun)
     memset(work.sums.data, 0, rows * strips * strip * item);
   else
@@ -370,9 +373,12 @@ Result multiply(const View& v, const Product& w, uint64_t first, uint64_t last, 
   const uint64_t fit = apart ? kApartBytes / (strip_rows(w.x->n) * strip * item_bytes(w.accumulator)) : room,
                  strips = fit < room ? fit : room;
   if (threads > 1 && weight_bytes(v, first, last) * (w.batch < 8 ? w.batch : 8) < kWorthTwo) threads = 1;
+  const bool streaming = w.batch * (w.transposed ? v.grid.cols : v.grid.rows) * item_bytes(w.result) >= kStreamed &&
+                         last == v.grid.segments();
   const uint64_t together = apart && (threads == 1 || w.x->window.images) ? bands : 1;
   Work work = {v,      w,     skips ? w.x->live() : nullptr, Choice(w), first,    last,
-               across, bands, strip * (strips ? strips : 1), apart,     together, {}};
+               across, bands, strip * (strips ? strips : 1), apart,     together, streaming,
+               {}};
   // A task less than there are threads, or one too many, leaves some of them waiting. What a task has is divided: its strips,
   // then its bands, for each of which x is laid out again, then a strip, the parts of which are multiplied more slowly.
   const auto uneven = [&] {
