@@ -69,13 +69,14 @@ def count(
 ) -> tuple[_Result, int]: ...
 def filter_images(
     pixels: _Bytes,
-    steps: tuple[int, int, int],
-    starts: _I64,
-    offsets: _I64,
+    item: int,
+    sizes: tuple[int, ...],
+    groups: int,
+    starts: _U64,
+    columns: _U64,
     weights: _Bytes,
     bias: _Bytes | None,
     out: _Bytes,
-    sizes: tuple[int, ...],
     type: int,
     threads: int,
 ) -> None: ...

@@ -2,8 +2,8 @@
 
 A convolution is a product of the filters, a matrix (filters, channels * height * width), with a matrix that has a
 column for every place of the output: the pixels under the filter there (im2col; Chellapilla, Puri and Simard 2006,
-"unrolling"). That matrix repeats each pixel once for every position of the filter, so it is made and used in blocks.
-Filters that see few channels (groups) are moved over the images themselves.
+"unrolling"). That matrix repeats each pixel once for every position of the filter, so native code lays out only the
+columns that a thread multiplies next. Filters that see few channels (groups) are moved over the images themselves.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,19 +22,11 @@ from codec.interop.csr import Csr, entries
 from codec.matrix import dimensions, is_int
 from codec.packed import PackedTensor
 from codec.products import multiply, multiply_pixels
-from codec.products.operands import apart, kind_of, row_term
+from codec.products.operands import Kind, apart, in_items, kind_of, row_term
 
-# Bytes of a block of unrolled columns and of the padded images that it is taken from; an image and the columns of one
-# row of the output may take more.
+# Of the gradient, bytes of a block of unrolled columns and of the padded images that it is added to; an image and the
+# columns of one row of the output may take more.
 BLOCK_BYTES = 4 << 20
-# Bytes of padded images over which filters of few channels are moved at a time, one image at least: they stay in the
-# second-level cache.
-PADDED_BYTES = 1 << 19
-
-# Pixels of an image from which on it fills the columns of a product by itself: 14 x 14 do, and their sums are then the
-# result itself (eight images of 480 x 80 filters on Zen 4: .68 ms instead of .87).
-WIDE = 128
-
 Pair = tuple[int, int]
 
 
@@ -64,9 +56,10 @@ class Window:
         return cls(kernel, steps, (high // 2, high - high // 2, wide // 2, wide - wide // 2), gaps)
 
     @property
-    def is_matrix(self) -> bool:
-        """Whether an image, a row for each channel, is already what the filters are multiplied with."""
-        return self.kernel == self.stride == (1, 1) and not any(self.padding)
+    def sizes(self) -> tuple[int, ...]:
+        """As kernels take it: of the kernel, of steps and gaps, and of the padding before and behind an image."""
+        top, bottom, left, right = self.padding
+        return (*self.kernel, *self.stride, *self.dilation, top, left, bottom, right)
 
     def padded(self, height: int, width: int) -> Pair:
         """Height and width of an image with its padding."""
@@ -88,16 +81,6 @@ class Window:
             sizes.append((size - reach) // step + 1)
         return sizes[0], sizes[1]
 
-    def lines(self, padded: np.ndarray, rows: slice) -> np.ndarray:
-        """The lines of padded images that some rows of the output depend on."""
-        first = rows.start * self.stride[0]
-        return padded[:, :, first : first + (rows.stop - rows.start - 1) * self.stride[0] + self._reach]
-
-    @property
-    def _reach(self) -> int:
-        """Lines from the first to the last under a filter."""
-        return self.dilation[0] * (self.kernel[0] - 1) + 1
-
     def under(self, padded: np.ndarray, output: Pair, rows: slice) -> np.ndarray:
         """The pixels under the filter at some rows of the output, as a view of padded images.
 
@@ -111,16 +94,6 @@ class Window:
             (channels, down * self.dilation[0], right * self.dilation[1], images, down * self.stride[0],
              right * self.stride[1]),
         )  # fmt: skip
-
-    def pad(self, images: np.ndarray, room: np.ndarray | None = None) -> np.ndarray:
-        """Images with their padding: these themselves where there is none, or in ``room``, of zeros around them."""
-        if room is None:
-            if not any(self.padding):
-                return images
-            room = np.zeros((*images.shape[:2], *self.padded(*images.shape[2:])), images.dtype)
-        high, wide = self.inside(*images.shape[2:])
-        room[:, :, high, wide] = images
-        return room
 
     def inside(self, height: int, width: int) -> tuple[slice, slice]:
         """Where the image lies in its padding."""
@@ -156,7 +129,8 @@ def conv2d(
     groups : int
         Channels and filters are divided into so many groups; a filter sees the channels of its group alone.
     out : ndarray, optional
-        Where to put the result; of the result's shape and dtype, any strides. It may overlap x and bias.
+        Where to put the result; of the result's shape and dtype, any strides. It may overlap x and bias, and even the
+        memory of w.
     threads : int, optional
         At most this many threads; the result does not depend on it.
 
@@ -174,10 +148,15 @@ def conv2d(
 
     Notes
     -----
-    Beyond x and the result it takes BLOCK_BYTES, or an image with its padding and the columns of one row of the output
-    where these are more, the block's result, and what a product takes. With ``groups`` above 1 it is only the images
-    with their padding, and w keeps its non-zero weights with their places, 28 bytes or more for each (of integers: w
-    packed once more, as filters for all channels).
+    Filters and input channels that are zeros as a whole cost nothing. Layout "sell", which ``objective="speed"`` takes
+    of floats, multiplies what is left of such filters as fast as a dense matrix.
+
+    Beyond x and the result each thread takes 512 KiB of pixels under the filter, or those of 32 places of the output
+    where these are more, and the sums that belong to them. Images and results of dtypes that kernels do not take, such
+    as integers of less than 64 bits, are converted about 8 MiB at a time, one image at least; an ``out`` whose lines
+    are not the same step apart as its pixels is made apart first. With ``groups`` above 1 each thread takes only the
+    channels of a group with their padding, and w keeps its non-zero weights with their places, 12 bytes or more for
+    each (of integers: w packed once more, as filters for all channels).
 
     Examples
     --------
@@ -199,29 +178,22 @@ def conv2d(
     shape = (*images.shape[:-3], filters, *output)
     result = np.empty(shape, kind.result) if out is None else check_out(out, shape, kind.result)
     term = row_term("bias", bias, filters)
+    if out is not None and w.spans.overlaps(out):
+        whole = conv2d(
+            images, w, term, stride=stride, padding=padding, dilation=dilation, groups=groups, threads=threads
+        )
+        w.spans.put(whole, out)
+        return out
     if out is not None:
         images, term = apart(images, out), None if term is None else apart(term, out)
     many, target = (images[None], result[None]) if images.ndim == 3 else (images, result)
     if groups > 1 and kind.acc.is_float:
-        _filter(_taps(w, groups, kind.acc.dtype), window, many, target, term, threads)
+        _filter(_taps(w, kind.acc.dtype), window, groups, many, target, kind, term, threads)
         return result
-    matrix = _for_all_channels(w, groups)
-    if window.is_matrix and target.flags.c_contiguous and (len(many) == 1 or prod(output) >= WIDE):
-        for image, own in zip(many, target, strict=True):
-            sums = own.reshape(filters, -1)
-            multiply(matrix, image.reshape(cols, -1), out=sums, bias=term, threads=threads, kind=kind)
-        return result
-    pixels = prod(window.padded(*many.shape[-2:])) * channels * images.itemsize
-    block = many
-    for some, rows in _blocks(len(many), pixels, cols * images.itemsize, output):
-        if rows.start == 0:  # once for all blocks of an image
-            block = window.pad(many[some])
-        own = target[some, :, rows].swapaxes(0, 1)
-        sums = own.reshape(filters, -1)  # where the places of an image lie side by side, the result itself
-        sizes = (*window.kernel, *window.stride, *window.dilation)
-        multiply_pixels(matrix, window.lines(block, rows), sizes, sums, kind, bias=term, threads=threads)
-        if not np.may_share_memory(sums, target):
-            own[...] = sums.reshape(own.shape)
+    sums = target.reshape(len(many), filters, prod(output)).swapaxes(0, 1)
+    multiply_pixels(_for_all_channels(w, groups), many, window.sizes, sums, kind, bias=term, threads=threads)
+    if not np.may_share_memory(sums, target):
+        target[...] = sums.swapaxes(0, 1).reshape(target.shape)
     return result
 
 
@@ -298,56 +270,53 @@ def conv2d_input(
 
 
 class _Taps(NamedTuple):
-    """Filters by their non-zero weights: where those of each begin; which channel, line and pixel each multiplies."""
+    """Filters by their non-zero weights: where those of each begin, and the column of each in the filters' matrix."""
 
     starts: np.ndarray
-    channel: np.ndarray
-    line: np.ndarray
-    pixel: np.ndarray
+    columns: np.ndarray
     weights: np.ndarray
 
 
-def _taps(w: PackedTensor, groups: int, acc: np.dtype) -> _Taps:
+def _taps(w: PackedTensor, acc: np.dtype) -> _Taps:
     """The filters so, in the dtype of the sums; w keeps them."""
-    known, key = w.spans.products, (groups, acc)
-    if key not in known:
-        filters, channels, high, wide = w.shape
-        _, starts, indices, values = entries(w.reshape(filters, -1).spans)
+    known = w.spans.products
+    if acc not in known:
+        _, starts, columns, values = entries(w.reshape(w.shape[0], -1).spans)
         there = values != 0  # a zero weight contributes nothing, kept or not
-        group = np.repeat(np.arange(filters) // (filters // groups), np.diff(starts))[there]
-        indices = indices[there]
-        known[key] = _Taps(
-            np.concatenate(([0], np.cumsum(there)))[starts],
-            indices // (high * wide) + group * channels,
-            indices // wide % high,
-            indices % wide,
+        known[acc] = _Taps(
+            np.concatenate(([0], np.cumsum(there)))[starts].astype(np.uint64),
+            columns[there].astype(np.uint64),
             values[there].astype(acc),
         )
-    return known[key]  # type: ignore[no-any-return]
+    return known[acc]  # type: ignore[no-any-return]
 
 
 def _filter(
-    taps: _Taps, window: Window, many: np.ndarray, target: np.ndarray, bias: np.ndarray | None, threads: int | None
+    taps: _Taps,
+    window: Window,
+    groups: int,
+    many: np.ndarray,
+    target: np.ndarray,
+    kind: Kind,
+    bias: np.ndarray | None,
+    threads: int | None,
 ) -> None:
     """The convolution straight from the images and the non-zero weights."""
-    acc, count = taps.weights.dtype, kernels.thread_count(threads)
+    acc, count = kind.acc.dtype, kernels.thread_count(threads)
     term = None if bias is None else np.ascontiguousarray(np.broadcast_to(bias.reshape(-1), target.shape[1:2]), acc)
-    channels, (high, wide) = many.shape[1], window.padded(*many.shape[-2:])
-    image = channels * high * wide
-    offsets = (taps.channel * high + taps.line * window.dilation[0]) * wide + taps.pixel * window.dilation[1]
-    steps = image, window.stride[0] * wide, window.stride[1]
-    each, room = len(many), None
-    if any(window.padding) or many.dtype != acc or not many.flags.c_contiguous:  # in the same memory in turn
-        each = min(len(many), max(1, PADDED_BYTES // max(1, image * acc.itemsize)))
-        room = np.zeros((each, channels, high, wide), acc)
-    for first in range(0, len(many), max(1, each)):
-        block, own = many[first : first + each], target[first : first + each]
-        pixels = block if room is None else window.pad(block, room[: len(block)])
-        sums = own if own.dtype == acc and own.flags.c_contiguous else np.empty(own.shape, acc)
-        kernels.backend.filter_images(pixels, steps, taps.starts, offsets, taps.weights, term, sums, count)
-        if sums is not own:
-            with np.errstate(over="ignore", invalid="ignore"):  # what a narrow float cannot hold becomes an infinity
-                own[...] = sums
+    if not many.size:  # nothing but padding
+        target.swapaxes(1, 3)[...] = 0 if term is None else term
+        return
+    ready = kind.native and many.dtype.isnative and in_items(many)
+    if ready and target.flags.c_contiguous:
+        kernels.backend.filter_images(many, window.sizes, groups, *taps, term, target, count)
+        return
+    for image, own in zip(many, target, strict=True):
+        pixels = image[None] if ready else image[None].astype(acc)
+        sums = np.empty((1, *own.shape), pixels.dtype)
+        kernels.backend.filter_images(pixels, window.sizes, groups, *taps, term, sums, count)
+        with np.errstate(over="ignore", invalid="ignore"):  # what a narrow float cannot hold becomes an infinity
+            own[...] = sums[0]
 
 
 def _check_filters(w: Any, groups: int) -> None:

@@ -182,7 +182,8 @@ class View(Protocol):
     ) -> Result:
         """W x scale + bias, or the transpose's product, into y (m, batch), in the dtype of x or of the sums.
 
-        y is what `bits_of` gives for an array. Sums that come from several views in turn are in their own dtype.
+        y may be (m, images, places), whose columns are the places of the images in turn. It is what `bits_of` gives for
+        an array. Sums that come from several views in turn are in their own dtype.
         """
 
     def multiply_array(
@@ -242,25 +243,28 @@ class Backend(Protocol):
     ) -> Any:
         """A product's x, (n, batch), prepared for the kernels; of the accumulator's dtype, or one that `widens` to it.
 
-        With ``window``, the two kernel sizes, strides and dilations of a filter, x is pixels (images, channels, height,
-        width), and the product's x those under the filter: (channels * kernel sizes, images * places).
+        With ``window``, two each of the kernel sizes, strides and dilations of a filter and of the padding before and
+        behind an image, x is pixels (images, channels, height, width), and the product's x those under the filter:
+        (channels * kernel sizes, images * places).
         """
 
     def filter_images(
         self,
         pixels: np.ndarray,
-        steps: tuple[int, int, int],
+        window: tuple[int, ...],
+        groups: int,
         starts: np.ndarray,
-        offsets: np.ndarray,
+        columns: np.ndarray,
         weights: np.ndarray,
         bias: np.ndarray | None,
         out: np.ndarray,
         threads: int,
     ) -> None:
-        """Filters by their non-zero weights over padded images, into ``out`` (images, filters, height, width).
+        """Filters by their non-zero weights over images, into ``out`` (images, filters, height, width), contiguous.
 
-        ``steps`` are items from an image to the next, and to the next line and place of the output; ``offsets`` those
-        from a place to the pixel that a weight multiplies. All items are float32 or float64, and contiguous.
+        ``pixels`` and ``window`` are as for `operand`, and out has the dtype of the pixels. The weights of filter i are
+        [starts[i], starts[i + 1]), and ``columns`` says where each stands in the filter, counted over the channels of
+        a group; both are uint64. Weights and bias are float32 or float64, as the sums.
         """
 
 
@@ -297,19 +301,20 @@ class Cpu:
     def filter_images(
         self,
         pixels: np.ndarray,
-        steps: tuple[int, int, int],
+        window: tuple[int, ...],
+        groups: int,
         starts: np.ndarray,
-        offsets: np.ndarray,
+        columns: np.ndarray,
         weights: np.ndarray,
         bias: np.ndarray | None,
         out: np.ndarray,
         threads: int,
     ) -> None:
         """See `Backend.filter_images`."""
+        item, acc = (type_code(element_type(array.dtype)) for array in (pixels, weights))
         _native.filter_images(
-            octets(pixels), steps, starts.astype(np.int64, copy=False), offsets, octets(weights),
-            None if bias is None else octets(bias), octets(out), out.shape, _TYPES.index(element_type(out.dtype).name),
-            threads,
+            bits_of(pixels), item, window, groups, starts, columns, octets(weights),
+            None if bias is None else octets(bias), octets(bits_of(out)), acc, threads,
         )  # fmt: skip
 
 

@@ -38,6 +38,8 @@ constexpr uint32_t kPanel = 16384;
 constexpr uint32_t kTileRows = 64, kTileCols = 256;
 // Reads may run this many bytes past the end of any stream; every buffer that we are given or make has them.
 constexpr size_t kSlack = 64;
+// Stores that bypass the cache pay once an output of so many bytes is past what the caches hold (memcpy does the same).
+constexpr uint64_t kStreamed = 4 << 20;
 
 // Item kinds: what the value bits of an item mean (spec section 6.2).
 enum class Kind : uint8_t { unsigned_, signed_, float_ };
@@ -70,7 +72,7 @@ struct Panel {
   bool columns;            // lines are columns of the matrix
   bool padded;             // among the values are zeros that stand for no stored entry (zeros inside blocks)
   uint32_t row, column;    // of the first element, in the segment
-  uint32_t lines, length;  // lines * length <= kPanel
+  uint32_t lines, length;  // lines * length <= kPanel, but for Reader::in_place
   uint32_t count;          // items in values
   // Form mask: lines * words(length) words. Bit j of word i is position 64 i + j; bits past the length are 0.
   const uint64_t* mask;
@@ -186,6 +188,8 @@ struct Reader {
   uint64_t taken;              // values handed out so far
   bool packed;                 // the values are codes that lie `bits` apart, and so are those of its panels
   bool proved;                 // the segment was read to its end before: a layout may check only what reads lean on
+  // Values are only read, and where they lie: a panel that is nothing but values may have more than kPanel of them.
+  bool in_place;
   void* state;  // the layout's own: LayoutKernels::state bytes, the first kCleared of which are 0 at first
   Scratch* scratch;
   // Where the segment's elements will be written, side by side: a layout that fetches asks for these cache lines while it
@@ -335,8 +339,15 @@ struct Strides {
   int64_t row, column;
 };
 
+// Columns that lie in images: `places` of them in each, the images `step` items apart. No places: there are no images.
+struct Images {
+  uint64_t places = 0;
+  int64_t step = 0;
+};
+
 // An array (rows, columns), and the same in strips: (rows, strip) for each strip's columns in turn, each strip `height` rows
-// behind the one before. `type` is that of the items in strips, `item` that of the array's (see widens_to).
+// behind the one before. `type` is that of the items in strips, `item` that of the array's (see widens_to). Of columns in
+// images, the first is at `place` of the image that `array` points to.
 struct Strips {
   Type type, item;
   uint64_t rows, columns;
@@ -345,15 +356,19 @@ struct Strips {
   void* array;
   Strides at;
   void* strips;
+  Images images = {};
+  uint64_t place = 0;
+  bool streaming = false;  // the array is so large that several strips of it are written past the cache
 };
 
 // Pixels under a filter: the array whose item (row, column) is the one at `row` of the filter (a channel, a line and a pixel
 // of the kernel) where it stands for `column` of the output (an image, a line and a pixel of it). The first of two is for
-// lines, the second for pixels; steps are in items.
+// lines, the second for pixels; steps are in items. `padding` is before the first line and pixel: a filter also stands over
+// zeros there, and as far behind the last as its output says.
 struct Window {
-  uint64_t images, channels, height, width;  // of the pixels, with their padding
+  uint64_t images, channels, height, width;  // of the pixels
   int64_t image, channel, line, pixel;       // from one to the next
-  uint64_t kernel[2], stride[2], dilation[2], output[2];
+  uint64_t kernel[2], stride[2], dilation[2], padding[2], output[2];
 
   uint64_t rows() const { return channels * kernel[0] * kernel[1]; }
   uint64_t columns() const { return images * output[0] * output[1]; }
@@ -373,6 +388,16 @@ struct TileKernels {
   void (*release)();  // for the calling thread, behind its last product: tiles in use slow down what runs next
   // One instruction, for tests: C (m, n) of f32 or i32, plus A (m, k) B (k, n) of pairs of bf16 or of four signed bytes.
   void (*dot)(bool bytes, uint32_t m, uint32_t k, uint32_t n, const void* a, const void* b, void* c);
+};
+
+// The non-zero weights of a filter, of the type of the sums: `n` of them, each with the column of the filter that it stands in
+// (a channel, a line and a pixel) and, for each column, how many items behind its place in padded images the pixel stands.
+struct Taps {
+  const uint64_t* columns;
+  const int64_t* offsets;
+  const void* weights;
+  uint64_t n;
+  const void* bias;  // an item; null: none
 };
 
 // ---- the table -------------------------------------------------------------------------------------------------
@@ -413,12 +438,15 @@ struct Kernels {
 
   // From the array to the strips, with zeros in columns and rows that the array does not have.
   void (*to_strips)(const Strips&);
-  // From the pixels under a filter to strips of their columns from `left` on, in the same way.
-  void (*unroll)(Type, const void* pixels, const Window&, uint64_t left, uint64_t columns, uint32_t strip,
-                 uint64_t height, void* to);
-  // One line of the output of a filter, by its weights (product.hpp).
-  void (*filter_line)(Type, const void* pixels, int64_t step, const int64_t* offsets, const void* weights,
-                      uint64_t taps, const void* bias, uint64_t width, void* out);
+  // From the pixels under a filter, of type `item`, to strips of their columns from `left` on, in the same way.
+  void (*unroll)(Type type, Type item, const void* pixels, const Window&, uint64_t left, uint64_t columns,
+                 uint32_t strip, uint64_t height, void* to);
+  // One channel of an image, of type `item`, into what has zeros around it as its padding says, in lines of `line` items.
+  void (*put_inside)(Type type, Type item, const void* pixels, const Window&, uint64_t line, void* to);
+  // The output of a filter over so many of such channels of `lines` lines, side by side, with kSlack bytes behind them; of
+  // type `item`.
+  void (*filter)(Type type, Type item, const void* padded, const Window&, uint64_t channels, uint64_t lines,
+                 uint64_t line, const Taps&, void* out);
   // From the strips to the array: each row times its scale, plus its bias, where these are not null.
   void (*from_strips)(const Strips&, const void* scale, const void* bias);
 

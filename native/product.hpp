@@ -9,8 +9,8 @@ namespace codec {
 struct Operand;
 // Of items of a type that widens to the accumulator's; null: no memory.
 Operand* new_operand(Type item, Type accumulator, const void* x, Strides at, uint64_t n, uint64_t batch);
-// The same of the pixels under a filter, of the accumulator's type; the caller has proved that all of them are there.
-Operand* new_operand(Type accumulator, const void* pixels, const Window&);
+// The same of the pixels under a filter; the caller has proved that all of them are there.
+Operand* new_operand(Type item, Type accumulator, const void* pixels, const Window&);
 void free_operand(Operand*);
 // Whether a row of Kernels::products has multiplied it so far.
 bool was_used(const Operand*, uint32_t row);
@@ -21,6 +21,7 @@ struct Product {
   Operand* x;
   void* y;  // (m, batch)
   Strides at;
+  Images images;             // that its columns lie in
   const void *scale, *bias;  // a factor and a term for each row of y, of the accumulator's type; null: none
   uint64_t batch;
   bool transposed;             // y += W^T x
@@ -32,19 +33,20 @@ struct Product {
 const ProductKernel* find_product(const char* name);
 // Whether a row can multiply some panel of the product.
 bool can_run(const ProductKernel&, const Product&);
-// Filters by their non-zero weights, over images with their padding: what the caller has proved to lie in both.
+// Filters by their non-zero weights, over images: filters / groups of them see the channels of one group.
 struct Filters {
-  Type type;  // of all items: f32 or f64
-  uint64_t images, filters;
-  uint64_t height, width;         // of the output
-  const uint8_t* pixels;          // of the first image
-  uint64_t image, line, step;     // items from an image to the next, and to the next line and place of the output
-  const int64_t* starts;          // filters + 1: where the weights of each begin
-  const int64_t* offsets;         // of each weight, items from a place of the output to the pixel that it multiplies
+  Type type, item;  // of sums, weights and bias, f32 or f64; of pixels and out, which widens to it
+  Window window;    // for one group it is images x channels / groups
+  const void* pixels;
+  uint64_t groups, filters;
+  uint64_t lines, line;           // of a channel with its padding
+  const uint64_t* starts;         // filters + 1: where the weights of each begin
+  const uint64_t* columns;        // of each weight, below channels / groups * kernel sizes
   const uint8_t *weights, *bias;  // bias: an item for each filter, or null
-  uint8_t* out;                   // (images, filters, height, width), side by side
+  uint8_t* out;                   // (images, filters, output), side by side
 };
-void filter(const Filters&, uint32_t threads);
+// False: no memory. Each thread takes that of one group's channels with their padding.
+bool filter(const Filters&, uint32_t threads);
 
 // Segments [first, last), in order and each once. Sums of which an earlier call has added a part are in y, which then has
 // their type: a row of it is whole, scaled and with its bias, once all segments that it depends on were there.

@@ -109,14 +109,19 @@ def test_every_layout(case) -> None:
         assert (abs(found - expected[0]) <= size[0] * ROUNDING + 1e-30).all()
 
 
-def test_filters_in_groups_are_packed_for_all_channels_once(monkeypatch) -> None:
+def test_what_filters_in_groups_are_is_worked_out_once(monkeypatch) -> None:
+    """For any number of groups where they are moved over the images; integers for each."""
     w, x = weights((16, 2, 3, 3), element_type("f4"), 0.8), x_for(element_type("f4"), (4, 9, 9), 2)
-    p = codec.encode(w)
-    first = codec.conv2d(x, p, groups=2)
-    monkeypatch.setattr(convolution, "entries", None)  # what packing them again would call
+    p, more = codec.encode(w), np.concatenate([x, x])
+    first, second = codec.conv2d(x, p, groups=2), codec.conv2d(more, codec.encode(w), groups=4)
+    q, whole = codec.encode((9 * w).astype("i2")), (9 * x).astype("i2")
+    third = codec.conv2d(whole, q, groups=2)
+    monkeypatch.setattr(convolution, "entries", None)  # what would read them again
     assert np.array_equal(codec.conv2d(x, p, groups=2), first)
+    assert np.array_equal(codec.conv2d(more, p, groups=4), second)
+    assert np.array_equal(codec.conv2d(whole, q, groups=2), third)
     with pytest.raises(TypeError):
-        codec.conv2d(np.concatenate([x, x]), p, groups=4)
+        codec.conv2d(np.concatenate([whole, whole]), q, groups=4)
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8", "f2"])
@@ -138,39 +143,100 @@ def test_filters_of_groups_over_wide_lines(dtype) -> None:
                     assert same.tobytes() == found.tobytes()
 
 
-def test_filters_outside_their_images_are_refused() -> None:
+def test_what_a_filter_cannot_be_is_refused() -> None:
     """The border proves that every pixel and every weight is there."""
     right = {
-        "pixels": np.zeros(4 * 20, np.uint8), "steps": (20, 5, 1), "starts": np.array([0, 1, 2]),
-        "offsets": np.array([0, 6]), "weights": np.zeros(8, np.uint8), "bias": np.zeros(8, np.uint8),
-        "out": np.ones(4 * 24, np.uint8), "sizes": (1, 2, 3, 4), "type": 1, "threads": 1,
+        "pixels": np.zeros((2, 2, 3, 4), "f4"), "item": 1, "sizes": (2, 2, 1, 1, 1, 1, 0, 0, 0, 1), "groups": 2,
+        "starts": np.array([0, 1, 3], "u8"), "columns": np.array([0, 3, 3], "u8"), "weights": np.zeros(12, np.uint8),
+        "bias": np.zeros(8, np.uint8), "out": np.ones(4 * 32, np.uint8), "type": 1, "threads": 1,
     }  # fmt: skip
-    for steps in ((20, 5, 1), (20, 4, 1), (20, 1, 1), (20, 0, 1), (0, 5, 0)):  # also lines that overlap
-        right["out"][:] = 1
-        _native.filter_images(**{**right, "steps": steps})
-        assert not right["out"].any()
-    many = {"steps": (0, 1, 1), "sizes": (1, 2, 5000, 60), "out": np.ones(4 * 600_000, np.uint8)}
-    _native.filter_images(**{**right, **many, "pixels": np.zeros(4 * 5100, np.uint8)})
-    assert not many["out"].any()
+    _native.filter_images(**right)
+    assert not right["out"].any()
+    _native.filter_images(**{**right, "pixels": right["pixels"][:, ::-1, ::-1]})
     for changed in (
-        {"offsets": np.array([0, 7])}, {"offsets": np.array([-1, 6])}, {"starts": np.array([1, 1, 2])},
-        {"starts": np.array([0, 3, 2])}, {"starts": np.array([0, 1, 3])}, {"starts": np.array([0, 2])},
-        {"weights": np.zeros(4, np.uint8)}, {"bias": np.zeros(4, np.uint8)}, {"out": np.ones(4 * 25, np.uint8)},
-        {"sizes": (2, 1, 3, 4), "starts": np.array([0, 2])}, {"steps": (20, 6, 1)}, {"steps": (20, 5, 1 << 63)},
-        {"steps": (20, 1 << 63, 1)}, {"type": 0}, {"type": 2}, {"pixels": np.zeros(4 * 20 - 1, np.uint8)},
+        {"columns": np.array([0, 4, 0], "u8")}, {"columns": np.array([0, 1 << 63, 0], "u8")},
+        {"starts": np.array([1, 1, 3], "u8")}, {"starts": np.array([0, 4, 3], "u8")}, {"starts": np.zeros(0, "u8")},
+        {"starts": np.array([0, 1, 2], "u8")}, {"starts": np.array([0, 3], "u8")}, {"weights": np.zeros(8, np.uint8)},
+        {"bias": np.zeros(4, np.uint8)}, {"out": np.ones(4 * 31, np.uint8)}, {"groups": 0}, {"groups": 3},
+        {"sizes": (2, 2, 1, 1, 1, 1)}, {"sizes": (2, 2, 1, 0, 1, 1, 0, 0, 0, 1)}, {"type": 0}, {"type": 2},
+        {"sizes": (5, 2, 1, 1, 1, 1, 0, 0, 0, 1)}, {"sizes": (2, 2, 1, 1, 1, 1, 0, 0, 0, -1)}, {"item": 0}, {"item": 2},
+        {"pixels": np.zeros((2, 2, 12), "f4")}, {"pixels": np.zeros((2, 0, 3, 4), "f4")},
     ):  # fmt: skip
-        with pytest.raises(ValueError, match=r"pixel|size|back|type"):
+        with pytest.raises(ValueError, match=r"pixels|size|back|type|behind|larger|divide"):
             _native.filter_images(**{**right, **changed})
+    huge = {"sizes": (1 << 30, 1 << 30, 1, 1, 1, 1, 1 << 30, 1 << 30, 0, 0)}
+    with pytest.raises(ValueError, match="no sizes"):
+        _native.filter_images(**{**right, **huge})
+    wide = (2, 2, 1 << 30, 1 << 30, 1, 1, 1 << 30, 1 << 30, 0, 0)
+    with pytest.raises(MemoryError):
+        _native.filter_images(**{**right, "sizes": wide, "out": np.ones(4 * 16, np.uint8)})
 
 
-def test_an_image_is_padded_once_for_all_its_blocks(monkeypatch) -> None:
-    w, x = weights((4, 3, 3, 3), element_type("f4"), 0.5), x_for(element_type("f4"), (2, 3, 20, 30), 2)
-    p, pads, pad = codec.encode(w), [], convolution.Window.pad
-    expected = codec.conv2d(x, p, padding=1)
-    monkeypatch.setattr(convolution, "BLOCK_BYTES", 1 << 12)
-    monkeypatch.setattr(convolution.Window, "pad", lambda *given: pads.append(1) or pad(*given))
-    assert np.array_equal(codec.conv2d(x, p, padding=1), expected)
-    assert len(pads) == len(x)
+def unrolled(x, w, stride, padding):
+    """The definition by a matrix product in float64, for more and larger filters."""
+    high, wide = w.shape[2:]
+    x = np.pad(x.astype(float), ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    under = np.lib.stride_tricks.sliding_window_view(x, (high, wide), (2, 3))[:, :, ::stride, ::stride]
+    return np.einsum("nchwij,fcij->nfhw", under, w.astype(float), optimize=True)
+
+
+# Of the last, eight rows of a slice have the same columns.
+@pytest.mark.parametrize("layout", ["dense", "bitmap", "csr", "sell", "half of sell"])
+def test_many_columns_and_bands_of_rows(layout: str) -> None:
+    """More places than a thread lays out at a time, of several images; filters in several bands; any threads."""
+    element = element_type("f4")
+    if layout == "half of sell":
+        w = weights((100, 300, 3, 3), element, 0)
+        w[::2] = w[:, 5:200] = 0
+    else:
+        w = weights((100, 300, 3, 3), element, 0.6)
+    p = codec.encode(w, layout=layout.split()[-1])
+    for stride, padding, side in ((1, 1, 9), (2, 2, 17)):
+        x = x_for(element, (3, 300, side, side + 2), 4)
+        expected, size = (unrolled(*pair, stride, padding) for pair in ((x, w), (abs(x), abs(w))))
+        found = codec.conv2d(x, p, stride=stride, padding=padding, threads=1)
+        assert (abs(found - expected) <= size * ROUNDING + 1e-30).all()
+        for threads in (2, 3, 16):
+            assert np.array_equal(codec.conv2d(x, p, stride=stride, padding=padding, threads=threads), found)
+        each = [codec.conv2d(image, p, stride=stride, padding=padding) for image in x]
+        assert np.array_equal(np.stack(each), found)
+
+
+@pytest.mark.parametrize("name", ["F16", "BF16"])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_pixels_of_16_bits_are_rounded_once(name: str, kernel: int) -> None:
+    """The result is that of the same pixels in float32, rounded; whatever their strides, and of parts that are decoded
+    ahead, too.
+    """
+    dtype = next(e.dtype for e in ELEMENTS if e.name == name)
+    w = weights((70, 5, kernel, kernel), element_type("f4"), 0.6)
+    whole = x_for(element_type("f4"), (3, 5, 12, 17), 6).astype(dtype)
+    bias = np.arange(70, dtype="f4")
+    for p in (codec.encode(w, layout="sell"), codec.encode(w, layout="csr", entropy="zstd")):
+        for x in (whole, whole[:, :, ::-1, ::2], np.asfortranarray(whole)):
+            for stride in (1, 2):
+                wide = codec.conv2d(x.astype("f4"), p, bias, stride=stride, padding=1)
+                assert codec.conv2d(x, p, bias, stride=stride, padding=1).tobytes() == wide.astype(dtype).tobytes()
+
+
+def test_images_that_are_all_padding_and_results_of_any_strides() -> None:
+    w, bias = weights((3, 2, 3, 3), element_type("f4"), 0.5), np.arange(3, dtype="f4")
+    p = codec.encode(w)
+    found = codec.conv2d(np.zeros((2, 2, 0, 4), "f4"), p, bias, padding=2)
+    assert np.array_equal(found, np.broadcast_to(bias[:, None, None], (2, 3, 2, 6)))
+    assert codec.conv2d(np.zeros((0, 2, 4, 4), "f4"), p, bias).shape == (0, 3, 2, 2)
+    x = x_for(element_type("f4"), (2, 2, 6, 7), 3)
+    expected = codec.conv2d(x, p, bias, padding=1)
+    for axes in ((0, 1, 3, 2), (1, 0, 2, 3), (3, 1, 0, 2)):
+        out = np.empty(tuple(expected.shape[axis] for axis in axes), "f4").transpose(np.argsort(axes))
+        assert codec.conv2d(x, p, bias, padding=1, out=out) is out
+        assert np.array_equal(out, expected)
+    assert np.array_equal(codec.conv2d(x.astype(">f4"), p, bias, padding=1), expected)
+    data = codec.dumps(p)
+    memory = np.zeros(len(data) + expected.nbytes, np.uint8)
+    memory[: len(data)] = np.frombuffer(data, np.uint8)
+    out = memory[64 : 64 + expected.nbytes].view("f4").reshape(expected.shape)
+    assert np.array_equal(codec.conv2d(x, codec.loads(memory[: len(data)]), bias, padding=1, out=out), expected)
 
 
 def test_zeros_contribute_nothing_and_out_may_overlap() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from products import using, weights
+from products import check, using, weights, x_for
 
 import codec
 from codec import _native, kernels
@@ -97,3 +97,27 @@ def test_a_kernel_for_another_product_is_refused() -> None:
     for name in ("index_dot_any_f64_b1", "nothing"):
         with pytest.raises(ValueError, match="no product kernel"):
             p.spans.view(0, 1, 1).multiply(0, 1, operand, np.zeros((3, 1), np.float32), False, 0, 1, kernel=name)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16", "int8", "int32"])
+def test_rows_with_the_same_columns_have_the_sums_that_they_have_among_others(dtype: str) -> None:
+    """Slices of sell whose rows have the same columns are multiplied by themselves: rows or columns that are zeros as a
+    whole, and rows that only look like them.
+    """
+    element, rng = element_type(dtype), np.random.default_rng(5)
+    w = weights((150, 600), element, 0)
+    w[rng.random(150) < 0.5] = 0
+    w[:, rng.random(600) < 0.3] = 0
+    w[:8] = 0
+    w[1, 0], w[2, 256], w[3, 255] = 1, 1, 1  # a single entry, at the position that rows without one are filled up with
+    w[64:128, 256:512] = 0
+    w[70:76, 300], w[71, 256] = 1, 1
+    w[140, np.flatnonzero(w[140])[:1]] = 0
+    others = np.empty((300, 600), w.dtype)
+    others[::2], others[1::2] = w, weights((150, 600), element, 0.5, 1)
+    alone, among = (codec.encode(each, layout="sell") for each in (w, others))
+    for batch in (2, 5, 8, 13, 16, 40):
+        x = x_for(element, (600, batch), batch)
+        found = alone @ x
+        check(found, w, x)
+        assert np.array_equal(found, (among @ x)[::2])

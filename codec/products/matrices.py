@@ -108,26 +108,39 @@ def multiply_pixels(
     ----------
     w : PackedTensor, (filters, channels * kernel height * kernel width)
     pixels : ndarray, (images, channels, height, width)
-        With their padding.
     window : tuple of int
-        The two sizes of the kernel, its strides and its dilations.
-    out : ndarray, (filters, images * output height * output width)
+        The two sizes of the kernel, its strides, its dilations, and the padding before and behind an image.
+    out : ndarray, (filters, images, output height * output width)
         Any strides; it overlaps nothing.
     kind : Kind
         What `kind_of` gives for w and the pixels.
     bias : ndarray, (filters,), optional
     threads : int, optional
+
+    Notes
+    -----
+    Images and results of dtypes that kernels do not take are converted some at a time, about TILE_BYTES of them.
     """
     count, acc = kernels.thread_count(threads), kind.acc.dtype
-    pixels = pixels if pixels.dtype == acc and in_items(pixels) else pixels.astype(acc)
     terms = [None, None if bias is None else _term("bias", bias, kind, len(out))]
-    if kind.result == acc and in_items(out):
-        _run(w, pixels, out, kind, False, count, terms, window)
+    ready = (kind.native or pixels.dtype == acc) and pixels.dtype.isnative and in_items(pixels)
+    plain = (kind.result == acc or (kind.native and w.spans.whole is not None)) and in_items(out)
+    if not pixels.size:  # nothing but padding
+        with np.errstate(over="ignore"):
+            out.T[...] = 0 if terms[1] is None else terms[1]
         return
-    sums = np.empty(out.shape, acc)
-    _run(w, pixels, sums, kind, False, count, terms, window)
-    with np.errstate(over="ignore", invalid="ignore"):
-        out[...] = sums
+    each = (0 if ready else pixels[0].size) + (0 if plain else out[:, 0].size)
+    step = max(1, TILE_BYTES // (each * acc.itemsize)) if each else len(pixels)
+    for first in range(0, len(pixels), step):
+        some = slice(first, first + step)
+        x = pixels[some] if ready else pixels[some].astype(acc)
+        if plain:
+            _run(w, x, out[:, some], kind, False, count, terms, window)
+            continue
+        sums = np.empty(out[:, some].shape, acc)
+        _run(w, x, sums, kind, False, count, terms, window)
+        with np.errstate(over="ignore", invalid="ignore"):
+            out[:, some] = sums
 
 
 def _run(
@@ -143,7 +156,7 @@ def _run(
     """The product of x (of the pixels under a filter), where x and ``out`` are such as kernels take."""
     spans, grid = w.spans, w.spans.head.grid
     if not grid.size:  # without a segment, no kernel writes anything
-        out[...] = 0 if terms[1] is None else terms[1][:, None]
+        out.T[...] = 0 if terms[1] is None else terms[1]
         return
     prepared, y = kernels.backend.operand(x, spans.head.element, kind.acc, window), kernels.bits_of(out)
     for view, first, last in spans.views(0, grid.segments, threads):

@@ -16,10 +16,15 @@ cdef extern from "product.hpp" namespace "codec" nogil:
         uint64_t kernel[2]
         uint64_t stride[2]
         uint64_t dilation[2]
+        uint64_t padding[2]
         uint64_t output[2]
 
+    cdef struct Images:
+        uint64_t places
+        int64_t step
+
     COperand* new_operand(Type, Type, const void*, Strides, uint64_t, uint64_t) noexcept
-    COperand* new_operand(Type, const void*, const CWindow&) noexcept
+    COperand* new_operand(Type, Type, const void*, const CWindow&) noexcept
     void free_operand(COperand*) noexcept
     bint was_used(const COperand*, uint32_t) noexcept
 
@@ -30,6 +35,7 @@ cdef extern from "product.hpp" namespace "codec" nogil:
         COperand* x
         void* y
         Strides at
+        Images images
         const void* scale
         const void* bias
         uint64_t batch
@@ -50,21 +56,20 @@ cdef extern from "product.hpp" namespace "codec" nogil:
 
     cdef struct CFilters "codec::Filters":
         Type type
-        uint64_t images
+        Type item
+        CWindow window
+        const void* pixels
+        uint64_t groups
         uint64_t filters
-        uint64_t height
-        uint64_t width
-        const uint8_t* pixels
-        uint64_t image
+        uint64_t lines
         uint64_t line
-        uint64_t step
-        const int64_t* starts
-        const int64_t* offsets
+        const uint64_t* starts
+        const uint64_t* columns
         const uint8_t* weights
         const uint8_t* bias
         uint8_t* out
 
-    void c_filter "codec::filter"(const CFilters&, uint32_t) noexcept
+    bint c_filter "codec::filter"(const CFilters&, uint32_t) noexcept
     const ProductKernel* find_product(const char*) noexcept
     bint can_run(const ProductKernel&, const Product&) noexcept
     Result c_multiply "codec::multiply"(const CView&, const Product&, uint64_t, uint64_t, uint32_t) noexcept
@@ -123,14 +128,16 @@ def tile_dot(const uint8_t[::1] a, const uint8_t[::1] b, uint8_t[::1] c, uint32_
     kernels().tiles.dot(signed_bytes, m, k, n, &a[0], &b[0], &c[0])
 
 
-cdef Strides _strides(const Py_buffer* at, uint64_t width) except *:
-    """Those of (n, batch) or (n,) items of so many bytes, counted in items."""
+cdef Strides _strides(const Py_buffer* at, uint64_t width, int most=2) except *:
+    """Those of (n,), (n, batch) or, with three dimensions at most, (n, images, places) items of so many bytes, in items."""
     cdef Strides strides
-    if (not 1 <= at.ndim <= 2 or <uint64_t>at.itemsize != width or at.strides[0] % at.itemsize
-            or at.strides[at.ndim - 1] % at.itemsize):
-        raise ValueError("an array of other items, of three dimensions, or whose strides are not whole items")
+    if not 1 <= at.ndim <= most or <uint64_t>at.itemsize != width:
+        raise ValueError("an array of other items, or of more dimensions")
+    for i in range(at.ndim):
+        if at.strides[i] % at.itemsize:
+            raise ValueError("an array whose strides are not whole items")
     strides.row = at.strides[0] // at.itemsize
-    strides.column = at.strides[1] // at.itemsize if at.ndim == 2 else 1
+    strides.column = at.strides[at.ndim - 1] // at.itemsize if at.ndim > 1 else 1
     return strides
 
 
@@ -153,14 +160,22 @@ cdef Strides _columns(const Py_buffer* at, uint64_t width, bint across, uint64_t
 
 
 cdef uint64_t _batch(const Py_buffer* at, bint across) noexcept:
-    return at.shape[0 if across else 1] if at.ndim == 2 else 1
+    cdef uint64_t batch = 1
+    if across and at.ndim == 2:
+        return at.shape[0]
+    for i in range(1, at.ndim):
+        batch *= <uint64_t>at.shape[i]
+    return batch
 
 
 cdef CWindow _window(const Py_buffer* at, uint64_t item, sizes) except *:
-    """Filters of sizes (kernel, stride, dilation), two of each, on pixels (images, channels, height, width)."""
+    """Filters of sizes (kernel, stride, dilation, padding before, padding behind), two of each, on pixels (images, channels,
+    height, width).
+    """
     cdef CWindow window
-    cdef uint64_t reach
-    if at.ndim != 4 or <uint64_t>at.itemsize != item or len(sizes) != 6 or min(sizes) < 1 or max(sizes) > 1 << 31:
+    cdef uint64_t reach, size
+    if (at.ndim != 4 or <uint64_t>at.itemsize != item or len(sizes) != 10 or min(sizes[:6]) < 1 or min(sizes) < 0
+            or max(sizes) > 1 << 31 or sizes[0] * sizes[1] * at.shape[1] > 1 << 48):
         raise ValueError("pixels of another shape or type, or no sizes of a filter")
     for i in range(4):
         if at.strides[i] % at.itemsize or at.shape[i] == 0:
@@ -170,19 +185,21 @@ cdef CWindow _window(const Py_buffer* at, uint64_t item, sizes) except *:
     window.line, window.pixel = at.strides[2] // at.itemsize, at.strides[3] // at.itemsize
     for i in range(2):
         window.kernel[i], window.stride[i], window.dilation[i] = sizes[i], sizes[2 + i], sizes[4 + i]
+        window.padding[i] = sizes[6 + i]
         reach = window.dilation[i] * (window.kernel[i] - 1) + 1
-        if <uint64_t>at.shape[2 + i] < reach:
+        size = <uint64_t>at.shape[2 + i] + window.padding[i] + <uint64_t>sizes[8 + i]
+        if size < reach:
             raise ValueError("a filter that is larger than the images")
-        window.output[i] = (<uint64_t>at.shape[2 + i] - reach) // window.stride[i] + 1
+        window.output[i] = (size - reach) // window.stride[i] + 1
     return window
 
 
 cdef class Operand:
     """A product's x, (n, batch) or (n,), and what kernels make of it for weights of type `value`.
 
-    Its items, of type `item`, widen to the type of the sums. With `window`, (kernel, stride, dilation) of two ints each,
-    side by side, x is pixels (images, channels, height, width), and the product is with those under a filter: a row for each
-    of its channels and pixels, a column for each place.
+    Its items, of type `item`, widen to the type of the sums. With `window`, (kernel, stride, dilation, padding before, padding
+    behind) of two ints each, side by side, x is pixels (images, channels, height, width), and the product is with those under
+    a filter: a row for each of its channels and pixels, a column for each place.
     """
     cdef COperand* operand
     cdef Py_buffer at
@@ -191,8 +208,6 @@ cdef class Operand:
 
     def __cinit__(self, x, uint8_t item, uint8_t value, uint8_t accumulator, window=None):
         _check_types(item, value, accumulator)
-        if window is not None and item != accumulator:
-            raise ValueError("pixels of another type than the sums")
         self.value, self.item, self.accumulator = <Type>value, <Type>item, <Type>accumulator
         self.width = item_bytes(self.accumulator)
         PyObject_GetBuffer(x, &self.at, PyBUF_STRIDED_RO)
@@ -203,10 +218,10 @@ cdef class Operand:
             self.n, self.batch = self.at.shape[0], _batch(&self.at, False)
             self.operand = new_operand(self.item, self.accumulator, self.at.buf, strides, self.n, self.batch)
         else:
-            pixels = _window(&self.at, self.width, window)
+            pixels = _window(&self.at, item_bytes(self.item), window)
             self.n = pixels.channels * pixels.kernel[0] * pixels.kernel[1]
             self.batch = pixels.images * pixels.output[0] * pixels.output[1]
-            self.operand = new_operand(self.accumulator, self.at.buf, pixels)
+            self.operand = new_operand(self.item, self.accumulator, self.at.buf, pixels)
         if self.operand == NULL:
             raise MemoryError
 
@@ -233,46 +248,73 @@ cdef class _Term:
         PyBuffer_Release(&self.at)
 
 
-def filter_images(const uint8_t[::1] pixels, tuple steps, const int64_t[::1] starts, const int64_t[::1] offsets,
-                  const uint8_t[::1] weights, bias, uint8_t[::1] out, tuple sizes, uint8_t type, uint32_t threads):
-    """Filters over images, by their non-zero weights, into out (images, filters, height, width), which has these sizes.
+cdef class _Pixels:
+    """Pixels (images, channels, height, width) under a filter of these sizes (see Operand)."""
+    cdef Py_buffer at
+    cdef CWindow window
 
-    steps: items from an image to the next, and to the next line and place of the output. starts: where the weights of
-    each filter begin. offsets: of each weight, items from the place to the pixel. bias: an item for each filter, or None.
+    def __cinit__(self, pixels, uint64_t item, sizes):
+        PyObject_GetBuffer(pixels, &self.at, PyBUF_STRIDED_RO)
+        self.window = _window(&self.at, item, sizes)
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self.at)
+
+
+def filter_images(pixels, uint8_t item, tuple sizes, uint64_t groups, const uint64_t[::1] starts, const uint64_t[::1] columns,
+                  const uint8_t[::1] weights, bias, uint8_t[::1] out, uint8_t type, uint32_t threads):
+    """Filters over images, by their non-zero weights, into out (images, filters, height, width).
+
+    pixels: (images, channels, height, width) of type `item`, as is out; sizes: see Operand. starts: where the weights of each
+    filter begin. columns: of each weight, its place in the filter, counted over the channels of a group. bias: an item for
+    each filter, or None; with the weights of type `type`, f64 or f32.
     """
     cdef CFilters f
+    cdef _Pixels images
     cdef const uint8_t[::1] term
-    cdef uint64_t width, last, far = 0
+    cdef uint64_t width, cols, wrong = 0
+    cdef bint made
     cdef Py_ssize_t i
-    f.type = <Type>type
+    _check_types(item, item, type)
     if type > 1:  # f64 and f32 come first
-        raise ValueError("items of another type than f32 and f64")
+        raise ValueError("sums of another type than f32 and f64")
+    f.type, f.item = <Type>type, <Type>item
     width = item_bytes(f.type)
-    f.images, f.filters, f.height, f.width = sizes
-    f.image, f.line, f.step = steps
-    last = <uint64_t>pixels.shape[0] // width
-    if <object>f.images * f.filters * f.height * f.width * width != out.shape[0] or <uint64_t>starts.shape[0] != f.filters + 1:
+    images = _Pixels(pixels, item_bytes(f.item), sizes)
+    f.window, f.pixels, f.groups = images.window, images.at.buf, groups
+    f.filters = <uint64_t>starts.shape[0] - 1 if starts.shape[0] else 0
+    if groups == 0 or f.window.channels % groups or f.filters % groups:
+        raise ValueError("groups that do not divide the channels and the filters")
+    places = <object>f.window.images * f.filters * f.window.output[0] * f.window.output[1]
+    if places * item_bytes(f.item) != out.shape[0] or starts.shape[0] == 0:
         raise ValueError("out or starts of another size")
-    if starts[0] != 0 or starts[starts.shape[0] - 1] != offsets.shape[0] or weights.shape[0] != offsets.shape[0] * <Py_ssize_t>width:
-        raise ValueError("offsets or weights of another size")
+    cols = f.window.channels // groups * f.window.kernel[0] * f.window.kernel[1]
+    if starts[0] != 0 or starts[starts.shape[0] - 1] != <uint64_t>columns.shape[0] or weights.shape[0] != columns.shape[0] * <Py_ssize_t>width:
+        raise ValueError("columns or weights of another size")
+    f.starts = &starts[0]
+    f.columns = &columns[0] if columns.shape[0] else NULL
     for i in range(starts.shape[0] - 1):
-        if starts[i + 1] < starts[i]:
-            raise ValueError("starts that go back")
-    for i in range(offsets.shape[0]):
-        if offsets[i] < 0:
-            raise ValueError("a pixel before the images")
-        far = max(far, <uint64_t>offsets[i])
+        wrong |= f.starts[i + 1] < f.starts[i]
+    if wrong:
+        raise ValueError("starts that go back")
+    for i in range(columns.shape[0]):
+        wrong |= f.columns[i] >= cols
+    if wrong:
+        raise ValueError("a column behind the filter")
     if out.shape[0] == 0:
         return
-    if offsets.shape[0] and (<object>f.images - 1) * f.image + (<object>f.height - 1) * f.line + (<object>f.width - 1) * f.step + far >= last:
-        raise ValueError("a pixel behind the images")
+    f.lines = f.window.height + f.window.padding[0] + sizes[8]
+    f.line = f.window.width + f.window.padding[1] + sizes[9]
+    if <object>f.lines * f.line * f.window.channels > 1 << 48:
+        raise MemoryError
     f.bias = NULL
     if bias is not None:
         term = bias
         if <uint64_t>term.shape[0] != f.filters * width:
             raise ValueError("bias of another size")
         f.bias = _bytes(term)
-    f.pixels, f.weights, f.out, f.starts = _bytes(pixels), _bytes(weights), &out[0], &starts[0]
-    f.offsets = &offsets[0] if offsets.shape[0] else NULL
+    f.weights, f.out = _bytes(weights), &out[0]
     with nogil:
-        c_filter(f, threads)
+        made = c_filter(f, threads)
+    if not made:
+        raise MemoryError

@@ -89,7 +89,8 @@ cdef class View:
 
     def multiply(self, uint64_t first, uint64_t last, Operand x, y, bint transposed, uint64_t limit, uint32_t threads,
                  scale=None, bias=None, kernel=None):
-        """y = (W x) scale + bias, or of W^T, over segments [first, last); y is (m, batch) or (m,) in the type of x or of the sums.
+        """y = (W x) scale + bias, or of W^T, over segments [first, last); y is (m, batch), (m,) or (m, images, places) in the type
+        of x or of the sums.
 
         scale, bias: contiguous, an item of the sums' type for each row of y. limit: of integers, the largest |weight| that cannot overflow a
         sum. kernel: the name of a product kernel to take wherever a panel fits it; ValueError where it is not for such a
@@ -123,7 +124,9 @@ cdef class View:
             w.result = x.accumulator if <uint64_t>y_at.itemsize == x.width else x.item
             if w.result != x.accumulator and (first != 0 or last != self.segments):
                 raise ValueError("parts of sums in another type than theirs")
-            w.at = _strides(&y_at, item_bytes(w.result))
+            w.at = _strides(&y_at, item_bytes(w.result), 3)
+            w.images.places = y_at.shape[2] if y_at.ndim == 3 else 0
+            w.images.step = y_at.strides[1] // y_at.itemsize if y_at.ndim == 3 else 0
             if <uint64_t>y_at.shape[0] != m or _batch(&y_at, False) != x.batch:
                 raise ValueError("y of another size")
             w.y = y_at.buf
@@ -152,6 +155,7 @@ cdef class View:
         if item_bytes(<Type>value) != self.view.width:
             raise ValueError("weights of another type")
         w.value, w.accumulator, w.result, w.transposed, w.limit = <Type>value, <Type>accumulator, <Type>item, transposed, 0
+        w.images.places, w.images.step = 0, 0
         w.first = w.scale = w.bias = NULL
         if bias is not None:
             term = _Term(bias, m * item_bytes(w.accumulator))

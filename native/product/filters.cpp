@@ -1,54 +1,71 @@
-// Filters over images: a task for each of them.
-#include <cstring>
-
+// Filters that see few channels: they are moved over the images themselves. A task is one of them over one image.
 #include "../pool.hpp"
 #include "../product.hpp"
+#include "../workspace.hpp"
 
 namespace codec {
 
 namespace {
 
-// Short lines are worked out several at a time, with the places between them that are none of the output: vectors are
-// full then. So many places at a time, for lines up to so many.
-constexpr uint64_t kPlaces = 4096, kShort = 64;
+struct Work {
+  const Filters& f;
+  const int64_t* offsets;
+  uint64_t tasks, runs;
+  int failed;
 
-// One filter over one image.
-void filter_image(const Filters& f, uint64_t image, uint64_t filter, uint8_t* out) {
-  const uint64_t item = item_bytes(f.type), first = f.starts[filter], taps = f.starts[filter + 1] - first;
-  const uint8_t *pixels = f.pixels + image * f.image * item, *weights = f.weights + first * item,
-                *bias = f.bias ? f.bias + filter * item : nullptr;
-  const bool together = f.step == 1 && f.width < kShort && f.line >= f.width && f.line < 2 * f.width;
-  const uint64_t step = together ? kPlaces / f.line : 1;
-  alignas(64) uint8_t places[kPlaces * sizeof(double)];
-  for (uint64_t line = 0; line < f.height; line += step) {
-    const uint64_t lines = f.height - line < step ? f.height - line : step, n = (lines - 1) * f.line + f.width;
-    uint8_t* to = out + line * f.width * item;
-    kernels().filter_line(f.type, pixels + line * f.line * item, int64_t(f.step), f.offsets + first, weights, taps,
-                          bias, n, lines > 1 ? places : to);
-    for (uint64_t i = 0; lines > 1 && i < lines; ++i)
-      memcpy(to + i * f.width * item, places + i * f.line * item, f.width * item);
+  uint64_t channels() const { return f.window.channels / f.groups; }
+  void run(uint64_t first, uint64_t end);
+};
+
+// Tasks that follow each other often see the same channels, which are put between zeros once for all of them.
+void Work::run(uint64_t first, uint64_t end) {
+  const uint64_t item = item_bytes(f.item), width = item_bytes(f.type), plane = f.lines * f.line * width,
+                 size = f.window.output[0] * f.window.output[1] * item, each = f.filters / f.groups;
+  Buffer& padded = workspace().strips;
+  if (!padded.reserve(channels() * plane + kSlack)) return __atomic_store_n(&failed, 1, __ATOMIC_RELAXED);
+  memset(padded.data, 0, channels() * plane + kSlack);
+  uint64_t image = first / f.filters, filter = first % f.filters, group = filter / each;
+  bool there = false;
+  for (uint64_t task = first; task < end; ++task) {
+    for (uint64_t c = 0; !there && c < channels(); ++c) {
+      const int64_t from = int64_t(image) * f.window.image + int64_t(group * channels() + c) * f.window.channel;
+      kernels().put_inside(f.type, f.item, static_cast<const uint8_t*>(f.pixels) + from * int64_t(item), f.window,
+                           f.line, padded.data + c * plane);
+    }
+    const uint64_t start = f.starts[filter];
+    const Taps taps = {f.columns + start, offsets, f.weights + start * width, f.starts[filter + 1] - start,
+                       f.bias ? f.bias + filter * width : nullptr};
+    kernels().filter(f.type, f.item, padded.data, f.window, channels(), f.lines, f.line, taps, f.out + task * size);
+    there = ++filter < (group + 1) * each;
+    if (there || ++group < f.groups) continue;
+    filter = group = 0;
+    ++image;
   }
+  workspace().trim();
 }
 
 }  // namespace
 
-void filter(const Filters& f, uint32_t threads) {
-  const uint64_t tasks = f.images * f.filters;
-  struct Context {
-    const Filters& f;
-    uint64_t tasks, runs;
-  } context{f, tasks, tasks < 1024 ? tasks : 1024};
-  if (!tasks) return;
+bool filter(const Filters& f, uint32_t threads) {
+  const uint64_t tasks = f.window.images * f.filters;
+  if (!tasks) return true;
+  const Window& w = f.window;
+  Buffer offsets;
+  if (!offsets.reserve(w.rows() / f.groups * sizeof(int64_t))) return false;
+  int64_t* to = reinterpret_cast<int64_t*>(offsets.data);
+  for (uint64_t c = 0; c < w.channels / f.groups; ++c)
+    for (uint64_t i = 0; i < w.kernel[0]; ++i)
+      for (uint64_t j = 0; j < w.kernel[1]; ++j)
+        *to++ = int64_t((c * f.lines + i * w.dilation[0]) * f.line + j * w.dilation[1]);
+  Work work = {f, reinterpret_cast<int64_t*>(offsets.data), tasks, tasks < 1024 ? tasks : 1024, 0};
   parallel(
-      uint32_t(context.runs), threads,
+      uint32_t(work.runs), threads,
       [](void* at, uint32_t run, uint32_t) {
-        const Context& c = *static_cast<const Context*>(at);
-        const Filters& f = c.f;
-        const uint64_t bytes = f.height * f.width * item_bytes(f.type);
-        for (uint64_t task = c.tasks * run / c.runs; task < c.tasks * (uint64_t{run} + 1) / c.runs; ++task)
-          filter_image(c.f, task / f.filters, task % f.filters, f.out + task * bytes);
+        Work& all = *static_cast<Work*>(at);
+        all.run(all.tasks * run / all.runs, all.tasks * (uint64_t{run} + 1) / all.runs);
       },
-      &context);
+      &work);
+  return !work.failed;
 }
 
 }  // namespace codec

@@ -201,6 +201,7 @@ Result multiply_segment(const View& v, const Product& w, uint64_t segment, const
   const Result opened = open(v, segment, false, false, work, r, book);
   if (!opened.ok()) return opened;
   Entries entries = {book};
+  r.in_place = w.x->finite && !book.bits && is_ready(w, r.stream[0].data);  // of dense, whose one stream are its values
   const auto multiply = [&](Panel& p) { return multiply_panel(v, w, at, columns, choice, entries, p, work.scratch); };
   if (known) {
     const LayoutKernels& layout = kernels().layouts[uint32_t(v.layout)];
@@ -233,24 +234,49 @@ struct Work {
   const uint8_t* live;  // see multiply_segment
   Choice choice;
   uint64_t first, last, across, bands, width;
-  bool apart;  // each task puts its own columns of x into strips
+  bool apart;         // each task puts its own columns of x into strips
+  uint64_t together;  // bands of a task
+  bool streaming;     // y goes past the cache
   Failure failure;
 
   uint64_t groups() const { return (w.batch + width - 1) / width; }
-  void run(uint64_t band, uint64_t group);
+  uint64_t tasks() const { return (bands + together - 1) / together * groups(); }
+  void run(uint64_t task);
+
+ private:
+  void run_band(uint64_t band, Columns& columns);
 };
 
 // Positions that 16 bits can say.
 constexpr uint64_t kPositions = 1 << 16;
 // The most bytes of a task's sums, so that they stay in the second-level cache.
 constexpr uint64_t kBandBytes = 256 << 10;
-// Where the matrix has so few bands of rows, a task puts its own columns into strips, about so many bytes: they are still in the
-// second-level cache when they are multiplied, and threads share that work too. For more bands they would be made too often.
+// Where the matrix has so few bands of rows, a task puts its own columns into strips, about so many bytes, for all bands: they
+// are still in the second-level cache when they are multiplied, and threads share that work too. Of more bands the weights
+// would be read from memory too often; but the pixels under a filter are never laid out for all columns, however many.
 constexpr uint64_t kFewBands = 2, kApartBytes = 512 << 10;
 // Bytes of weights, times the columns up to 8, from which on a second thread pays.
 constexpr uint64_t kWorthTwo = 70 << 10;
 
-void Work::run(uint64_t band, uint64_t group) {
+void Work::run(uint64_t task) {
+  Workspace& work = workspace();
+  const uint64_t strip = w.x->strip(), left = task % groups() * width,
+                 columns = w.batch - left < width ? w.batch - left : width, inside = left % strip;
+  Columns mine = {left, left + columns, 0, 0, nullptr, nullptr, 0};
+  if (apart) {
+    mine.left = left - inside;
+    if (!work.strips.reserve(w.x->laid_out_bytes(inside + columns)))
+      return failure.report(failed(Status::no_memory), first);
+    w.x->lay_out(mine.left, inside + columns, work.strips.data);
+    mine.x = work.strips.data;
+  }
+  const uint64_t begin = task / groups() * together, end = begin + together < bands ? begin + together : bands;
+  for (uint64_t band = begin; band < end; ++band) run_band(band, mine);
+  if (streaming) store_fence();
+  work.trim();
+}
+
+void Work::run_band(uint64_t band, Columns& mine) {
   uint64_t from = first, to = last, row = 0, rows = w.transposed ? v.grid.cols : v.grid.rows;
   bool begun = first == 0, whole = last == v.grid.segments();
   if (!w.transposed) {
@@ -265,34 +291,40 @@ void Work::run(uint64_t band, uint64_t group) {
   }
   Workspace& work = workspace();
   const uint32_t strip = w.x->strip();
-  const uint64_t item = item_bytes(w.accumulator), left = group * width,
-                 columns = w.batch - left < width ? w.batch - left : width, inside = left % strip,
+  const uint64_t item = item_bytes(w.accumulator), left = mine.from, columns = mine.to - left, inside = left % strip,
                  strips = (inside + columns + strip - 1) / strip;
   // Behind the sums there is room for the rest of a strip of which only a part is the task's, and, as rows are found without
   // their positions being looked at again, for whatever position of 16 bits another process may have put there.
   if (!work.sums.reserve((rows * strips + (live ? kPositions : 1)) * strip * item))
     return failure.report(failed(Status::no_memory), from);
-  uint8_t* y = static_cast<uint8_t*>(w.y) +
-               (int64_t(row) * w.at.row + int64_t(left) * w.at.column) * int64_t{item_bytes(w.result)};
-  const Strips sums = {w.accumulator, w.result, rows, columns, strip, rows, y, w.at, work.sums.data + inside * item};
+  const uint64_t places = w.images.places;
+  const int64_t at =
+      int64_t(row) * w.at.row + (places ? int64_t(left / places) * w.images.step : int64_t(left) * w.at.column);
+  uint8_t* y = static_cast<uint8_t*>(w.y) + at * int64_t{item_bytes(w.result)};
+  const Strips sums = {w.accumulator,
+                       w.result,
+                       rows,
+                       columns,
+                       strip,
+                       rows,
+                       y,
+                       w.at,
+                       work.sums.data + inside * item,
+                       w.images,
+                       places ? left % places : 0,
+                       streaming};
   if (begun)
     memset(work.sums.data, 0, rows * strips * strip * item);
   else
     kernels().to_strips(sums);
-  Columns mine = {left, left + columns, row, rows, work.sums.data, nullptr, 0};
-  if (apart) {
-    mine.left = left - inside;
-    if (!work.strips.reserve(w.x->laid_out_bytes(inside + columns)))
-      return failure.report(failed(Status::no_memory), from);
-    w.x->lay_out(mine.left, inside + columns, work.strips.data);
-    mine.x = work.strips.data;
-  }
+  mine.top = row;
+  mine.height = rows;
+  mine.sums = work.sums.data;
   Result r;
   uint64_t segment = from;
   Ahead ahead = {v, live, from, to};
   if (live) ahead.fetch();
   for (; segment < to && r.ok(); ++segment) r = multiply_segment(v, w, segment, mine, live, ahead, choice, work);
-  work.trim();
   if (kernels().tiles) kernels().tiles->release();
   if (!r.ok()) return failure.report(r, segment - 1);
   const auto term = [&](const void* of) {
@@ -337,22 +369,27 @@ Result multiply(const View& v, const Product& w, uint64_t first, uint64_t last, 
   const LayoutKernels& layout = kernels().layouts[uint32_t(v.layout)];
   const bool skips = w.transposed && v.checked && layout.row && !layout.columns(v.params) && v.grid.cols <= kPanel &&
                      weight_bytes(v, first, last) >= kWorthSkipping;
-  const bool apart = v.grid.segments() <= kFewBands * across && w.batch > strip;
+  const bool apart = (w.x->window.images || v.grid.segments() <= kFewBands * across) && w.batch > strip;
   const uint64_t fit = apart ? kApartBytes / (strip_rows(w.x->n) * strip * item_bytes(w.accumulator)) : room,
                  strips = fit < room ? fit : room;
-  Work work = {v,      w,     skips ? w.x->live() : nullptr, Choice(w), first, last,
-               across, bands, strip * (strips ? strips : 1), apart,     {}};
   if (threads > 1 && weight_bytes(v, first, last) * (w.batch < 8 ? w.batch : 8) < kWorthTwo) threads = 1;
-  // A task less than there are threads, or one too many, leaves some of them waiting.
-  const auto uneven = [&](uint64_t tasks) { return tasks < threads || (tasks < 4 * threads && tasks % threads); };
-  while (threads > 1 && work.width > 4 && uneven(bands * work.groups()))
-    work.width = work.width > strip ? (work.width / strip + 1) / 2 * strip : work.width / 2;
+  const bool streaming = w.batch * (w.transposed ? v.grid.cols : v.grid.rows) * item_bytes(w.result) >= kStreamed &&
+                         last == v.grid.segments();
+  const uint64_t together = apart && (threads == 1 || w.x->window.images) ? bands : 1;
+  Work work = {v,      w,     skips ? w.x->live() : nullptr, Choice(w), first,    last,
+               across, bands, strip * (strips ? strips : 1), apart,     together, streaming,
+               {}};
+  // A task less than there are threads, or one too many, leaves some of them waiting. What a task has is divided: its strips,
+  // then its bands, for each of which x is laid out again, then a strip, the parts of which are multiplied more slowly.
+  const auto uneven = [&] {
+    const uint64_t tasks = work.tasks();
+    return threads > 1 && (tasks < threads || (tasks < 4 * threads && tasks % threads));
+  };
+  while (work.width > strip && uneven()) work.width = (work.width / strip + 1) / 2 * strip;
+  while (threads > 1 && work.together > 1 && work.tasks() < 2 * threads) work.together = (work.together + 1) / 2;
+  while (work.width > 4 && work.width <= strip && uneven()) work.width /= 2;
   parallel(
-      uint32_t(bands * work.groups()), threads,
-      [](void* at, uint32_t task, uint32_t) {
-        Work& all = *static_cast<Work*>(at);
-        all.run(task / all.groups(), task % all.groups());
-      },
+      uint32_t(work.tasks()), threads, [](void* at, uint32_t task, uint32_t) { static_cast<Work*>(at)->run(task); },
       &work);
   return work.failure.result;
 }

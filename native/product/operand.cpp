@@ -34,6 +34,24 @@ bool is_finite(Type type, const void* x, Strides at, uint64_t n, uint64_t batch)
   return finite;
 }
 
+// The same of pixels: as many of them at a time as lie side by side.
+bool is_finite(Type type, const void* pixels, const Window& w) {
+  uint64_t size[4] = {w.images, w.channels, w.height, w.width};
+  const int64_t step[4] = {w.image, w.channel, w.line, w.pixel};
+  for (int i = 2; i >= 0 && step[i] == w.pixel * int64_t(size[3]); --i) {
+    size[3] *= size[i];
+    size[i] = 1;
+  }
+  bool finite = true;
+  for (uint64_t i = 0; i < size[0]; ++i)
+    for (uint64_t j = 0; j < size[1] && finite; ++j) {
+      const int64_t first = int64_t(i) * step[0] + int64_t(j) * step[1];
+      finite = is_finite(type, static_cast<const uint8_t*>(pixels) + first * int64_t{item_bytes(type)},
+                         {step[2], step[3]}, size[2], size[3]);
+    }
+  return finite;
+}
+
 // Whether every item, the bits of an f32 or bf16, is a number of those that bf16 numbers stand for (kLeastX), with no bit of
 // `tail`.
 template <class Bits>
@@ -144,7 +162,7 @@ uint64_t Operand::laid_out_bytes(uint64_t columns) const {
 void Operand::lay_out(uint64_t left, uint64_t columns, uint8_t* to) const {
   const uint64_t behind = kTileCols * strip() * item_bytes(accumulator);
   if (window.images)
-    kernels().unroll(accumulator, x, window, left, columns, strip(), strip_rows(n), to);
+    kernels().unroll(accumulator, item, x, window, left, columns, strip(), strip_rows(n), to);
   else {
     const uint8_t* from = static_cast<const uint8_t*>(x) + int64_t(left) * at.column * int64_t{item_bytes(item)};
     kernels().to_strips({accumulator, item, n, columns, strip(), strip_rows(n), const_cast<uint8_t*>(from), at, to});
@@ -216,20 +234,23 @@ Operand* new_operand(Type item, Type accumulator, const void* x, Strides at, uin
   return operand;
 }
 
-Operand* new_operand(Type accumulator, const void* pixels, const Window& window) {
+Operand* new_operand(Type item, Type accumulator, const void* pixels, const Window& window) {
   Operand* operand = new (std::nothrow) Operand;
   if (!operand) return nullptr;
   operand->x = pixels;
   operand->window = window;
   operand->n = window.rows();
   operand->batch = window.columns();
-  operand->item = operand->accumulator = accumulator;
-  for (uint64_t image = 0; image < window.images; ++image)
-    for (uint64_t channel = 0; channel < window.channels && operand->finite; ++channel) {
-      const int64_t first = int64_t(image) * window.image + int64_t(channel) * window.channel;
-      operand->finite = is_finite(accumulator, static_cast<const uint8_t*>(pixels) + first * item_bytes(accumulator),
-                                  {window.line, window.pixel}, window.height, window.width);
-    }
+  operand->item = item;
+  operand->accumulator = accumulator;
+  Window& w = operand->window;
+  if (w.rows() == w.channels && w.output[0] == w.height && w.output[1] == w.width && w.stride[0] == 1 &&
+      w.stride[1] == 1 && w.line == int64_t(w.width) * w.pixel) {  // an image is one line
+    w.width *= w.height;
+    w.output[1] = w.width;
+    w.height = w.output[0] = 1;
+  }
+  operand->finite = is_finite(item, pixels, w);
   return operand;
 }
 
