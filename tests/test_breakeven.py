@@ -175,7 +175,7 @@ def test_frames_cross_where_they_are_said_to(row: dict[str, str]) -> None:
     for sparsity in found:
         if sparsity < 0.999:  # beyond, bytes of headers decide
             a = masked(sparsity, bits)
-            assert abs(size(a, first, first_params) / size(a, second, params) - 1) < 0.002
+            assert abs(size(a, first, first_params) / size(a, second, params) - 1) < 0.003
 
 
 def test_the_zero_table_saves_its_share() -> None:
@@ -295,7 +295,7 @@ def run(*arguments: object) -> str:
 
 def test_breakeven_on_the_command_line(tmp_path: Path) -> None:
     text = run("breakeven", "--shape", "4096x4096", "--dtype", "bf16")
-    assert "bitmap: smaller than dense from 6.26 % zeros on" in text
+    assert "bitmap: smaller than dense from 6.25 % zeros on" in text
     assert "csr: smaller than dense from 50.03 % zeros on" in text
     assert "csr of=zeros: never smaller than dense" in text
     assert "No entropy stage is counted" in text
