@@ -54,20 +54,20 @@ bool is_finite(Type type, const void* pixels, const Window& w) {
 
 // Whether every item, the bits of an f32 or bf16, is a number of those that bf16 numbers stand for (kLeastX), with no bit of
 // `tail`.
-template <class Bits>
-bool all_moderate(const void* x, Strides at, uint64_t n, uint64_t batch, Bits tail) {
+template <class Bits, Bits tail>
+bool all_moderate(const void* x, Strides at, uint64_t n, uint64_t batch) {
   constexpr Bits kLeast = twice_bits<Bits>(kLeastX), kMost = twice_bits<Bits>(kMostX);
   if (at.column != 1) {
     at = {at.column, at.row};
     std::swap(n, batch);
   }
-  bool found = false;
+  Bits found = 0;
   for (uint64_t i = 0; i < n && !found; ++i)
     for (uint64_t j = 0; j < batch; ++j) {
       Bits bits;
       memcpy(&bits, static_cast<const Bits*>(x) + int64_t(i) * at.row + int64_t(j) * at.column, sizeof(bits));
       const Bits twice = Bits(bits << 1);
-      found |= ((bits & tail) != 0) | (Bits(twice - 1) < Bits(kLeast - 1)) | (twice >= kMost);
+      found |= (bits & tail) | Bits((twice != 0) & (Bits(twice - kLeast) >= Bits(kMost - kLeast)));
     }
   return !found;
 }
@@ -144,9 +144,10 @@ bool Operand::holds(Items items) {
     else if (items == Items::i8)
       found = item == Type::i32 && all_bytes(x, at, n, batch);
     else if (item == Type::f32)
-      found = accumulator == Type::f32 && all_moderate<uint32_t>(x, at, n, batch, items == Items::bf16 ? 0xFFFF : 0);
+      found = items == Items::bf16 ? all_moderate<uint32_t, 0xFFFF>(x, at, n, batch)
+                                   : all_moderate<uint32_t, 0>(x, at, n, batch);
     else if (item == Type::bf16)
-      found = all_moderate<uint16_t>(x, at, n, batch, 0);
+      found = all_moderate<uint16_t, 0>(x, at, n, batch);
     else  // every finite f16
       found = item == Type::f16 && items == Items::parts && finite;
     known = found ? Answer::yes : Answer::no;
