@@ -23,19 +23,21 @@ void Work::run(uint64_t first, uint64_t end) {
                  channels = f.window.channels / f.groups;
   Buffer& padded = workspace().strips;
   if (!padded.reserve(channels * plane + kSlack)) return __atomic_store_n(&failed, 1, __ATOMIC_RELAXED);
-  memset(padded.data, 0, channels * plane + kSlack);
+  uint8_t* const planes = padded.data;
+  memset(planes, 0, channels * plane + kSlack);
+  const Kernels& k = kernels();
   uint64_t image = first / f.filters, filter = first % f.filters, group = filter / each;
   bool there = false;
   for (uint64_t task = first; task < end; ++task) {
     for (uint64_t c = 0; !there && c < channels; ++c) {
       const int64_t from = int64_t(image) * f.window.image + int64_t(group * channels + c) * f.window.channel;
-      kernels().put_inside(f.type, f.item, static_cast<const uint8_t*>(f.pixels) + from * int64_t(item), f.window,
-                           f.line, padded.data + c * plane);
+      k.put_inside(f.type, f.item, static_cast<const uint8_t*>(f.pixels) + from * int64_t(item), f.window, f.line,
+                   planes + c * plane);
     }
     const uint64_t start = f.starts[filter];
     const Taps taps = {f.columns + start, offsets, f.weights + start * width, f.starts[filter + 1] - start,
                        f.bias ? f.bias + filter * width : nullptr};
-    kernels().filter(f.type, f.item, padded.data, f.window, channels, f.lines, f.line, taps, f.out + task * size);
+    k.filter(f.type, f.item, planes, f.window, channels, f.lines, f.line, taps, f.out + task * size);
     there = ++filter < (group + 1) * each;
     if (there || ++group < f.groups) continue;
     filter = group = 0;
