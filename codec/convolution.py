@@ -365,6 +365,8 @@ def _blocks(images: int, pixels: int, column: int, output: Pair) -> Iterator[tup
 
 
 def _pair(name: str, value: Any, least: int) -> Pair:
+    if type(value) is int and value >= least:  # as most are; what follows takes longer than some layers
+        return value, value
     both = value if isinstance(value, tuple | list) else (value, value)
     if len(both) != 2 or not all(is_int(one) and one >= least for one in both):
         raise ArgumentError(f"{name}={value!r}; expected an int from {least} on, or two of them")

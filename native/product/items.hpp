@@ -23,16 +23,18 @@ constexpr uint64_t infinity_of(Type type) {
                               : 0;
 }
 
-// Whether one of n items, `step` bytes apart, is an infinity or a NaN. Items side by side are compared several at a time.
+// Whether one of n items, `step` bytes apart, is an infinity or a NaN. Items side by side are looked at several at a time: the
+// bits of `infinity` are those below the sign, and to add the lowest of them carries into it where all are set.
 template <bool side_by_side, class Bits>
 bool any_infinite(const uint8_t* items, int64_t step, uint64_t n, Bits infinity) {
+  const Bits lowest = infinity & Bits(~infinity + 1);
   Bits found = 0;
-  for (uint64_t i = 0; i < n; ++i) {
+  for (uint64_t i = 0; i < n; ++i, items += side_by_side ? int64_t(sizeof(Bits)) : step) {
     Bits bits;
-    memcpy(&bits, items + int64_t(i) * (side_by_side ? int64_t(sizeof(Bits)) : step), sizeof(Bits));
-    found |= Bits((bits & infinity) == infinity);
+    memcpy(&bits, items, sizeof(Bits));
+    found |= Bits((bits & infinity) + lowest);
   }
-  return found;
+  return found >> (8 * sizeof(Bits) - 1);
 }
 
 template <bool side_by_side>
