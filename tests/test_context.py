@@ -176,6 +176,16 @@ def test_eight_bits_are_a_sign_and_a_size() -> None:
     assert model_of(pruned(normal(300, 400), 0.5).astype(ml_dtypes.float8_e4m3fn).view(np.uint8)).sign == RAW
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+def test_columns_of_one_sign_say_it_once(dtype: str) -> None:
+    sizes = np.clip(np.abs(pruned(normal(600, 256), 0.5)) * 30, 0, 127)
+    sizes = np.rint(sizes) if dtype == "int8" else sizes
+    columns, values = np.where(RNG.random(256) < 0.5, -1, 1), np.where(RNG.random((600, 256)) < 0.05, -1, 1)
+    # Adding 0 makes zeros of negative ones.
+    plain = coded_bits((sizes * np.where(RNG.random((600, 256)) < 0.5, -1, 1) + 0.0).astype(dtype))
+    assert coded_bits((sizes * columns * values + 0.0).astype(dtype)) < plain - 0.5 * (1 - entropy(0.05)) + 0.03
+
+
 def test_symbols_begin_at_the_least_value() -> None:
     a = pruned(normal(300, 400), 0.99)
     model = model_of(a)

@@ -114,7 +114,7 @@ struct Joint {
 struct Work {
   uint32_t *row_ones, *col_ones, *row_of, *col_of;
   uint64_t *row_sums, *col_sums;
-  uint8_t *rows, *cols, *other_rows, *other_cols, *line, *chances, *live, *symbols;
+  uint8_t *rows, *cols, *other_rows, *other_cols, *signed_rows, *signed_cols, *line, *chances, *live, *symbols;
   Joint joint;
   uint32_t histogram[kSums][256];
   uint32_t by_table[kMostTables][256];

@@ -5,6 +5,7 @@
 #include "fit_mask.hpp"
 #include "fit_near.hpp"
 #include "fit_pairs.hpp"
+#include "fit_signs.hpp"
 #include "fit_values.hpp"
 
 namespace codec {
@@ -36,6 +37,7 @@ struct Fitter {
   NearFitter neighbours{f, m, w};
   PairFitter pairs{f, m, w};
   ValueFitter values{f, m, w};
+  SignFitter signs{f, m, w};
 
   double side_bits(const uint8_t* rows, const uint8_t* cols, uint32_t* sums) {
     uint32_t times[kSums];
@@ -67,6 +69,61 @@ struct Fitter {
     return least;
   }
 
+  template <class Use>
+  void by_width(Use&& use) {
+    f.width == 1 ? use(uint8_t{}) : f.width == 2 ? use(uint16_t{}) : f.width == 4 ? use(uint32_t{}) : use(uint64_t{});
+  }
+
+  // Classes of columns by sign above those by which values take `coded` bits, in w.signed_rows and w.signed_cols, where
+  // they pay. How many classes there are of each of these; kSums where there are none.
+  uint32_t fit_signs(const uint8_t* rows, const uint8_t* cols, uint32_t sums, double coded, uint32_t* tables) {
+    const double before = coded + double(f.count) * m.field();
+    if (m.coarse_count || !signs.promised(before)) return kSums;
+    uint32_t added, total;
+    const double side = side_bits(rows, cols, &added);
+    uint8_t *own_rows = w.signed_rows, *own_cols = w.signed_cols;
+    memcpy(own_rows, rows, f.rows);
+    memcpy(own_cols, cols, f.cols);
+    // Classes that leave room for a second part.
+    double more = 0;
+    const uint32_t room = kMostSums >> m.near_count;
+    if (2 * sums > room) {
+      if (m.near_count) return kSums;
+      while (2 * sums > room) {
+        signs.halve(own_rows, f.rows, own_rows);
+        signs.halve(own_cols, f.cols, own_cols);
+        side_bits(own_rows, own_cols, &sums);
+      }
+      more = signs.mask_bits(own_rows, own_cols) - signs.mask_bits(rows, cols);
+    }
+    const uint32_t parts = signs.divide(room / sums, w.chances);
+    if (parts < 2) return kSums;
+    for (uint32_t c = 0; c < f.cols; ++c) own_cols[c] = uint8_t(own_cols[c] + sums * w.chances[c]);
+    more += side_bits(own_rows, own_cols, &total) - side + kLevelBits * sums * (parts - 1);
+    // The sign has to be in the symbol for tables to tell it.
+    const Sign old = m.sign;
+    const Sign now = old == Sign::raw       ? Sign::modelled
+                     : old != Sign::negated ? old
+                     : f.width == 1         ? Sign::none
+                                            : Sign::inverted;
+    if (now != old) by_width([&](auto zero) { values.take_sign<decltype(zero)>(now); });
+    values.count_symbols(own_rows, own_cols, true, values.step());
+    uint8_t table_of[kSums];
+    double least = before - more - 0.001 * before - 200;
+    uint32_t best = 0;
+    for (uint32_t wanted : {1u, *tables}) {
+      if (wanted * parts > kMostTables) continue;
+      const double bits = values.split(total, sums, wanted, table_of) + double(f.count) * m.field();
+      if (bits < least) least = bits, best = wanted;
+    }
+    if (best) {
+      *tables = best;
+      return sums;
+    }
+    if (now != old) by_width([&](auto zero) { values.take_sign<decltype(zero)>(old); });
+    return kSums;
+  }
+
   void fit(double* bits) {
     m.stored = f.count;
     m.coarse_count = m.near_count = 0;
@@ -90,10 +147,7 @@ struct Fitter {
         within = mask.fit_density(&plain);
       }
     }
-    if (f.width == 1) values.choose_sign<uint8_t>();
-    if (f.width == 2) values.choose_sign<uint16_t>();
-    if (f.width == 4) values.choose_sign<uint32_t>();
-    if (f.width == 8) values.choose_sign<uint64_t>();
+    by_width([&](auto zero) { values.choose_sign<decltype(zero)>(); });
     // The classes are those that serve mask and values best: by density, by size, or none.
     uint32_t sums, tables = 1;
     uint8_t *rows = w.rows, *cols = w.cols;
@@ -111,22 +165,26 @@ struct Fitter {
       mask_bits += pairs.fit(within) - within;
     }
     side_bits(rows, cols, &sums);
-    double least = values.choose_tables(rows, cols, sums, &tables) + mask_bits;
+    double coded = values.choose_tables(rows, cols, sums, &tables);
+    const double least = coded + mask_bits;
     if (!m.near_count && f.count >= 2048 && values.fit_sizes()) {
       uint32_t other_tables = 1, other_sums;
       const double side = side_bits(w.other_rows, w.other_cols, &other_sums);
       const double own = values.choose_tables(w.other_rows, w.other_cols, other_sums, &other_tables);
       if (own + side + plain < least) {
-        least = own + side + plain;
+        coded = own;
+        sums = other_sums;
         rows = w.other_rows;
         cols = w.other_cols;
         tables = other_tables;
       }
     }
+    const uint32_t each = fit_signs(rows, cols, sums, coded, &tables);
+    if (each < kSums) rows = w.signed_rows, cols = w.signed_cols;
     double side = take_lines(m.rows, rows, f.rows) + take_lines(m.cols, cols, f.cols);
     m.sums = 1 + m.rows.most() + m.cols.most();
-    values.count_symbols(rows, cols, tables > 1, 1);
-    values.split(m.sums, tables, m.table_of);
+    values.count_symbols(rows, cols, tables > 1 || each < kSums, 1);
+    values.split(m.sums, each, tables, m.table_of);
     *bits = values.finish_tables() + mask.choose_levels();
     if (f.width == 2) *bits -= values.leave_out<uint16_t>();
     if (f.width == 4) *bits -= values.leave_out<uint32_t>();
@@ -188,7 +246,7 @@ uint64_t ones_of(const Flat& f, uint64_t begin, uint64_t end) {
 }
 
 uint64_t fit_room(const Flat& f) {
-  return sizeof(Work) + 64 + (uint64_t{f.rows} + f.cols) * (8 + 4 + 4 + 2) + 3 * uint64_t{f.cols} + f.count +
+  return sizeof(Work) + 64 + (uint64_t{f.rows} + f.cols) * (8 + 4 + 4 + 3) + 3 * uint64_t{f.cols} + f.count +
          16 * kSlack;
 }
 
@@ -210,6 +268,8 @@ void fit_model(const Flat& f, ContextModel& m, uint8_t* work, double* bits) {
   take(w.cols, f.cols);
   take(w.other_rows, f.rows);
   take(w.other_cols, f.cols);
+  take(w.signed_rows, f.rows);
+  take(w.signed_cols, f.cols);
   take(w.line, f.cols + kSlack);
   take(w.chances, f.cols + kSlack);
   take(w.live, f.cols + kSlack);

@@ -11,7 +11,8 @@ struct ValueFitter {
   ContextModel& m;
   Work& w;
 
-  static constexpr uint64_t kFew = 1 << 13;  // values of which tables are a share that counts
+  static constexpr uint64_t kFew = 1 << 13;        // values of which tables are a share that counts
+  static constexpr uint32_t kNearItems = 1 << 13;  // items of all tables that stay in the first cache
 
   // Every so many rows tell enough to choose by.
   uint32_t step() const { return sample_step(f); }
@@ -123,9 +124,15 @@ struct ValueFitter {
       const bool number = sign == Sign::negated && best == Sign::none;
       if (bits < least * (number ? step > 1 ? 1.005 : 1 : sign == Sign::raw ? 1 : 0.99)) least = bits, best = sign;
     }
+    take_sign<T>(best);
+  }
+
+  // The finest symbols of all values with their sign treated so.
+  template <class T>
+  void take_sign(Sign sign) {
     T low, high, any;
-    key_range<T>(best, 1, &low, &high, &any);
-    finest<T>(best, low, high, any);
+    key_range<T>(sign, 1, &low, &high, &any);
+    finest<T>(sign, low, high, any);
     for (uint64_t i = 0; i < f.count; ++i) {
       T item;
       memcpy(&item, f.values + i * sizeof(T), sizeof(T));
@@ -217,23 +224,37 @@ struct ValueFitter {
 
   uint32_t scale_of(uint32_t tables) const {
     uint32_t scale = f.count >= 16384 ? 12 : f.count >= 2048 ? 11 : 10;
+    if (scale == 12 && tables << scale > kNearItems) scale = 11;
     while (tables << scale > kMostTableItems) --scale;
     return scale;
   }
 
-  // Bits of the values with so many tables for the classes of w.histogram; fills table_of and w.by_table.
-  double split(uint32_t sums, uint32_t tables, uint8_t* table_of) {
-    uint64_t total[kSums], all = 0, below = 0;
+  // Bits of the values with so many tables for each `each` classes of w.histogram; fills table_of and w.by_table.
+  double split(uint32_t sums, uint32_t each, uint32_t tables, uint8_t* table_of) {
+    uint32_t number = 0;
     memset(w.by_table, 0, sizeof w.by_table);
-    for (uint32_t s = 0; s < sums; ++s) {
+    for (uint32_t from = 0; from < sums; from += each)
+      number += split_some(from, from + each < sums ? from + each : sums, number, tables, table_of);
+    m.tables = number;
+    double bits = 0;
+    for (uint32_t t = 0; t < number; ++t) bits += table_bits(w.by_table[t], m.symbols, scale_of(number));
+    return bits + (number > 1 ? sums * 3.0 : 0);
+  }
+
+  // Tables from the number `first` on for the classes from `begin` to `end`; returns how many.
+  uint32_t split_some(uint32_t begin, uint32_t end, uint32_t first, uint32_t tables, uint8_t* table_of) {
+    uint64_t total[kSums], all = 0, below = 0;
+    for (uint32_t s = begin; s < end; ++s) {
       total[s] = 0;
       for (uint32_t one : w.histogram[s]) total[s] += one;
       all += total[s];
+      table_of[s] = 0;
     }
-    uint32_t number = 0, used = 0;
-    for (uint32_t s = 0; s < sums; ++s) {
+    if (!all) return 0;
+    uint32_t number = first, used = 0;
+    for (uint32_t s = begin; s < end; ++s) {
       // A table holds about its share of the values.
-      const uint32_t wanted = uint32_t((below + total[s] / 2) * tables / all);
+      const uint32_t wanted = first + uint32_t((below + total[s] / 2) * tables / all);
       if (used && total[s] && wanted > number) {
         ++number;
         used = 0;
@@ -243,15 +264,12 @@ struct ValueFitter {
       below += total[s];
       for (uint32_t i = 0; i < 256; ++i) w.by_table[number][i] += w.histogram[s][i];
     }
-    if (!used && number) {  // classes without values at the end
-      for (uint32_t s = 0; s < sums; ++s)
+    if (!used && number > first) {  // classes without values at the end
+      for (uint32_t s = begin; s < end; ++s)
         if (table_of[s] == number) table_of[s] = uint8_t(number - 1);
       --number;
     }
-    double bits = 0;
-    for (uint32_t t = 0; t <= number; ++t) bits += table_bits(w.by_table[t], m.symbols, scale_of(number + 1));
-    m.tables = number + 1;
-    return bits + (number ? sums * 3.0 : 0);
+    return number + 1 - first;
   }
 
   // The best number of tables for the classes of rows and columns.
@@ -262,7 +280,7 @@ struct ValueFitter {
     uint8_t table_of[kSums];
     for (uint32_t wanted = 1; wanted <= kMostTables; wanted *= 2) {
       if (wanted > 1 && (sums == 1 || wanted > 2 * sums || f.count < 512 * wanted)) break;
-      const double bits = split(sums, wanted, table_of);
+      const double bits = split(sums, sums, wanted, table_of);
       if (bits < best - least) best = bits, *tables = wanted;
       if (wanted == 1) least = (bits + double(f.count) * m.field()) / 4096;
       if (bits > best * 1.02) break;
