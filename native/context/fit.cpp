@@ -77,10 +77,13 @@ struct Fitter {
   // Classes of columns by sign above those by which values take `coded` bits, in w.signed_rows and w.signed_cols, where
   // they pay. How many classes there are of each of these; kSums where there are none.
   uint32_t fit_signs(const uint8_t* rows, const uint8_t* cols, uint32_t sums, double coded, uint32_t* tables) {
-    const double before = coded + double(f.count) * m.field();
-    if (m.coarse_count || !signs.promised(before)) return kSums;
-    uint32_t added, total;
-    const double side = side_bits(rows, cols, &added);
+    if (m.coarse_count || !signs.promised(coded + double(f.count) * m.field())) return kSums;
+    uint32_t total, merges, scale;
+    const double side = side_bits(rows, cols, &total);
+    uint8_t table_of[kSums];
+    values.count_symbols(rows, cols, sums > 1, values.step());
+    values.split(sums, sums, *tables, table_of);
+    const double before = values.choose_merges(&merges, &scale);
     uint8_t *own_rows = w.signed_rows, *own_cols = w.signed_cols;
     memcpy(own_rows, rows, f.rows);
     memcpy(own_cols, cols, f.cols);
@@ -108,12 +111,12 @@ struct Fitter {
                                             : Sign::inverted;
     if (now != old) by_width([&](auto zero) { values.take_sign<decltype(zero)>(now); });
     values.count_symbols(own_rows, own_cols, true, values.step());
-    uint8_t table_of[kSums];
-    double least = before - more - 0.001 * before - 200;
+    double least = before - more - 0.001 * before - 100;
     uint32_t best = 0;
     for (uint32_t wanted : {1u, *tables}) {
       if (wanted * parts > kMostTables) continue;
-      const double bits = values.split(total, sums, wanted, table_of) + double(f.count) * m.field();
+      values.split(total, sums, wanted, table_of);
+      const double bits = values.choose_merges(&merges, &scale);
       if (bits < least) least = bits, best = wanted;
     }
     if (best) {

@@ -353,13 +353,15 @@ struct ValueFitter {
     return true;
   }
 
-  // Fewer, coarser symbols where their tables and what they tell is cheaper; then the tables themselves.
-  double finish_tables() {
+  // Bits of the values of w.by_table by the symbols that are cheapest with what they tell: how often the finest ones are
+  // merged, and the scale of their tables.
+  double choose_merges(uint32_t* merges, uint32_t* scale) const {
     uint32_t merged[256];
     const bool pairs = m.sign == Sign::modelled;
     double least = 1e300;
-    uint32_t best = 0, scale = scale_of(m.tables);
-    const uint32_t most = scale;
+    const uint32_t most = scale_of(m.tables);
+    *merges = 0;
+    *scale = most;
     for (uint32_t times = 0; times < 8 && m.low + times + m.zeros < key_width(f.width, m.sign); ++times) {
       if (m.field() + times > kMostRaw) break;
       double own = 1e300;
@@ -369,13 +371,21 @@ struct ValueFitter {
           const uint32_t symbols = coarser(w.by_table[t], room_before(times), m.symbols, pairs, times, merged);
           bits += f.count < kFew ? exact_bits(merged, symbols, by) : table_bits(merged, symbols, by);
         }
-        if (bits < least) least = bits, best = times, scale = by;
+        if (bits < least) least = bits, *merges = times, *scale = by;
         const bool better = bits < own;
         if (better) own = bits;
         if (!better || f.count >= kFew) break;
       }
       if (own > least * 1.01) break;
     }
+    return least;
+  }
+
+  // The tables themselves.
+  double finish_tables() {
+    uint32_t merged[256], best, scale;
+    const bool pairs = m.sign == Sign::modelled;
+    const double least = choose_merges(&best, &scale);
     const uint32_t before = room_before(best);
     uint32_t symbols = 0;
     for (uint32_t t = 0; t < m.tables; ++t) {
