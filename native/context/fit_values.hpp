@@ -166,11 +166,11 @@ struct ValueFitter {
   }
 
   // What symbols begin before their first one where neighbours are merged so often: nothing, unless the last would stand
-  // for keys that do not fit into their bits.
+  // for keys of more bits than the largest has. (Codes of a codebook may be of fewer bits than their item, which are not
+  // known here.)
   uint32_t room_before(uint32_t times) const {
-    const uint32_t bits = key_width(f.width, m.sign) - m.low - m.zeros;
-    const uint64_t most = bits < 64 ? (uint64_t{1} << bits) - 1 : ~uint64_t{0};
     const uint64_t last = (m.symbols - 1) >> (m.sign == Sign::modelled);
+    const uint64_t most = ~uint64_t{0} >> __builtin_clzll((m.first + last) | 1);
     const bool fits = (((last >> times) + 1) << times) - 1 <= most - m.first;
     return fits ? 0 : uint32_t(m.first & ((1u << times) - 1));
   }
