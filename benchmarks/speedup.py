@@ -27,7 +27,7 @@ SPARSITIES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
 BATCHES = (1, 8, 32, 128)
 DTYPES = ("F32", "BF16")
 COLD_BYTES = 160 << 20
-TOLERANCE = {"F32": 1e-4, "BF16": 2e-2}
+TOLERANCE = {"F32": 1e-4, "BF16": 2e-2, "I8": 2e-2}
 
 WARM_SHAPES = ((384, 384), (1536, 384), (1000, 1000), (1024, 1024), (4096, 1024))
 WARM_SPARSITIES = (0.7, 0.8, 0.9, 0.95)
@@ -79,13 +79,14 @@ def measure(dense: np.ndarray, dtype: str, batch: int, seconds: float) -> dict[s
     plain = own.astype(np.float32)
     shape = (dense.shape[1],) if batch == 1 else (dense.shape[1], batch)
     x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
-    x = cast(x, dtype).astype(np.float32)  # numbers of the weights' precision, for every contender
+    if dtype != "I8":  # weights of 8 bits are multiplied with float32
+        x = cast(x, dtype).astype(np.float32)  # numbers of the weights' precision, for every contender
     exact = plain.astype(np.float64) @ x
     chosen = [peer for peer in multipliers.present() if peer.precision in ("F32", dtype)]
     runs = [of_codec(codec.encode(own, objective="speed", batch=batch), x)]
     runs += [of_peer(peer, plain, x) for peer in chosen]
     for run in runs:
-        precision = "BF16" if run.name.endswith("BF16") else "F32"
+        precision = "BF16" if run.name.endswith("BF16") else "I8" if "int8" in run.name else "F32"
         for _ in run.made:
             check(run.name, run(), exact, precision)
     times = interleaved({run.name: partial(run) for run in runs}, seconds=seconds)
@@ -145,9 +146,12 @@ def draw(path: Path, found: dict[tuple[str, int], list[float]]) -> None:
     from matplotlib import pyplot as plt
 
     mpl.rcParams["svg.hashsalt"] = "codec"
-    figure, panels = plt.subplots(1, len(DTYPES), figsize=(9, 3.6), sharey=True, layout="constrained")
-    for panel, dtype in zip(panels, DTYPES, strict=True):
-        for batch in BATCHES:
+    dtypes, batches = (list(dict.fromkeys(names)) for names in zip(*found, strict=True))
+    figure, (panels,) = plt.subplots(
+        1, len(dtypes), figsize=(4.5 * len(dtypes), 3.6), sharey=True, layout="constrained", squeeze=False
+    )
+    for panel, dtype in zip(panels, dtypes, strict=True):
+        for batch in batches:
             panel.plot([100 * s for s in SPARSITIES], found[dtype, batch], marker="o", label=f"batch {batch}")
         panel.axhline(1, color="gray", linewidth=1)
         panel.set(yscale="log", xlabel="% zeros", title=f"{dtype}, 4096 x 4096, one thread")
@@ -164,6 +168,8 @@ def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--side", type=int, default=4096, metavar="N", help="rows and columns")
     parser.add_argument("--seconds", type=float, default=2.0, metavar="S", help="for each point")
+    parser.add_argument("--dtypes", nargs="*", default=DTYPES, metavar="DTYPE", help="of the weights; also I8")
+    parser.add_argument("--batches", nargs="*", type=int, default=BATCHES, metavar="B", help="columns of x")
     parser.add_argument("--warm", action="store_true", help="measure layers whose weights stay in the caches")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the speed-ups as an SVG")
     options = parser.parse_args()
@@ -176,8 +182,8 @@ def main() -> None:
     names = [peer.name for peer in multipliers.present()]
     rows: list[list[Cell]] = []
     found: dict[tuple[str, int], list[float]] = {}
-    for dtype in DTYPES:
-        for batch in BATCHES:
+    for dtype in options.dtypes:
+        for batch in options.batches:
             for sparsity in SPARSITIES:
                 note(f"{dtype}, batch {batch}, {sparsity:.0%} zeros")
                 dense = codec.prune.magnitude(values, sparsity)

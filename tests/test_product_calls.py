@@ -225,3 +225,23 @@ def test_operands_that_do_not_go_together() -> None:
     for wrong in (np.ones(3, complex), ["a", "b", "c"], np.array([None] * 3)):
         with pytest.raises(codec.ArgumentError, match="cannot code dtype"):
             floats @ wrong
+
+
+def test_the_short_way_refuses_arrays_that_do_not_fit_or_lie_askew() -> None:
+    p, x = codec.encode(weights((6, 9), element_type("f4"), 0.5)), x_for(element_type("f4"), (9, 4), 0)
+    expected = p @ x
+    array = p.spans.products[np.dtype("f4"), False].array
+    y = np.empty((6, 4), "f4")
+    assert array(x, y, False, None, 1)[0] == 0
+    assert np.array_equal(y, expected)
+    askew = np.zeros(9 * 4 * 4 + 1, np.uint8)[1:].view("f4").reshape(9, 4)
+    wrong = [(x[:8], y, False), (x, y[:5], False), (x[:, :3], y, False), (x, y, True), (x[:, 0], y, False)]
+    for own, sums, across in [*wrong, (askew, y, False), (x.astype("f8"), y, False), (x[None], y, False)]:
+        with pytest.raises(ValueError, match=r"another size|other items"):
+            array(own, sums, across, None, 1)
+    with pytest.raises(ValueError, match="another size"):
+        array(x, y, False, np.zeros(5, "f4"), 1)
+    askew[:] = x
+    assert np.array_equal(p @ askew, expected)
+    assert np.array_equal(p @ x[:, ::-1], expected[:, ::-1])
+    assert np.array_equal(x.T @ p.T, expected.T)
