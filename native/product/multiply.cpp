@@ -301,18 +301,10 @@ void Work::run_band(uint64_t band, Columns& mine) {
   const int64_t at =
       int64_t(row) * w.at.row + (places ? int64_t(left / places) * w.images.step : int64_t(left) * w.at.column);
   uint8_t* y = static_cast<uint8_t*>(w.y) + at * int64_t{item_bytes(w.result)};
-  const Strips sums = {w.accumulator,
-                       w.result,
-                       rows,
-                       columns,
-                       strip,
-                       rows,
-                       y,
-                       w.at,
-                       work.sums.data + inside * item,
-                       w.images,
-                       places ? left % places : 0,
-                       streaming};
+  Strips sums = {w.accumulator, w.result, rows, columns, strip, rows, y, w.at, work.sums.data + inside * item};
+  sums.images = w.images;
+  sums.place = places ? left % places : 0;
+  sums.streaming = streaming;
   if (begun)
     memset(work.sums.data, 0, rows * strips * strip * item);
   else
