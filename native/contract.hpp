@@ -38,8 +38,6 @@ constexpr uint32_t kPanel = 16384;
 constexpr uint32_t kTileRows = 64, kTileCols = 256;
 // Reads may run this many bytes past the end of any stream; every buffer that we are given or make has them.
 constexpr size_t kSlack = 64;
-// Stores that bypass the cache pay once an output of so many bytes is past what the caches hold (memcpy does the same).
-constexpr uint64_t kStreamed = 4 << 20;
 
 // Item kinds: what the value bits of an item mean (spec section 6.2).
 enum class Kind : uint8_t { unsigned_, signed_, float_ };

@@ -219,6 +219,21 @@ def test_pixels_of_16_bits_are_rounded_once(name: str, kernel: int) -> None:
                 assert codec.conv2d(x, p, bias, stride=stride, padding=1).tobytes() == wide.astype(dtype).tobytes()
 
 
+def test_a_large_result_goes_past_the_cache() -> None:
+    """The same as that of its parts, at any address, over images whose places are no whole strips."""
+    w = weights((300, 3, 1, 1), element_type("f4"), 0.4)
+    p, x = codec.encode(w, layout="sell"), x_for(element_type("f4"), (3, 3, 49, 51), 7)
+    memory = np.empty(3 * 300 * 49 * 51 + 3, "f4")
+    assert memory.nbytes > 8 << 20
+    expected = np.stack([codec.conv2d(image, p) for image in x])
+    for threads in (1, 3):
+        out = memory[threads:][: expected.size].reshape(expected.shape)
+        assert np.array_equal(codec.conv2d(x, p, out=out, threads=threads), expected)
+    assert (
+        codec.conv2d(x.astype("f2"), p).tobytes() == codec.conv2d(x.astype("f2").astype("f4"), p).astype("f2").tobytes()
+    )
+
+
 def test_images_that_are_all_padding_and_results_of_any_strides() -> None:
     w, bias = weights((3, 2, 3, 3), element_type("f4"), 0.5), np.arange(3, dtype="f4")
     p = codec.encode(w)

@@ -261,8 +261,8 @@ cdef class _Pixels:
         PyBuffer_Release(&self.at)
 
 
-def filter_images(pixels, uint8_t item, tuple sizes, uint64_t groups, const uint64_t[::1] starts, const uint64_t[::1] columns,
-                  const uint8_t[::1] weights, bias, uint8_t[::1] out, uint8_t type, uint32_t threads):
+def filter_images(pixels, uint8_t item, tuple sizes, uint64_t groups, const uint64_t[::1] starts,
+                  const uint64_t[::1] columns, const uint8_t[::1] weights, bias, uint8_t[::1] out, uint8_t type, uint32_t threads):
     """Filters over images, by their non-zero weights, into out (images, filters, height, width).
 
     pixels: (images, channels, height, width) of type `item`, as is out; sizes: see Operand. starts: where the weights of each
@@ -289,7 +289,8 @@ def filter_images(pixels, uint8_t item, tuple sizes, uint64_t groups, const uint
     if places * item_bytes(f.item) != out.shape[0] or starts.shape[0] == 0:
         raise ValueError("out or starts of another size")
     cols = f.window.channels // groups * f.window.kernel[0] * f.window.kernel[1]
-    if starts[0] != 0 or starts[starts.shape[0] - 1] != <uint64_t>columns.shape[0] or weights.shape[0] != columns.shape[0] * <Py_ssize_t>width:
+    if (starts[0] != 0 or starts[starts.shape[0] - 1] != <uint64_t>columns.shape[0]
+            or weights.shape[0] != columns.shape[0] * <Py_ssize_t>width):
         raise ValueError("columns or weights of another size")
     f.starts = &starts[0]
     f.columns = &columns[0] if columns.shape[0] else NULL

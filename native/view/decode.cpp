@@ -61,7 +61,8 @@ Result decode(const View& v, uint64_t first, uint64_t count, uint8_t* out, bool 
     Stored* stored;
     bool always, streaming;
     Failure failure;
-  } context{v, first, count, from, out, stored, always, count * v.width >= kStreamed, {}};
+    // Stores that bypass the cache pay once the output is past what the caches hold (memcpy does the same).
+  } context{v, first, count, from, out, stored, always, count * v.width >= (4u << 20), {}};
   parallel(
       uint32_t(last - from), threads,
       [](void* at, uint32_t task, uint32_t) {
