@@ -138,8 +138,8 @@ class Grid:
     def tall(self, step: int) -> "Grid":
         """The same with segments whose height is a multiple of ``step`` where a segment can be that high.
 
-        >>> Grid.default(4096, 4096).tall(64).segment_rows
-        64
+        >>> Grid.default(1000, 3000).segment_rows, Grid.default(1000, 3000).tall(64).segment_rows
+        (48, 64)
         """
         height = _up(self.segment_rows, step)
         if self.segment_cols < self.cols or height * self.segment_cols > MAX_SEGMENT:

@@ -150,7 +150,7 @@ def break_even(
     >>> break_even("bitmap", (4096, 4096), "float16", headers=False).sparsity
     0.0625
     >>> [round(s, 4) for s in break_even("csr", (4096, 4096), "float32", against="bitmap").crossings]
-    [0.9381]
+    [0.938]
     >>> round(break_even("sparta", (4096, 4096), "float16", headers=False).sparsity, 4)
     0.4086
     """

@@ -107,7 +107,7 @@ def encoded_nbytes(
     Examples
     --------
     >>> encoded_nbytes("bitmap", (4096, 4096), "bfloat16", sparsity=0.9)
-    5454976
+    5453440
     """
     if (sparsity is None) == (stats is None):
         raise ArgumentError("expected one of sparsity= and stats=")

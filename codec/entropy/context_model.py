@@ -70,7 +70,7 @@ class Model:
     low: int = 0
     fine: int = 0
     first: int = 0
-    scale: int = 12
+    scale: int = dataclasses.field(default=12, init=False)
     tables: tuple[tuple[int, ...], ...] = dataclasses.field(default=(), init=False)
     # Lowest raw bits of each panel that are 0 and not written, or nothing; bytes of all raw bits.
     left_out: tuple[int, ...] = dataclasses.field(default=(), init=False)
