@@ -186,6 +186,15 @@ def test_columns_of_one_sign_say_it_once(dtype: str) -> None:
     assert coded_bits((sizes * columns * values + 0.0).astype(dtype)) < plain - 0.5 * (1 - entropy(0.05)) + 0.03
 
 
+def test_columns_of_one_sign_and_of_other_sizes_come_back() -> None:
+    """Whichever part of the columns the least class stands in, it is symbol 0 of the columns, which has to occur."""
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        a = np.abs(rng.standard_normal((400, 60))) * np.exp(rng.standard_normal((1, 60)))
+        a = pruned(np.where(rng.random(a.shape) < rng.choice([0.03, 0.97], 60), -a, a).astype(np.float32), 0.6)
+        assert codec.decode(codec.dumps(codec.encode(a, layout="context"))).tobytes() == a.tobytes()
+
+
 def test_symbols_begin_at_the_least_value() -> None:
     a = pruned(normal(300, 400), 0.99)
     model = model_of(a)

@@ -101,7 +101,12 @@ struct Fitter {
     }
     const uint32_t parts = signs.divide(room / sums, w.chances);
     if (parts < 2) return kSums;
-    for (uint32_t c = 0; c < f.cols; ++c) own_cols[c] = uint8_t(own_cols[c] + sums * w.chances[c]);
+    // The part of some column of class 0 comes first: symbol 0 has to occur.
+    uint32_t first = 0;
+    while (first < f.cols && (is_dead(m.cols, first) || own_cols[first])) ++first;
+    if (first == f.cols) return kSums;
+    first = parts - w.chances[first];
+    for (uint32_t c = 0; c < f.cols; ++c) own_cols[c] = uint8_t(own_cols[c] + sums * ((w.chances[c] + first) % parts));
     more += side_bits(own_rows, own_cols, &total) - side + kLevelBits * sums * (parts - 1);
     // The sign has to be in the symbol for tables to tell it.
     const Sign old = m.sign;
