@@ -272,16 +272,6 @@ constexpr uint32_t kMostRows = 256;
 enum class Items : uint8_t { sums, bf16, parts, i8 };
 constexpr uint32_t kItems = 4;
 
-// Exponents of the numbers that products by bf16 numbers take, but for zeros: of x, and of weights where their products are
-// added up by tiles. Then no product of a weight and an item is below 2^-100: instructions that take what is below 2^-126
-// for zero lose less than 2^-22 of it, in all steps together; and no sum overflows.
-constexpr int32_t kLeastX = -64, kMostX = 64, kLeastWeight = -36, kMostWeight = 36;
-// The bits of 2^exponent, without the sign, one place to the left: as an f32 or a bf16 number.
-template <class Bits>
-constexpr Bits twice_bits(int32_t exponent) {
-  return Bits(Bits(127 + exponent) << (8 * sizeof(Bits) - 8));
-}
-
 // One product kernel: a row of one of product/*_rows.inc.
 struct ProductKernel {
   const char* name;
@@ -370,15 +360,6 @@ struct Window {
 
   uint64_t rows() const { return channels * kernel[0] * kernel[1]; }
   uint64_t columns() const { return images * output[0] * output[1]; }
-};
-
-// Tile registers: how many there are, their rows and the bytes of a row at most; and their shapes, as the instruction wants
-// them.
-constexpr uint32_t kTiles = 8, kTileHeight = 16, kTileWidth = 64, kTileShapes = 16;
-struct alignas(64) TileShapes {
-  uint8_t palette = 1, start = 0, reserved[14] = {};
-  uint16_t bytes[kTileShapes] = {};  // of a row
-  uint8_t rows[kTileShapes] = {};
 };
 
 // What a set that multiplies by tiles has to say of them.

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "items.hpp"
+#include "tiles.hpp"
 
 namespace codec {
 

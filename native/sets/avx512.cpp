@@ -12,6 +12,7 @@
 #include "../contract.hpp"
 #include "../entropy/huffman.hpp"
 #include "../entropy/rans.hpp"
+#include "../product/tiles.hpp"
 #include "../stats/stats.hpp"
 
 #define FN                                                                                                      \
