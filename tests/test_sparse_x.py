@@ -69,6 +69,23 @@ def test_results_are_the_same_to_the_last_bit(case: tuple[str, dict[str, Any]], 
     check(codec.matvec(p.T, x_for(element, (700,), 0)), w.T, x_for(element, (700,), 0))
 
 
+@pytest.mark.parametrize("case", SKIPPING, ids=layout_id)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "int8"])
+def test_rows_of_one_word_add_up_in_the_same_order(case: tuple[str, dict[str, Any]], dtype: str) -> None:
+    """Matrices of up to 64 columns: the first product adds up whole panels, the next ones only rows that x does not meet
+    with a zero.
+    """
+    element = element_type(dtype)
+    for shape, sparsity in (((1500, 60), 0.0), ((900, 64), 0.6), ((4000, 20), 0.3)):
+        p = codec.encode(weights(shape, element, sparsity), layout=case[0], objective="memory", **case[1])
+        for batch in ((), (3,), (8,)):
+            x = sparse_x(element, shape[0], batch, 0.1, 2)
+            first = codec.loads(codec.dumps(p)).T @ x
+            codec.matmul(p.T, x)
+            for threads in (1, 2):
+                assert codec.matmul(p.T, x, threads=threads).tobytes() == first.tobytes()
+
+
 @pytest.mark.parametrize("coded", [{}, {"values": "codebook", "value_bits": 4, "codebook_rows": 100}])
 @pytest.mark.parametrize("case", SKIPPING, ids=layout_id)
 @pytest.mark.parametrize("shape", [(600, 300), (40, 20_000), (3, 200_000)])
