@@ -75,9 +75,9 @@ def dense_products(shape: tuple[int, int], batch: int, element: ElementType) -> 
     return [(of(shape)(batch), of(shape)(batch)) for of in found]
 
 
-def least_seconds(pairs: Sequence[Pair], budget: float = ROUNDS) -> np.ndarray:
-    """The least of each pair's times, of rounds in which all take turns."""
-    group = Group(by_turns(pairs))
+def seconds_by_turns(pairs: Sequence[Pair], budget: float = ROUNDS) -> np.ndarray:
+    """The time of each pair, from rounds in which all take turns."""
+    group = Group([run for number, pair in enumerate(pairs) for run in by_turns([pair], number)])
     take_turns([group], budget)
     complete([group])
     return group.seconds
@@ -92,7 +92,7 @@ def time_case(profile: MachineProfile, random: Random, largest: int) -> dict[str
     two = matrices(random, shape, sparsity, element)
     asked: dict[str, Any] = {"layout": name, "shape": shape, "dtype": element.dtype, "sparsity": sparsity, **params}
     found = profile.predict("matmul", batch=batch, **asked)
-    seconds = float(least_seconds([products(two, batch, name, params)], BUDGET)[0])
+    seconds = float(seconds_by_turns([products(two, batch, name, params)], BUDGET)[0])
     return {
         "layout": name, "dtype": element.name, "shape": shape, "sparsity": sparsity, "batch": batch,
         "predicted": found.seconds, "measured": seconds, "quotient": seconds / found.seconds, "bound": found.bound_by,
@@ -109,7 +109,7 @@ def break_even_case(profile: MachineProfile, random: Random) -> dict[str, Any]:
     def times(points: np.ndarray) -> np.ndarray:
         """Of sell, as shares of the dense library's."""
         ours = [products(matrices(random, shape, float(s), element), batch, "sell", {}) for s in points]
-        found = least_seconds([*dense, *ours])
+        found = seconds_by_turns([*dense, *ours])
         return found[len(dense) :] / found[: len(dense)].min()
 
     def near(middle: float) -> float:
@@ -141,7 +141,7 @@ def choice_case(profile: MachineProfile, random: Random) -> dict[str, Any]:
         with suppress(codec.ArgumentError):
             packed[named(name, params)] = products(two, batch, name, params)
     dense = dense_products(shape, batch, element)
-    found = least_seconds([*dense, *packed.values()])
+    found = seconds_by_turns([*dense, *packed.values()])
     times = {"library": found[: len(dense)].min(), **dict(zip(packed, found[len(dense) :], strict=True))}
     taken = named(chosen.layout, chosen.params) if chosen.packed else "library"
     best = min(times, key=times.__getitem__)

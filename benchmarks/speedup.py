@@ -7,7 +7,8 @@ same run, "x sparse" with the fastest of those that skip zeros. With --plot it d
 
 With --warm it measures the layers of small networks instead, whose weights stay in the caches: one copy each, in
 float32, and each contender runs twice in its turn, of which the second run counts. "x best" compares with the fastest
-of NumPy, torch, and compressed sparse rows of SciPy and of torch (MKL).
+of NumPy, torch, and compressed sparse rows of SciPy and of torch (MKL), "x CSR" with the latter, or with SciPy's where
+there is no torch. The other options but --seconds do not apply.
 """
 
 import operator
@@ -45,8 +46,11 @@ def copies(nbytes: int) -> int:
 class Contender:
     """A peer, or codec, with its copies."""
 
-    def __init__(self, name: str, made: list[Any], multiply: Callable[[Any, Any], Any], operand: Any) -> None:
-        self.name, self.made, self.multiply, self.x, self.turn = name, made, multiply, operand, 0
+    def __init__(
+        self, name: str, precision: str, made: list[Any], multiply: Callable[[Any, Any], Any], operand: Any
+    ) -> None:
+        self.name, self.precision, self.made, self.multiply = name, precision, made, multiply
+        self.x, self.turn = operand, 0
 
     def __call__(self) -> Any:
         self.turn += 1
@@ -57,13 +61,13 @@ def of_peer(peer: type[multipliers.Peer], dense: np.ndarray, x: np.ndarray) -> C
     """A peer's copies."""
     first = peer(dense)
     made = [first, *(peer(dense) for _ in range(copies(first.nbytes) - 1))]
-    return Contender(peer.name, made, lambda one, operand: one.multiply(operand), first.operand(x))
+    return Contender(peer.name, peer.precision, made, lambda one, operand: one.multiply(operand), first.operand(x))
 
 
 def of_codec(packed: codec.PackedTensor, x: np.ndarray) -> Contender:
     """Our copies, in the layout that is chosen for the batch."""
     cold: Cold[Any] = cold_packed(packed)
-    return Contender("codec", list(cold), lambda one, operand: one @ operand, x)
+    return Contender("codec", "F32", list(cold), lambda one, operand: one @ operand, x)
 
 
 def check(name: str, found: Any, exact: np.ndarray, precision: str) -> None:
@@ -86,9 +90,8 @@ def measure(dense: np.ndarray, dtype: str, batch: int, seconds: float) -> dict[s
     runs = [of_codec(codec.encode(own, objective="speed", batch=batch), x)]
     runs += [of_peer(peer, plain, x) for peer in chosen]
     for run in runs:
-        precision = "BF16" if run.name.endswith("BF16") else "I8" if "int8" in run.name else "F32"
         for _ in run.made:
-            check(run.name, run(), exact, precision)
+            check(run.name, run(), exact, run.precision)
     times = interleaved({run.name: partial(run) for run in runs}, seconds=seconds)
     return {name: 1e3 * median(t) for name, t in times.items()}
 
@@ -117,11 +120,12 @@ def warm(values: np.ndarray, seconds: float) -> list[Table]:
                 runs |= {one.name: partial(one.multiply, one.operand(x)) for one in peers}
                 times = interleaved(runs, seconds=seconds, most=2000, warm=True)
                 best = times[min((one.name for one in peers), key=lambda name: median(times[name]))]
-                gain = times_as_fast(times["codec"], best), times_as_fast(times["codec"], times[peers[-1].name])
+                csr = times.get(multipliers.TorchCsr.name, times[multipliers.ScipyCsr.name])
+                gain = times_as_fast(times["codec"], best), times_as_fast(times["codec"], csr)
                 gains.setdefault(batch, []).append(gain)
                 row: list[Cell] = [f"{shape[0]} x {shape[1]}", f"{sparsity:.0%}", str(batch), packed.layout, *gain]
                 rows.append(row + [1e6 * median(times[name]) for name in runs])
-    columns = ["matrix", "zeros", "batch", "layout", "x best", "x MKL CSR", "codec us"]
+    columns = ["matrix", "zeros", "batch", "layout", "x best", "x CSR", "codec us"]
     columns += [f"{one.name} us" for one in peers]
     every = [gain for found in gains.values() for gain in found]
     summary: list[list[Cell]] = [
@@ -130,7 +134,7 @@ def warm(values: np.ndarray, seconds: float) -> list[Table]:
     ]
     return [
         Table("One thread, float32, weights in the caches", columns, rows, left=4),
-        Table("By batch", ["batch", "least x best", "mean x best", "least x MKL CSR", "mean x MKL CSR"], summary),
+        Table("By batch", ["batch", "least x best", "mean x best", "least x CSR", "mean x CSR"], summary),
     ]
 
 
@@ -173,12 +177,13 @@ def main() -> None:
     parser.add_argument("--warm", action="store_true", help="measure layers whose weights stay in the caches")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the speed-ups as an SVG")
     options = parser.parse_args()
-    values = values_of(options.weights, options.side**2).reshape(options.side, options.side)
     if absent := multipliers.missing():
         note(f"not installed: {', '.join(absent)}")
     if options.warm:
-        emit(options, warm(values.reshape(-1), options.seconds))
+        largest = max(rows * cols for rows, cols in WARM_SHAPES)
+        emit(options, warm(values_of(options.weights, largest), options.seconds))
         return
+    values = values_of(options.weights, options.side**2).reshape(options.side, options.side)
     names = [peer.name for peer in multipliers.present()]
     rows: list[list[Cell]] = []
     found: dict[tuple[str, int], list[float]] = {}

@@ -22,11 +22,13 @@ from codec.interop.csr import Csr, entries
 from codec.matrix import dimensions, is_int
 from codec.packed import PackedTensor
 from codec.products import multiply, multiply_pixels
+from codec.products.matrices import fill
 from codec.products.operands import Kind, apart, in_items, kind_of, row_term
 
 # Of the gradient, bytes of a block of unrolled columns and of the padded images that it is added to; an image and the
 # columns of one row of the output may take more.
 BLOCK_BYTES = 4 << 20
+MOST_STEP = 1 << 31  # numbers of strides, gaps and padding that kernels take
 Pair = tuple[int, int]
 
 
@@ -148,15 +150,16 @@ def conv2d(
 
     Notes
     -----
-    Filters and input channels that are zeros as a whole cost nothing. Layout "sell", which ``objective="speed"`` takes
-    of floats, multiplies what is left of such filters as fast as a dense matrix.
+    Filters and input channels that are zeros as a whole add no multiplications in layouts that keep non-zeros alone.
+    Layout "sell", which ``objective="speed"`` takes of floats, multiplies what is left of such filters as fast as a
+    dense matrix.
 
     Beyond x and the result each thread takes 512 KiB of pixels under the filter, or those of 32 places of the output
     where these are more, and the sums that belong to them. Images and results of dtypes that kernels do not take, such
-    as integers of less than 64 bits, are converted about 8 MiB at a time, one image at least; an ``out`` whose lines
-    are not the same step apart as its pixels is made apart first. With ``groups`` above 1 each thread takes only the
-    channels of a group with their padding, and w keeps its non-zero weights with their places, 12 bytes or more for
-    each (of integers: w packed once more, as filters for all channels).
+    as integers of less than 64 bits, are converted about 8 MiB at a time, one image at least. An ``out`` whose pixels
+    do not lie at equal steps over an image is computed in memory of its own first. With ``groups`` above 1 each thread
+    takes only the channels of a group with their padding, and w keeps its non-zero weights with their places, 12 bytes
+    or more for each (of integers: w packed once more, as filters for all channels).
 
     Examples
     --------
@@ -304,8 +307,8 @@ def _filter(
     """The convolution straight from the images and the non-zero weights."""
     acc, count = kind.acc.dtype, kernels.thread_count(threads)
     term = None if bias is None else np.ascontiguousarray(np.broadcast_to(bias.reshape(-1), target.shape[1:2]), acc)
-    if not many.size:  # nothing but padding
-        target.swapaxes(1, 3)[...] = 0 if term is None else term
+    if not many.size:  # no images, or nothing of them but padding
+        fill(target.swapaxes(0, 1), term)
         return
     ready = kind.native and many.dtype.isnative and in_items(many)
     if ready and target.flags.c_contiguous:
@@ -365,9 +368,9 @@ def _blocks(images: int, pixels: int, column: int, output: Pair) -> Iterator[tup
 
 
 def _pair(name: str, value: Any, least: int) -> Pair:
-    if type(value) is int and value >= least:  # as most are; what follows takes longer than some layers
+    if type(value) is int and least <= value <= MOST_STEP:  # as most are; what follows takes longer than some layers
         return value, value
     both = value if isinstance(value, tuple | list) else (value, value)
-    if len(both) != 2 or not all(is_int(one) and one >= least for one in both):
-        raise ArgumentError(f"{name}={value!r}; expected an int from {least} on, or two of them")
+    if len(both) != 2 or not all(is_int(one) and least <= one <= MOST_STEP for one in both):
+        raise ArgumentError(f"{name}={value!r}; expected an int from {least} to {MOST_STEP}, or two of them")
     return int(both[0]), int(both[1])

@@ -16,9 +16,9 @@ MAX_NBYTES = (1 << 63) - 1  # of a dense tensor, zero sizes counted as 1 (spec s
 # A reader decodes a segment into memory of its own: what one may hold bounds what a file can ask for.
 MAX_SEGMENT = 1 << 22
 # Elements that a writer puts into a segment. A layer of 600 K elements then keeps several threads busy; tables and
-# parts cost less than 0.005 bits per weight. Once there are enough segments for all threads, larger ones are walked
-# faster (4096 x 4096 at 80 % zeros: products with one column by 5 %); and the largest tensors take such that a matrix
-# of few entries does not become a table of empty segments.
+# parts cost less than 0.005 bits per weight. Once there are enough of them for 32 threads, larger ones are walked
+# faster (4096 x 4096 at 80 % zeros: products with one column by 5 %). The largest tensors take segments so large that a
+# matrix of few entries does not become a table of empty ones.
 SEGMENT, LARGE_SEGMENT, ENOUGH_SEGMENTS, MOST_SEGMENTS = 1 << 17, 1 << 19, 1 << 5, 1 << 12
 
 

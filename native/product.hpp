@@ -36,7 +36,7 @@ bool can_run(const ProductKernel&, const Product&);
 // Filters by their non-zero weights, over images: filters / groups of them see the channels of one group.
 struct Filters {
   Type type, item;  // of sums, weights and bias, f32 or f64; of pixels and out, which widens to it
-  Window window;    // for one group it is images x channels / groups
+  Window window;    // over the channels of all groups
   const void* pixels;
   uint64_t groups, filters;
   uint64_t lines, line;           // of a channel with its padding

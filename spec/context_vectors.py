@@ -67,6 +67,12 @@ def context_cases() -> Iterator[Case]:
     yield frame_case(
         "context_labels", "7.2", labels, "F32", "context", segment=(4, 9), book=book_of(labels, 4, 0, zero=False)
     )
+    many = few((12, 30), "F32", 200, 1134)
+    for sign in range(4):  # sign 4 has no key for label 128
+        yield frame_case(
+            f"context_labels_sign_{sign}", "7.2", many, "F32", "context",
+            book=book_of(many, 8, 0, zero=False), codes={"coded": {"sign": sign}},
+        )  # fmt: skip
 
 
 # A part of 4 x 6 elements of 16 bits, of which the first three of each row are 1.
@@ -188,3 +194,5 @@ def context_bads() -> Iterator[Bad]:
     draft = encode(labels, "F32", "context", book=book_of(labels, 2, 0, zero=False))
     draft.parts[0][0] = head_of(first=[(4, 8)]) + state
     yield Bad("context_label_of_no_entry", "R7.2f", draft.build())
+    draft.parts[0][0] = head_of(sign=[(1, 3)], first=[(128, 8)]) + state
+    yield Bad("context_label_with_a_sign", "R7.2f", draft.build())

@@ -34,7 +34,7 @@ class Coded:
     k: int
     lanes: int = 0
     live: list[tuple[int, int, set[int]]] = field(default_factory=list)
-    rows: "Lines" = field(default_factory=lambda: Lines([1]))
+    rows: Lines = field(default_factory=lambda: Lines([1]))
     columns: "Lines" = field(default_factory=lambda: Lines([1]))
     g: int = 1
     distances: list[int] = field(default_factory=list)
@@ -155,9 +155,11 @@ def coded_elements(data: bytes, h: int, w: int, value_bits: int, label_bits: int
     if not head.k:
         need(at == len(data), "coded: bytes behind the head")
         return [], []
-    if label_bits:
+    if 0 < label_bits < 8:
         most = (head.base + (len(head.tables[0]) << head.low) - 1) << head.zeros
-        need(head.sign == 0 and most < 1 << label_bits, "coded: a symbol for a label that is too large")
+        need(
+            head.sign == 0 and most < 1 << label_bits, "coded: a sign of a label, or a symbol for one that is too large"
+        )
     count = 1 << head.lanes
     end, banks = len(data) - head.raw_bytes, -(-count // 16)
     begin = at + 4 * count + 4 * (banks - 1)
@@ -186,9 +188,7 @@ def coded_elements(data: bytes, h: int, w: int, value_bits: int, label_bits: int
 
     for lines, many in ((head.rows, h), (head.columns, w)):
         bounds = [0, *accumulate(lines.counts)]
-        lines.classes = [
-            decode(i % count, bounds) - lines.dead if lines.largest + lines.dead else 0 for i in range(many)
-        ]
+        lines.classes = [decode(i % count, bounds) - lines.dead if len(lines.counts) > 1 else 0 for i in range(many)]
     bounds_of = [[0, *accumulate(counts)] for counts in head.tables]
     values: list[int] = []
     positions: list[int] = []

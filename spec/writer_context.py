@@ -4,6 +4,7 @@ It does not look for the smallest model: what it writes by default goes through 
 for more by ``model``.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ def folded(number: int) -> int:
     return 2 * number if number >= 0 else -2 * number - 1
 
 
-def shortest(code: Any, numbers: list[int], orders: int) -> int:
+def shortest(code: Any, numbers: list[Any], orders: int) -> int:
     """The lowest order that takes the fewest bits."""
     return min(range(orders), key=lambda order: sum(bits for one in numbers for _, bits in code(one, order)))
 
@@ -61,19 +62,14 @@ def line_fields(symbols: list[int], dead: bool, scale: int) -> tuple[list[Field]
 
 
 def count_fields(counts: list[int]) -> list[Field]:
-    before = [0, *counts[:-1]]
-    before = before[: len(counts) - 1]
-    steps = [folded(now - one) for now, one in zip(counts[:-1], before, strict=True)]
-    every = [
-        [
-            piece
-            for step, one in zip(steps, before, strict=True)
-            for piece in g(step, max(0, n + one.bit_length() // 2 - 1))
-        ]
-        for n in range(4)
-    ]
-    best = min(range(4), key=lambda n: sum(bits for _, bits in every[n]))
-    return [(best, 2), *every[best]]
+    steps = list(pairwise([0, *counts[:-1]]))
+
+    def code(step: tuple[int, int], n: int) -> list[Field]:
+        before, now = step
+        return g(folded(now - before), max(0, n + before.bit_length() // 2 - 1))
+
+    best = shortest(code, steps, 4)
+    return [(best, 2), *(field for step in steps for field in code(step, best))]
 
 
 def mask_fields(live: np.ndarray, tall: int, wide: int) -> list[Field]:

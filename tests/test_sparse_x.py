@@ -72,9 +72,7 @@ def test_results_are_the_same_to_the_last_bit(case: tuple[str, dict[str, Any]], 
 @pytest.mark.parametrize("case", SKIPPING, ids=layout_id)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "int8"])
 def test_rows_of_one_word_add_up_in_the_same_order(case: tuple[str, dict[str, Any]], dtype: str) -> None:
-    """Matrices of up to 64 columns: the first product adds up whole panels, the next ones only rows that x does not meet
-    with a zero.
-    """
+    """Of up to 64 columns: the first product reads whole panels, the next ones only rows that x is not zero for."""
     element = element_type(dtype)
     for shape, sparsity in (((1500, 60), 0.0), ((900, 64), 0.6), ((4000, 20), 0.3)):
         p = codec.encode(weights(shape, element, sparsity), layout=case[0], objective="memory", **case[1])

@@ -124,6 +124,16 @@ def test_products_are_right_and_do_not_depend_on_threads(layout: str, params: di
             check((x.T @ p.T).T, w, x)
 
 
+@pytest.mark.parametrize("shape", [(40, 4096), (9, 1057), (3, 16_384)])
+def test_dense_panels_of_whole_segments(shape: tuple[int, int]) -> None:
+    """They are read where they lie, and hold more elements than other panels."""
+    w = weights(shape, element_type("float32"), 0)
+    p = codec.encode(w, layout="dense", objective="memory")
+    x = np.random.default_rng(0).standard_normal((shape[1], 8), np.float32)
+    assert by_tiles(p, x)
+    check(p @ x, w, x)
+
+
 def test_int8_times_int8_is_exact() -> None:
     rng = np.random.default_rng(0)
     w = weights((139, 301), element_type("int8"), 0.5)

@@ -30,7 +30,7 @@ _CSR_FROM = 0.95
 # multiplying pairs of elements, zeros included, is faster than looking up non-zeros.
 _PAIRS_BATCH, _PAIRS_FROM, _PAIRS_TO = 5, 0.15, ((8, 0.68), (16, 0.55), (None, 0.45))
 # Where tiles multiply (AMX), batches of so many columns on, between these shares of zeros by dtype. These kernels were
-# never timed: prototypes of them, on one core of a Granite Rapids, were faster there than sell and dense libraries.
+# never timed. Prototypes by others were, on one core of a Granite Rapids, and beat sell and dense libraries there.
 _TILES_BATCH, _TILES_FROM = 5, 0.1
 _TILES_TO: dict[str, tuple[tuple[int | None, float], ...]] = {
     "F32": ((16, 0.0), (64, 0.6), (None, 0.85)), "BF16": ((None, 0.93),), "I8": ((None, 0.9),),

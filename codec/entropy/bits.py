@@ -1,8 +1,11 @@
 """Numbers as bits, the least significant first, and exponential Golomb and Rice codes of them (spec section 5.10)."""
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from codec.errors import FormatError
+
+Item = TypeVar("Item")
 
 # Zeros before the first one of a code: numbers of more bits are refused.
 MOST_ZEROS = 40
@@ -86,7 +89,7 @@ def rice_bits(value: int, k: int) -> int:
     return (value >> k) + 1 + k
 
 
-def best_order(values: Sequence[int], orders: int, bits: Callable[[int, int], int]) -> int:
+def best_order(values: Sequence[Item], orders: int, bits: Callable[[Item, int], int]) -> int:
     """The order below ``orders`` of the code that takes the fewest ``bits`` for values; of equal ones the lowest."""
     return min(range(orders), key=lambda k: sum(bits(value, k) for value in values))
 

@@ -295,8 +295,7 @@ def _write_values(out: BitWriter, model: Model, width: int) -> None:
 
 def _write_counts(out: BitWriter, counts: tuple[int, ...]) -> None:
     steps = [(folded(count - before), before) for count, before in zip(counts[:-1], (0, *counts), strict=False)]
-    bits = [sum(golomb_bits(step, _count_order(n, before)) for step, before in steps) for n in range(4)]
-    n = bits.index(min(bits))
+    n = best_order(steps, 4, lambda one, n: golomb_bits(one[0], _count_order(n, one[1])))
     out.bits(n, 2)
     for step, before in steps:
         out.golomb(step, _count_order(n, before))

@@ -77,22 +77,23 @@ def _cuts(counts: tuple[int, ...]) -> list[int]:
     return [0, *np.cumsum(counts).tolist()]
 
 
-def _begin(part: bytes, rows: int, cols: int, width: int) -> tuple[Model, _Lanes, int]:
-    """The model with the symbols of its lines, the lanes behind these, and where raw bits begin."""
-    model, at = read_head(part, rows, cols, width)
+def _begin(model: Model, part: bytes, at: int, rows: int, cols: int) -> tuple[_Lanes, int]:
+    """Reads the symbols of lines, behind the head, into the model; the lanes that follow, and where raw bits begin."""
     raw = len(part) - model.raw_bytes
     lanes = _Lanes(model, part, at, raw)
     for lines, n in ((model.rows, rows), (model.cols, cols)):
         if lines.coded:
             cuts = _cuts(lines.counts)
             lines.symbols = np.array([lanes.take(number, cuts, lines.scale) for number in range(n)])
-    return model, lanes, raw
+    return lanes, raw
 
 
 def read_model(part: bytes, rows: int, cols: int, width: int) -> Model:
     """The model of a part that has stored elements or none."""
-    model, _ = read_head(part, rows, cols, width)
-    return _begin(part, rows, cols, width)[0] if model.stored else model
+    model, at = read_head(part, rows, cols, width)
+    if model.stored:
+        _begin(model, part, at, rows, cols)
+    return model
 
 
 def decode(part: bytes, rows: int, cols: int, dtype: np.dtype) -> np.ndarray:
@@ -104,7 +105,7 @@ def decode(part: bytes, rows: int, cols: int, dtype: np.dtype) -> np.ndarray:
         if len(part) > at:
             raise refuse(f"{len(part)} bytes, expected {at}")
         return out.astype(dtype)
-    model, lanes, at = _begin(part, rows, cols, width)
+    lanes, at = _begin(model, part, at, rows, cols)
     raw, raw_at = int.from_bytes(part[at:], "little"), 0
     cuts = [_cuts(counts) for counts in model.tables]
     classes, taken = model.class_of(rows, cols), 0

@@ -39,7 +39,7 @@ class Spans:
         # In memory one view of everything serves all calls.
         self._whole = self._view(0, self._streams(0, head.grid.segments), self.checked) if memory is not None else None
         # What products have found out about this frame: by the dtype of x and whether they are of the transpose
-        # (codec.products.direct), and by the number of groups of a convolution (codec.convolution).
+        # (codec.products.direct), and by the dtype of the sums of a convolution in groups (codec.convolution).
         self.products: dict[Any, Any] = {}
 
     @property

@@ -62,7 +62,7 @@ class Context(Layout):
         return frozenset({Need("coded")})
 
     def part_limit(self, grid: Grid, width: int) -> int:
-        """The head, states, two words of an element, and its raw bits."""
+        """The head, states, a word of each row and column, two of an element, and its raw bits."""
         return 2 * (grid.segment_rows + grid.segment_cols) + 13 * grid.segment_rows * grid.segment_cols + 20480
 
     def ideal_bits(self, sparsity: float, value_bits: float) -> float:

@@ -125,9 +125,8 @@ def multiply_pixels(
     terms = [None, None if bias is None else _term("bias", bias, kind, len(out))]
     ready = (kind.native or pixels.dtype == acc) and pixels.dtype.isnative and in_items(pixels)
     plain = (kind.result == acc or (kind.native and w.spans.whole is not None)) and in_items(out)
-    if not pixels.size:  # nothing but padding
-        with np.errstate(over="ignore"):
-            out.T[...] = 0 if terms[1] is None else terms[1]
+    if not pixels.size:  # no images, or nothing of them but padding
+        fill(out, terms[1])
         return
     each = (0 if ready else pixels[0].size) + (0 if plain else out[:, 0].size)
     step = max(1, TILE_BYTES // (each * acc.itemsize)) if each else len(pixels)
@@ -143,6 +142,12 @@ def multiply_pixels(
             out[:, some] = sums
 
 
+def fill(out: np.ndarray, bias: np.ndarray | None) -> None:
+    """What a product without an element comes to: in each row of ``out`` its bias, or zeros."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        out.T[...] = 0 if bias is None else bias
+
+
 def _run(
     w: Packed,
     x: np.ndarray,
@@ -156,7 +161,7 @@ def _run(
     """The product of x (of the pixels under a filter), where x and ``out`` are such as kernels take."""
     spans, grid = w.spans, w.spans.head.grid
     if not grid.size:  # without a segment, no kernel writes anything
-        out.T[...] = 0 if terms[1] is None else terms[1]
+        fill(out, terms[1])
         return
     prepared, y = kernels.backend.operand(x, spans.head.element, kind.acc, window), kernels.bits_of(out)
     for view, first, last in spans.views(0, grid.segments, threads):

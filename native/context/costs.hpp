@@ -21,12 +21,8 @@ template <class T>
 double counts_bits(const T* counts, uint32_t symbols) {
   uint64_t sums[kCountOrders] = {}, before = 0;
   for (uint32_t s = 0; s + 1 < symbols; before = counts[s++]) {
-    const int64_t step = int64_t(counts[s]) - int64_t(before);
-    const uint64_t folded = step < 0 ? uint64_t(-step) * 2 - 1 : uint64_t(step) * 2;
-    for (uint32_t k = 0; k < kCountOrders; ++k) {
-      const uint32_t order = count_order(k, before);
-      sums[k] += 2 * (64 - uint32_t(__builtin_clzll((folded >> order) + 1))) - 1 + order;
-    }
+    const uint64_t step = fold(int64_t(counts[s]) - int64_t(before));
+    for (uint32_t k = 0; k < kCountOrders; ++k) sums[k] += golomb_bits(step, count_order(k, before));
   }
   uint64_t least = sums[0];
   for (uint64_t sum : sums) least = sum < least ? sum : least;
@@ -48,6 +44,16 @@ inline double classes_bits(const uint32_t* times) {
     symbols = c + 1;
   }
   return symbols < 2 ? 0 : bits + log_sum(n) + 9 + 5.0 * symbols;
+}
+
+// Classes of n lines 2^halved times coarser, the least of them 0.
+inline void coarsen(const uint8_t* from, uint64_t n, uint32_t halved, uint8_t* to) {
+  uint8_t least = 255;
+  for (uint64_t i = 0; i < n; ++i) {
+    to[i] = uint8_t((from[i] + (1u << halved) / 2) >> halved);
+    least = to[i] < least ? to[i] : least;
+  }
+  for (uint64_t i = 0; i < n; ++i) to[i] = uint8_t(to[i] - least);
 }
 
 // What it takes to say which of n lines are dead.

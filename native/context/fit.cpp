@@ -106,7 +106,8 @@ struct Fitter {
     while (first < f.cols && (is_dead(m.cols, first) || own_cols[first])) ++first;
     if (first == f.cols) return kSums;
     first = parts - w.chances[first];
-    for (uint32_t c = 0; c < f.cols; ++c) own_cols[c] = uint8_t(own_cols[c] + sums * ((w.chances[c] + first) % parts));
+    for (uint32_t c = 0; c < f.cols; ++c)
+      own_cols[c] = is_dead(m.cols, c) ? 0 : uint8_t(own_cols[c] + sums * ((w.chances[c] + first) % parts));
     more += side_bits(own_rows, own_cols, &total) - side + kLevelBits * sums * (parts - 1);
     // The sign has to be in the symbol for tables to tell it.
     const Sign old = m.sign;

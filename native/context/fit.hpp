@@ -9,7 +9,8 @@ namespace codec {
 // Counts of 2^scale for symbols that occur so often.
 void normalise(const uint32_t* times, uint32_t symbols, uint32_t scale, uint16_t* counts);
 
-// Of n elements of each row of a panel from a column on: 0 where they are known to be dead, else all bits set. Rows are asked for one after the other: what the one before had and this one has too stays.
+// Of n elements of each row of a panel from a column on: 0 where they are known to be dead, else all bits set. Rows are
+// asked for one after the other: what the one before had and this one has too stays.
 class LiveLines {
  public:
   LiveLines(const ContextModel& m, uint32_t col, uint32_t n, uint8_t* line) : m(m), col(col), n(n), line(line) {}

@@ -88,15 +88,6 @@ struct MaskFitter {
     return bits;
   }
 
-  static void halve(uint8_t* classes, uint64_t n, uint32_t halved, bool used) {
-    uint8_t least = 255;
-    for (uint64_t i = 0; i < n; ++i) {
-      classes[i] = used ? uint8_t((classes[i] + (1u << halved) / 2) >> halved) : 0;
-      if (classes[i] < least) least = classes[i];
-    }
-    for (uint64_t i = 0; i < n; ++i) classes[i] = uint8_t(classes[i] - least);
-  }
-
   // Fine classes by density, and what there is of each pair of them in w.joint.
   void classify_lines(uint8_t* rows, uint8_t* cols) {
     constexpr double kStep = 0.25;
@@ -125,8 +116,8 @@ struct MaskFitter {
         // A line or two that differ by chance are not worth classes.
         if (bits < best && bits < 0.999 * *plain) best = bits, halved = h, by_row = mode & 1, by_col = mode & 2;
       }
-    halve(w.rows, f.rows, halved, by_row);
-    halve(w.cols, f.cols, halved, by_col);
+    by_row ? coarsen(w.rows, f.rows, halved, w.rows) : void(memset(w.rows, 0, f.rows));
+    by_col ? coarsen(w.cols, f.cols, halved, w.cols) : void(memset(w.cols, 0, f.cols));
     return best;
   }
 

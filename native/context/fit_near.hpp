@@ -109,12 +109,7 @@ struct NearFitter {
       const Lines& lines;
     } both[2] = {{w.rows, w.other_rows, f.rows, m.rows}, {w.cols, w.other_cols, f.cols, m.cols}};
     for (const auto& one : both) {
-      uint8_t least = 255;
-      for (uint64_t i = 0; i < one.n; ++i) {
-        one.to[i] = uint8_t((one.from[i] + (1u << halved) / 2) >> halved);
-        least = one.to[i] < least ? one.to[i] : least;
-      }
-      for (uint64_t i = 0; i < one.n; ++i) one.to[i] = uint8_t(one.to[i] - least);
+      coarsen(one.from, one.n, halved, one.to);
       count_classes(one.lines, one.to, one.n, times);
       *side += classes_bits(times);
       sums += largest(times);

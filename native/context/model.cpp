@@ -97,7 +97,6 @@ struct BitWriter {
 };
 
 int64_t unfold(uint64_t value) { return value & 1 ? -int64_t(value >> 1) - 1 : int64_t(value >> 1); }
-uint64_t fold(int64_t value) { return value < 0 ? uint64_t(-value) * 2 - 1 : uint64_t(value) * 2; }
 
 uint32_t bit_length(uint64_t n) { return n ? 64 - uint32_t(__builtin_clzll(n)) : 0; }
 
@@ -128,7 +127,7 @@ void write_counts(BitWriter& out, uint32_t n, const uint16_t* counts) {
   uint64_t sums[kCountOrders] = {};
   uint32_t best = 0;
   for (uint32_t k = 0; k < kCountOrders; ++k) {
-    each(k, [&](uint64_t step, uint32_t order) { sums[k] += 2 * bit_length((step >> order) + 1) - 1 + order; });
+    each(k, [&](uint64_t step, uint32_t order) { sums[k] += golomb_bits(step, order); });
     if (sums[k] < sums[best]) best = k;
   }
   out.bits(best, 2);

@@ -21,17 +21,24 @@ constexpr uint32_t kLevels = 321;        // probabilities that can be said
 constexpr uint32_t kLow = 1u << 16;      // states are at least this; words of 16 bits bring them there
 constexpr uint32_t kMostRaw = 56;        // raw bits of a value: one load of 64 bits, shifted by up to 7, holds them
 
+// A signed number as one from 0 on, and the bits of its Golomb code.
+inline uint64_t fold(int64_t value) { return value < 0 ? uint64_t(-value) * 2 - 1 : uint64_t(value) * 2; }
+inline uint32_t golomb_bits(uint64_t value, uint32_t order) {
+  return 2 * (64 - uint32_t(__builtin_clzll((value >> order) + 1))) - 1 + order;
+}
+
 // How the bits of a value are read as a key: as they are; with the top bit inverted; without the top bit, which is raw,
 // or the lowest bit of the symbol; or the negative of a value whose top bit is set, which is raw.
 enum class Sign : uint32_t { none, inverted, raw, modelled, negated };
 
 inline bool is_raw(Sign sign) { return sign == Sign::raw || sign == Sign::negated; }
 
-// A value as its key and its top bit, and the other way round. The negative of the least integer is no key.
+// A value as its key and its top bit, and the other way round; the top bit of key 0 says nothing. The negative of the least
+// integer is no key.
 template <class T>
 T folded_value(T item) {
   const T top = T(T(1) << (8 * sizeof(T) - 1));
-  return item & top ? T(top | T(T(0) - item)) : item;
+  return item & top ? T(top - item) : item;
 }
 
 // A coarse mask: which blocks of rows x cols hold stored elements, a bit each in row-major order.

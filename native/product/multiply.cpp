@@ -276,6 +276,7 @@ void Work::run(uint64_t task) {
   const uint64_t begin = task / groups() * together, end = begin + together < bands ? begin + together : bands;
   for (uint64_t band = begin; band < end; ++band) run_band(band, mine);
   if (streaming) store_fence();
+  if (kernels().tiles) kernels().tiles->release();
   work.trim();
 }
 
@@ -320,7 +321,6 @@ void Work::run_band(uint64_t band, Columns& mine) {
   Ahead ahead = {v, live, from, to};
   if (live) ahead.fetch();
   for (; segment < to && r.ok(); ++segment) r = multiply_segment(v, w, segment, mine, live, ahead, choice, work);
-  if (kernels().tiles) kernels().tiles->release();
   if (!r.ok()) return failure.report(r, segment - 1);
   const auto term = [&](const void* of) {
     return of && whole ? static_cast<const uint8_t*>(of) + row * item : nullptr;

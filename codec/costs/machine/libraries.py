@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
+from itertools import groupby
 from math import inf, prod, sqrt
 from tempfile import TemporaryFile
 from typing import Any, Self
@@ -18,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 
 from codec.costs.machine.model import ALIGNMENT, ANCHORS, BATCHES, Row, anchor_above, between, row_of, sizes
-from codec.costs.machine.timing import Call, Group, complete, seconds_of, take_turns
+from codec.costs.machine.timing import Call, Group, by_turns, complete, seconds_of, take_turns
 from codec.errors import CodecError
 
 _ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1")
@@ -129,7 +130,7 @@ class _Library:
 
     def __init__(self, library: str, dtype: str, product: Product, least: Mapping[tuple[str, int], float]) -> None:
         self._library, self._dtype = library, dtype
-        one, other = cache(product), cache(product)  # two matrices of each shape, multiplied by turns (Group)
+        one, other = cache(product), cache(product)  # two matrices of each shape, multiplied by turns (timing.py)
         self.told = {batch: _once_made(one(_shape(sizes(batch)[_TOLD], False))(batch)) for batch in ANCHORS}
         stands_for = STANDS_FOR[dtype][-1]
         slow = {b for b, seconds in self.told.items() if seconds > _HOPELESS * least.get((stands_for, b), inf)}
@@ -142,11 +143,11 @@ class _Library:
         cells.sort(key=_shape_of)
         self._cells, self._slow = cells, slow
         calls: list[tuple[int | None, Call]] = []
-        for number, cell in enumerate(cells):
-            shape = _shape_of(cell)
-            if number == 0 or shape != _shape_of(cells[number - 1]):
-                calls.extend((None, of(shape)(cell[0])) for of in (other, one, other))
-            calls.extend([(None, one(shape)(cell[0])), (number, other(shape)(cell[0]))])
+        first = 0
+        for shape, some in groupby(cells, key=_shape_of):
+            pairs = [(one(shape)(batch), other(shape)(batch)) for batch, *_ in some]
+            calls += by_turns(pairs, first)
+            first += len(pairs)
         self.group = Group(calls)
 
     def rows(self) -> Iterator[Row]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
-from math import prod
+from math import inf, prod
 from time import perf_counter
 from typing import Any
 
@@ -31,7 +31,7 @@ _DTYPES = ("F32", "BF16", "F16", "F64")
 _DENSITIES, _PATTERN = (0.02, 0.1, 0.3, 0.6, 0.65, 1.0), 2
 # Matrices that tell rows and columns apart. They are small, so that there is time for many rounds.
 _TALL, _SQUARE, _WIDE = (1024, 256), (256, NEAR), (64, FAR)
-_TURNS = 2  # matrices of each kind, which are multiplied by turns (Group)
+_TURNS = 2  # matrices of each kind, which are multiplied by turns (timing.py)
 _ANCHORED = [BATCHES.index(batch) for batch in ANCHORS]
 _LINES = 4096, 256  # columns of matrices of one row without entries: they differ by what columns take
 _SIZES = (1 << 19, 4 << 20, 16 << 20, 48 << 20, 128 << 20)  # bytes of buffers: within caches, and far beyond
@@ -133,8 +133,11 @@ def _product_rows(made: Sequence["_Made"]) -> Iterator[Row]:
     What columns take of x is the same for all layouts with one dtype. Where a matrix of one row takes more for them,
     that is due to the row.
     """
+    least: dict[str, Costs] = {}
     for one in made:
-        yield one.product_row(np.min([other.col for other in made if other.dtype == one.dtype], axis=0))
+        least[one.dtype] = np.minimum(least.get(one.dtype, inf), one.col)
+    for one in made:
+        yield one.product_row(least[one.dtype])
 
 
 class _Made:
@@ -150,16 +153,11 @@ class _Made:
         self._cells: list[tuple[int, int]] = []
         calls: list[tuple[int | None, Call]] = []
 
-        def add(i: int, batch: int) -> None:
-            calls.extend(
-                [(None, _product(self._packed[i][0], batch)), (len(self._cells), _product(self._packed[i][-1], batch))]
-            )
-            self._cells.append((i, batch))
-
         for i, some in enumerate(self._packed):
-            calls.extend((None, _product(w, 1)) for w in (some[-1], some[0], some[-1]))
-            for batch in BATCHES if i == self._one else ANCHORS:
-                add(i, batch)
+            batches = BATCHES if i == self._one else ANCHORS
+            pairs = [(_product(some[0], batch), _product(some[-1], batch)) for batch in batches]
+            calls += by_turns(pairs, len(self._cells))
+            self._cells += [(i, batch) for batch in batches]
         self.products = Group(calls)
         every = [zeros[0], *(some[0] for some in turns[-len(_DENSITIES) :])]
         decoding = warm_and_timed([self._decoding(a) for a in every])

@@ -1,11 +1,11 @@
-"""How times are taken: the same in every measurement of a profile.
+"""How times are taken.
 
 What is measured is cut into groups of calls that take turns, round after round, until the time is used up. So the runs
 of a call lie far apart, and what else the machine does for a moment spoils few of them.
 
 A product is timed behind the same one with another matrix: code and x are in the caches then, weights where that matrix
 left them, and the processor has not learned a matrix's branches, as happens to one that comes again and again and to no
-layer of a network.
+layer of a network. Decoding, encoding and bandwidths are timed behind the same call.
 """
 
 from collections.abc import Callable, Sequence
@@ -61,14 +61,16 @@ class Group:
         self._spent += thread_time() - start
 
 
-def by_turns(pairs: Sequence[tuple[Call, Call]]) -> list[tuple[int | None, Call]]:
-    """For a Group: products with two matrices of the same kind, of which the second is timed behind the first.
+def by_turns(pairs: Sequence[tuple[Call, Call]], first: int = 0) -> list[tuple[int | None, Call]]:
+    """For a Group: products with two matrices of the same kind, each pair with another x, numbered from ``first`` on.
 
-    That is its third turn: weights that come from memory take more than one to settle in the last cache.
+    That with the second matrix is timed behind that with the first. Before, the second has had two turns: weights that
+    come from memory take more than one to settle in the last cache.
     """
-    calls: list[tuple[int | None, Call]] = []
-    for number, (one, other) in enumerate(pairs):
-        calls += [(None, other), (None, one), (None, other), (None, one), (number, other)]
+    one, other = pairs[0]
+    calls: list[tuple[int | None, Call]] = [(None, other), (None, one), (None, other)]
+    for number, (one, other) in enumerate(pairs, first):
+        calls += [(None, one), (number, other)]
     return calls
 
 
